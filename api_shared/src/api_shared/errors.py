@@ -1,0 +1,221 @@
+"""
+Every error that API Workers raises on purpose.
+
+Each carries its facts as fields; the message says what, the value, and the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+
+class ApiWorkersError(Exception):
+    """The base of all errors of this package."""
+
+
+# What a caller got wrong.
+
+
+class UsageError(ApiWorkersError):
+    """The caller can mend this by calling differently; nothing was sent or stored."""
+
+
+class InvalidJobId(UsageError):
+    def __init__(self, job_id: object) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"{job_id!r} is not a job id: 24 hexadecimal digits are wanted (a MongoDB ObjectId)"
+        )
+
+
+class UnknownTask(UsageError):
+    def __init__(self, task: str, known: Iterable[str]) -> None:
+        self.task = task
+        self.known = tuple(sorted(known))
+        super().__init__(f"no contract named {task!r}; known: {', '.join(self.known) or 'none'}")
+
+
+class UnknownQueue(UsageError):
+    def __init__(self, queue: str, known: Iterable[str]) -> None:
+        self.queue = queue
+        self.known = tuple(known)
+        super().__init__(f"no queue named {queue!r}; known: {', '.join(self.known)}")
+
+
+class InvalidArguments(UsageError):
+    """`problems` holds a line for each argument that does not validate; values are left out."""
+
+    def __init__(self, task: str, problems: Iterable[str]) -> None:
+        self.task = task
+        self.problems = tuple(problems)
+        super().__init__(f"arguments of {task!r} do not validate: {'; '.join(self.problems)}")
+
+
+class InvalidOption(UsageError):
+    def __init__(self, option: str, value: object, wanted: str) -> None:
+        self.option = option
+        self.value = value
+        super().__init__(f"{option}={value!r}: {wanted}")
+
+
+class TooLarge(UsageError):
+    def __init__(self, what: str, size_bytes: int, limit_bytes: int, setting: str) -> None:
+        self.what = what
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"{what} is {size_bytes:,} bytes, over the limit of {limit_bytes:,}: "
+            f"store it and pass a reference, or raise {setting}"
+        )
+
+
+class NaiveDatetime(UsageError):
+    def __init__(self, field: str, value: object) -> None:
+        self.field = field
+        self.value = value
+        super().__init__(
+            f"{field}={value} has no time zone: pass an aware datetime, "
+            f"for example datetime(..., tzinfo=UTC)"
+        )
+
+
+class JobIdTaken(UsageError):
+    def __init__(self, job_id: str, task: str) -> None:
+        self.job_id = job_id
+        self.task = task
+        super().__init__(
+            f"job {job_id} exists already, as {task!r} with other arguments: use another job_id"
+        )
+
+
+class JobNotFound(UsageError):
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"no job {job_id} in the ledger: the id is wrong, or the record has expired"
+        )
+
+
+# What a server did.
+
+
+class ServerError(ApiWorkersError):
+    """A server is away or answers with an error."""
+
+
+class LedgerUnavailable(ServerError):
+    """MongoDB did not take the operation; for a kiq: nothing was kept, try again."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"the ledger (MONGODB_URL) is not reachable: {reason}")
+
+
+class AcceptanceUnknown(ServerError):
+    """The ledger's answer was lost; `kiq(..., job_id=error.job_id)` again is safe."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"the ledger did not say whether it took job {job_id}: "
+            f"kiq again with job_id={job_id!r}, it will be one job"
+        )
+
+
+class Unroutable(ServerError):
+    def __init__(self, queue: str, exchange: str) -> None:
+        self.queue = queue
+        self.exchange = exchange
+        super().__init__(
+            f"exchange {exchange!r} routes {queue!r} to no queue: restart a worker of this broker, "
+            f"it declares its queues, or see `kiq doctor`"
+        )
+
+
+class QueueMismatch(ServerError):
+    """A queue or exchange exists with other arguments than ours."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        self.name = name
+        self.detail = detail
+        super().__init__(
+            f"{name!r} exists in RabbitMQ with other arguments ({detail}): drain and delete it "
+            f"in the management UI, or choose another name with the TASKIQ_* settings"
+        )
+
+
+# How a job ended, told to those who wait.
+
+
+class JobFailed(ApiWorkersError):
+    def __init__(self, job_id: str, reason: str, message: str) -> None:
+        self.job_id = job_id
+        self.reason = reason
+        self.message = message
+        super().__init__(f"job {job_id} failed ({reason}): {message}")
+
+
+class JobCancelled(ApiWorkersError):
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id} was cancelled")
+
+
+class ResultTimeout(ApiWorkersError):
+    def __init__(self, job_id: str, timeout_s: float, status: str) -> None:
+        self.job_id = job_id
+        self.timeout_s = timeout_s
+        self.status = status
+        super().__init__(f"job {job_id} was still {status} after {timeout_s:g} s; it goes on")
+
+
+# What a task may raise.
+
+
+class Discard(ApiWorkersError):
+    """Raised by a task: the job has failed for good, no retry."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Snooze(ApiWorkersError):
+    """Raised by a task: run me again after `delay`; it costs no attempt."""
+
+    def __init__(self, delay: timedelta | float) -> None:
+        self.delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if not 0 <= self.delay_s <= 366 * 86_400:
+            raise ValueError(f"Snooze({delay!r}): a delay from 0 s to a year is wanted")
+        super().__init__(f"again in {self.delay_s:g} s")
+
+
+class SoftTimeLimitExceeded(ApiWorkersError):
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(f"ran longer than its soft limit of {limit_s:g} s")
+
+
+class TimeLimitExceeded(ApiWorkersError):
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(f"ran longer than its limit of {limit_s:g} s and was stopped")
+
+
+class ClaimLost(ApiWorkersError):
+    """Another worker may run this job now; what this one writes is refused."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"the claim on job {job_id} is gone")
+
+
+# A worker that must not start.
+
+
+class WorkerRefused(ApiWorkersError):
+    """The worker would lose or mistreat jobs as it is set up; each problem names its remedy."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("this worker does not start: " + "; ".join(self.problems))

@@ -1,0 +1,73 @@
+"""
+A change of one job as data: a guard, what it puts, and its line in the history.
+
+Both ledgers interpret the same changes, so that what a transition means stands in one place
+(`operations.py`, `transitions.py`). Times are words (`NOW`, `NowPlus`): only the ledger's clock
+counts.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from api_shared.job import Status
+
+
+class _Now:
+    def __repr__(self) -> str:
+        return "NOW"
+
+
+NOW: Final = _Now()
+"""As a value: the ledger's clock at the write. As a guard: the field's time has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class NowPlus:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plus:
+    """As a value: the field's own number and this one."""
+
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """As a guard: the field is less than `limit`."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """As a guard: the field is one of these."""
+
+    values: frozenset[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """
+    Applies only where every field of `guard` matches; then all of `put` and `remove` at once.
+
+    Fields are those of `Job`; `journal` in `put` adds its keys to the journal. With `note` not
+    None the change joins the history under `change_id`, which is how a writer that lost the answer
+    finds out whether it was applied.
+    """
+
+    job_id: str
+    guard: Mapping[str, Any]
+    put: Mapping[str, Any]
+    remove: tuple[str, ...] = ()
+    note: str | None = None
+    change_id: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    @property
+    def status(self) -> Status | None:
+        return self.put.get("status")

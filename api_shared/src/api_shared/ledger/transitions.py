@@ -1,0 +1,116 @@
+"""
+What everybody but the holder of a claim may change: guarded by the job as it was just read.
+
+`seq` in the guard makes each of these a compare-and-set: of ten dispatchers one gets the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from api_shared.job import WAITING, Job, JobError, Reason, Status
+from api_shared.ledger.change import NOW, Change, NowPlus, OneOf, Plus
+
+
+def publish_due(job: Job, *, republish_after_s: float) -> Change:
+    """A scheduled or retrying job whose time has come is queued; the caller then publishes it."""
+    return Change(
+        job.id,
+        _as_read(job),
+        {
+            "status": Status.QUEUED,
+            "seq": Plus(1),
+            "queued_at": NOW,
+            "looks": 0,
+            "due_at": NowPlus(republish_after_s),
+        },
+        note="",
+    )
+
+
+def look_again(job: Job, *, in_s: float) -> Change:
+    """A queued job was looked after; the next look is in `in_s`, ever more rarely."""
+    return Change(job.id, _as_read(job), {"looks": Plus(1), "due_at": NowPlus(in_s)})
+
+
+def take_back(
+    job: Job, *, max_lost: int, retry_in_s: float, republish_after_s: float, retention_s: float
+) -> Change:
+    """
+    A claim whose lease has run out ends: cancelled if that was asked, failed after `max_lost`
+    crashes, else queued again; from the second crash on it waits `retry_in_s` first.
+    """
+    lost = job.lost + 1
+    put: dict[str, Any] = {"seq": Plus(1), "lost": lost}
+    if job.cancel_requested:
+        put |= _ended(Status.CANCELLED) | {"expires_at": NowPlus(retention_s)}
+        remove: tuple[str, ...] = ("token", "due_at")
+    elif lost >= max_lost:
+        message = f"its worker was lost {lost} times while it ran"
+        put |= _ended(Status.FAILED) | {
+            "error": JobError(Reason.LOST, "WorkerLost", message),
+            "due_at": NOW,
+        }
+        remove = ("token",)
+    elif lost == 1:
+        put |= {
+            "status": Status.QUEUED,
+            "queued_at": NOW,
+            "looks": 0,
+            "due_at": NowPlus(republish_after_s),
+        }
+        remove = ("token",)
+    else:
+        put |= {"status": Status.RETRYING, "due_at": NowPlus(retry_in_s)}
+        remove = ("token",)
+    return Change(job.id, {**_as_read(job), "due_at": NOW}, put, remove, note=Reason.LOST)
+
+
+def tell_failure(job: Job, *, again_in_s: float) -> Change:
+    """Take the right to dead-letter a failed job, and for `again_in_s` nobody else has it."""
+    return Change(job.id, {**_as_read(job), "due_at": NOW}, {"due_at": NowPlus(again_in_s)})
+
+
+def dead_lettered(job: Job, *, retention_s: float) -> Change:
+    """The dead letter is confirmed: nothing is left to do for this job."""
+    return Change(
+        job.id,
+        _as_read(job),
+        {"failure_told": True, "expires_at": NowPlus(retention_s)},
+        remove=("due_at",),
+    )
+
+
+def fail_queued(job: Job, error: JobError) -> Change:
+    """A queued job that no worker can run (its arguments do not validate, say) fails for good."""
+    return Change(
+        job.id,
+        _as_read(job),
+        {"seq": Plus(1), **_ended(Status.FAILED), "error": error, "due_at": NOW},
+        note=error.reason,
+    )
+
+
+def cancel_waiting(job_id: str, *, retention_s: float) -> Change:
+    """A job that no worker holds ends at once."""
+    return Change(
+        job_id,
+        {"status": OneOf(WAITING)},
+        {"seq": Plus(1), **_ended(Status.CANCELLED), "expires_at": NowPlus(retention_s)},
+        remove=("due_at",),
+        note="",
+    )
+
+
+def request_cancel(job_id: str) -> Change:
+    """A running job is asked to stop: its holder honours the flag."""
+    return Change(job_id, {"status": Status.PROCESSING}, {"cancel_requested": True})
+
+
+def _as_read(job: Job) -> Mapping[str, Any]:
+    return {"status": job.status, "seq": job.seq}
+
+
+def _ended(status: Status) -> dict[str, Any]:
+    return {"status": status, "ended_at": NOW}
