@@ -1,0 +1,48 @@
+"""
+CPU-bound and blocking functions, each in a process that can be stopped at any moment.
+
+    compute = Compute(slots=SlotFolder(default_slot_folder(), 2), preload=("sklearn", "my.tasks"))
+    await compute.start()
+    match await compute.run(train, (path,), hard_limit_s=600, on_progress=print):
+        case Returned(value_json): ...
+        case Raised() as error if error.is_a(ValueError): ...
+    await compute.close()
+
+Linux. On macOS jobs run, but after a kill -9 of the worker they may go on for a while.
+"""
+
+from .compute import Compute
+from .current import CurrentJob, SoftLimitReached, current_job
+from .errors import ComputeClosed, ComputeError, NotComputable, ServerNotStarted
+from .outcome import (
+    Cancelled,
+    Killed,
+    Outcome,
+    OutOfMemory,
+    Raised,
+    Returned,
+    TimedOut,
+)
+from .slots import Slot, SlotFolder, SlotFolderUnsafe, default_slot_folder
+
+__all__ = [
+    "Cancelled",
+    "Compute",
+    "ComputeClosed",
+    "ComputeError",
+    "CurrentJob",
+    "Killed",
+    "NotComputable",
+    "OutOfMemory",
+    "Outcome",
+    "Raised",
+    "Returned",
+    "ServerNotStarted",
+    "Slot",
+    "SlotFolder",
+    "SlotFolderUnsafe",
+    "SoftLimitReached",
+    "TimedOut",
+    "current_job",
+    "default_slot_folder",
+]
