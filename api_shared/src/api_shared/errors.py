@@ -60,13 +60,17 @@ class InvalidOption(UsageError):
 
 
 class TooLarge(UsageError):
-    def __init__(self, what: str, size_bytes: int, limit_bytes: int, setting: str) -> None:
+    """`setting` None: the limit is the server's own and cannot be raised."""
+
+    def __init__(
+        self, what: str, size_bytes: int, limit_bytes: int, setting: str | None = None
+    ) -> None:
         self.what = what
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
         super().__init__(
             f"{what} is {size_bytes:,} bytes, over the limit of {limit_bytes:,}: "
-            f"store it and pass a reference, or raise {setting}"
+            f"store it and pass a reference{f', or raise {setting}' if setting else ''}"
         )
 
 

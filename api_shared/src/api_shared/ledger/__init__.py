@@ -72,12 +72,17 @@ class Ledger(Protocol):
         """A majority read of one job."""
 
     async def find(
-        self, wanted: JobFilter, *, limit: int = 50, before: datetime | None = None
+        self, wanted: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
     ) -> list[Job]:
-        """Newest first, without journals; `before` pages by `accepted_at`."""
+        """
+        Newest first, without journals. The next page starts `before` the last job of this one;
+        a time alone would leave out others accepted in the same millisecond.
+        """
 
     async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
-        """Jobs of `broker` on which somebody must act now, the longest overdue first."""
+        """
+        Jobs of `broker` on which somebody must act now, the longest overdue first; no journals.
+        """
 
     async def heartbeat(self, held: Mapping[str, str], *, lease_s: float) -> dict[str, HeldClaim]:
         """Renew the leases of `held` (job id → token); those missing in the answer are lost."""

@@ -25,9 +25,18 @@ NOW: Final = _Now()
 """As a value: the ledger's clock at the write. As a guard: the field's time has come."""
 
 
+HISTORY_LIMIT: Final = 50
+"""How many lines of its history a job keeps: the last ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class NowPlus:
     seconds: float
+
+    @property
+    def milliseconds(self) -> int:
+        """What both ledgers add: MongoDB keeps times to the millisecond."""
+        return round(self.seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True)

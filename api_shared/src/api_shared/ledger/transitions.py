@@ -64,7 +64,8 @@ def take_back(
     else:
         put |= {"status": Status.RETRYING, "due_at": NowPlus(retry_in_s)}
         remove = ("token",)
-    return Change(job.id, {**_as_read(job), "due_at": NOW}, put, remove, note=Reason.LOST)
+    guard = {**_as_read(job), "due_at": NOW, "cancel_requested": job.cancel_requested}
+    return Change(job.id, guard, put, remove, note=Reason.LOST)
 
 
 def tell_failure(job: Job, *, again_in_s: float) -> Change:
