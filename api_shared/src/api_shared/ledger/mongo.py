@@ -1,0 +1,277 @@
+"""
+The ledger in MongoDB.
+
+The driver is motor, and `mongo*.py` are the only files that know it. Motor's successor, PyMongo's
+`AsyncMongoClient`, has the same calls: the change is an import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pymongo
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import ReadPreference, ReturnDocument, WriteConcern
+from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from api_shared.errors import AcceptanceUnknown, LedgerUnavailable
+from api_shared.job import Job, Status
+from api_shared.ledger import HeldClaim, JobFilter, WorkerInfo
+from api_shared.ledger.batch import Batcher, GaveUp, Unsent
+from api_shared.ledger.change import Change
+from api_shared.ledger.mongo_documents import (
+    Document,
+    job_of,
+    now_plus,
+    object_id,
+    update_of,
+    worker_of,
+    worker_pipeline,
+)
+from api_shared.ledger.mongo_errors import ledger_errors, reason_of
+from api_shared.ledger.mongo_indexes import JOB_INDEXES, WORKER_INDEXES, has_open_status
+from api_shared.ledger.mongo_writes import Statement, encode, send_batch
+from api_shared.ledger.operations import Insert, Operation
+from api_shared.settings import InvalidSettings, Settings
+
+V = TypeVar("V")
+
+ANSWER_S = 10.0
+"""For any single question to the server; writers that must get through ask again."""
+
+
+class MongoLedger:
+    """
+    Open from `start` to `close`, in the event loop that started it.
+
+    `max_batch` is the most operations one write carries; 1 switches batching off.
+    """
+
+    def __init__(self, settings: Settings, *, max_batch: int = 200) -> None:
+        self._settings = settings
+        self._max_batch = max_batch
+        self._open: _Open | None = None
+
+    async def start(self) -> None:
+        if self._open is None:
+            self._open = _Open(self._settings, self._max_batch)
+
+    async def prepare(self) -> None:
+        with ledger_errors():
+            await self._server.jobs.create_indexes(JOB_INDEXES)
+            await self._server.workers.create_indexes(WORKER_INDEXES)
+
+    async def close(self) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened.batcher.close()
+            opened.client.close()
+
+    async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
+        statement = encode(operation)
+        try:
+            verdict: V = await self._server.batcher.submit(statement, deadline_s=deadline_s)
+        except GaveUp as error:
+            if error.in_doubt and isinstance(operation, Insert):
+                raise AcceptanceUnknown(operation.job.id) from None
+            raise LedgerUnavailable(error.reason) from None
+        return verdict
+
+    async def change(self, change: Change) -> Job | None:
+        with ledger_errors():
+            query, pipeline = update_of(change)
+            with pymongo.timeout(ANSWER_S):
+                document = await self._server.jobs.find_one_and_update(
+                    query, pipeline, return_document=ReturnDocument.AFTER
+                )
+        return None if document is None else job_of(document)
+
+    async def get(self, job_id: str) -> Job | None:
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            document = await self._server.jobs.find_one({"_id": object_id(job_id)})
+        return None if document is None else job_of(document)
+
+    async def find(
+        self, wanted: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
+    ) -> list[Job]:
+        query: Document = {}
+        for name in JobFilter.__dataclass_fields__:
+            value = getattr(wanted, name)
+            if value is not None:
+                query[name] = {"$eq": value.value if isinstance(value, Status) else value}
+        if wanted.status is not None and not wanted.status.is_terminal:
+            query = {"$and": [query, has_open_status()]}
+        if isinstance(before, Job):
+            earlier = [
+                {"accepted_at": {"$lt": before.accepted_at}},
+                {"accepted_at": before.accepted_at, "_id": {"$lt": object_id(before.id)}},
+            ]
+            query = {"$and": [query, {"accepted_at": {"$lte": before.accepted_at}},
+                              {"$or": earlier}]}  # fmt: skip
+        elif before is not None:
+            query = {"$and": [query, {"accepted_at": {"$lt": before}}]}
+        return await self._jobs(query, [("accepted_at", -1), ("_id", -1)], limit)
+
+    async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
+        query = {
+            "broker": broker,
+            "due_at": {"$exists": True, "$type": "date"},
+            "$expr": {"$lte": ["$due_at", "$$NOW"]},
+        }
+        return await self._jobs(query, [("due_at", 1)], limit)
+
+    async def heartbeat(self, held: Mapping[str, str], *, lease_s: float) -> dict[str, HeldClaim]:
+        """Past the batcher and within a third of the lease: it must not wait behind writes."""
+        ids = [object_id(job_id) for job_id in held]
+        renewable = {
+            "_id": {"$in": ids},
+            "token": {"$in": list(held.values())},
+            "status": Status.PROCESSING.value,
+        }
+        renewal = [{"$set": {"due_at": now_plus(round(lease_s * 1000))}}]
+        deadline_s = lease_s / 3
+        with ledger_errors():
+            async with asyncio.timeout(deadline_s):
+                with pymongo.timeout(deadline_s):
+                    await self._server.jobs.update_many(renewable, renewal)
+                    found = await self._server.jobs.find(
+                        renewable, {"token": 1, "cancel_requested": 1}
+                    ).to_list(None)
+        tokens = {str(parsed): token for parsed, token in zip(ids, held.values(), strict=True)}
+        names = {str(parsed): job_id for parsed, job_id in zip(ids, held, strict=True)}
+        return {
+            names[key]: HeldClaim(document.get("cancel_requested", False))
+            for document in found
+            if document["token"] == tokens[key := str(document["_id"])]
+        }
+
+    async def queued(self, broker: str, queue: str, *, older_than_s: float = 0) -> int:
+        latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
+        query = {
+            "broker": broker,
+            "due_at": {"$exists": True},
+            "queue": queue,
+            "status": Status.QUEUED.value,
+            "$expr": {"$lte": ["$queued_at", latest]},
+        }
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            return await self._server.jobs.count_documents(query)
+
+    async def count(self, broker: str) -> dict[str, dict[Status, int]]:
+        by = {"queue": "$queue", "status": "$status"}
+        pipeline: list[Document] = [
+            {"$match": {"broker": broker, **has_open_status()}},
+            {"$group": {"_id": by, "jobs": {"$sum": 1}}},
+        ]
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            groups = await self._server.jobs.aggregate(pipeline).to_list(None)
+        counts: dict[str, dict[Status, int]] = {}
+        for group in groups:
+            status = Status(group["_id"]["status"])
+            if not status.is_terminal:
+                counts.setdefault(group["_id"]["queue"], {})[status] = group["jobs"]
+        return counts
+
+    async def withdraw(self, job_id: str, change_id: str) -> bool:
+        untouched = {
+            "_id": object_id(job_id),
+            "status": Status.QUEUED.value,
+            "claim_no": 0,
+            "history": {"$size": 1},
+            "history.0.change_id": {"$eq": change_id},
+        }
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            return (await self._server.jobs.delete_one(untouched)).deleted_count == 1
+
+    async def report_worker(self, info: WorkerInfo) -> None:
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            await self._server.workers.update_one(
+                {"_id": {"$eq": info.id}}, worker_pipeline(info), upsert=True
+            )
+
+    async def remove_worker(self, worker_id: str) -> None:
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            await self._server.workers.delete_one({"_id": {"$eq": worker_id}})
+
+    async def workers(self, *, seen_within_s: float = 15) -> list[WorkerInfo]:
+        earliest = {"$subtract": ["$$NOW", round(seen_within_s * 1000)]}
+        query = {"$expr": {"$gte": ["$seen_at", earliest]}}
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            found = await self._server.workers.find(query, sort=[("_id", 1)]).to_list(None)
+        return [worker_of(document) for document in found]
+
+    async def server_version(self) -> str:
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            info = await self._server.client.server_info()
+        return str(info["version"])
+
+    @property
+    def _server(self) -> _Open:
+        if self._open is None:
+            raise RuntimeError("the ledger is not open: await start() first")
+        return self._open
+
+    async def _jobs(self, query: Document, sort: list[tuple[str, int]], limit: int) -> list[Job]:
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            found = await self._server.jobs.find(
+                query, {"journal": 0}, sort=sort, limit=limit, batch_size=limit + 1
+            ).to_list(None)
+        return [job_of(document) for document in found]
+
+
+class _Open:
+    """What lives from `start` to `close`."""
+
+    def __init__(self, settings: Settings, max_batch: int) -> None:
+        try:
+            self.client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+                settings.mongodb_url.get_secret_value(),
+                appname="api_workers",
+                io_loop=asyncio.get_running_loop(),
+                serverSelectionTimeoutMS=3_000,
+                connectTimeoutMS=3_000,
+                socketTimeoutMS=10_000,
+            )
+        except (ConfigurationError, ValueError) as error:
+            raise InvalidSettings([f"MONGODB_URL: {type(error).__name__}"]) from None
+        database = self.client.get_database(
+            settings.database_name,
+            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern(w="majority", j=True),
+        )
+        self.jobs: AsyncIOMotorCollection[Document] = database["jobs"]
+        self.workers: AsyncIOMotorCollection[Document] = database["workers"]
+        self._is_suspect = True
+        self.batcher: Batcher[Statement, Any] = Batcher(
+            self._send,
+            key=lambda statement: statement.id,
+            size_bytes=lambda statement: statement.size_bytes,
+            ready=self._ready,
+            max_count=max_batch,
+        )
+
+    async def _send(self, batch: Any) -> list[Any]:
+        self._is_suspect = True
+        verdicts = await send_batch(self.jobs, batch)
+        self._is_suspect = False
+        return verdicts
+
+    async def _ready(self) -> None:
+        """
+        Ask a server that did not answer last time for a sign of life, before it gets a batch:
+        while it is away no operation is handed out, and a kiq that gives up kept nothing for sure.
+        """
+        if not self._is_suspect:
+            return
+        try:
+            with pymongo.timeout(3.0):
+                await self.client.admin.command("ping")
+        except PyMongoError as error:
+            raise Unsent(reason_of(error)) from None
