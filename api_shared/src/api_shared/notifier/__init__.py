@@ -32,23 +32,48 @@ class JobEvent:
     error: str | None = None
 
     def to_json(self) -> str:
-        fields = asdict(self) | {"at": self.at.isoformat() if self.at else None}
-        return json.dumps({"v": EVENT_VERSION, **fields}, separators=(",", ":"))
+        progress = self.progress
+        fields = {
+            "v": EVENT_VERSION,
+            "kind": self.kind,
+            "job_id": self.job_id,
+            "seq": self.seq,
+            "status": self.status,
+            "task": self.task,
+            "queue": self.queue,
+            "owner": self.owner,
+            "correlation_id": self.correlation_id,
+            "attempt": self.attempt,
+            "at": self.at.isoformat() if self.at else None,
+            "progress": asdict(progress) if progress else None,
+            "error": self.error,
+        }
+        return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> JobEvent:
-        """Raises `ValueError` for anything but an event of a version we know."""
+        """
+        Raises `ValueError` for anything but an event of a version we know.
+
+        Fields that a newer release added are passed over.
+        """
         try:
             fields: dict[str, Any] = json.loads(text)
-            if fields.pop("v") != EVENT_VERSION:
+            if fields["v"] != EVENT_VERSION or fields["kind"] not in ("status", "progress"):
                 raise ValueError("an event of another version")
-            at, progress = fields.pop("at", None), fields.pop("progress", None)
+            if not isinstance(fields["job_id"], str) or type(fields["seq"]) is not int:
+                raise ValueError("an event that names no job or has no number")
+            at, progress = fields.get("at"), fields.get("progress")
+            known = {name: fields[name] for name in cls.__slots__ if name in fields}
             return cls(
-                **fields | {"status": Status(fields["status"])},
-                at=datetime.fromisoformat(at) if at else None,
-                progress=Progress(**progress) if progress else None,
+                **known
+                | {
+                    "status": Status(fields["status"]),
+                    "at": datetime.fromisoformat(at) if at else None,
+                    "progress": Progress(**progress) if progress else None,
+                }
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a job event: {error!r}") from error
 
 

@@ -1,0 +1,82 @@
+"""The notifier for tests and for one process alone: no server, the same behaviour."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from api_shared.notifier import JobEvent, StoredResult
+from api_shared.notifier.mailbox import Mailbox, each_once, latest_progress
+from api_shared.notifier.names import Names
+
+
+class MemoryNotifier:
+    """`away = True` is a Redis that is gone: nothing is told, and nobody's call fails."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self._names = Names("memory")
+        self._mailboxes: defaultdict[str, list[Mailbox[Any]]] = defaultdict(list)
+        self._results: dict[str, bytes] = {}
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close: what was told is told."""
+
+    def tell(self, event: JobEvent, result: StoredResult | None = None) -> None:
+        if self.away:
+            return
+        if result is not None:
+            self._results[result.job_id] = result.value
+        for channel in self._names.channels_of(event):
+            self._deliver(channel, event)
+
+    def ask_cancel(self, job_id: str) -> None:
+        if not self.away:
+            self._deliver(self._names.cancel, job_id)
+
+    @asynccontextmanager
+    async def subscribe(
+        self, *, job_id: str | None = None, owner: str | None = None
+    ) -> AsyncIterator[Mailbox[JobEvent]]:
+        channel = self._names.channel_for(job_id=job_id, owner=owner)
+        mailbox: Mailbox[JobEvent] = Mailbox(latest_progress)
+        with self._listening(channel, mailbox):
+            yield mailbox
+
+    async def cancel_requests(self) -> AsyncIterator[str]:
+        mailbox: Mailbox[str] = Mailbox(each_once)
+        with self._listening(self._names.cancel, mailbox):
+            async for job_id in mailbox:
+                yield job_id
+
+    async def load_result(self, job_id: str) -> bytes | None:
+        return None if self.away else self._results.get(job_id)
+
+    async def server_version(self) -> str:
+        return "in memory"
+
+    def lose(self) -> None:
+        """What the restart of a server does: results are gone, listeners may have missed events."""
+        self._results.clear()
+        for mailboxes in self._mailboxes.values():
+            for mailbox in mailboxes:
+                mailbox.lose()
+
+    def _deliver(self, channel: str, item: JobEvent | str) -> None:
+        for mailbox in self._mailboxes.get(channel, ()):
+            mailbox.deliver(item)
+
+    @contextmanager
+    def _listening(self, channel: str, mailbox: Mailbox[Any]) -> Iterator[None]:
+        self._mailboxes[channel].append(mailbox)
+        try:
+            yield
+        finally:
+            self._mailboxes[channel].remove(mailbox)
+            if not self._mailboxes[channel]:
+                del self._mailboxes[channel]

@@ -1,0 +1,51 @@
+"""When Redis goes away: one line in the log, one when it is back, and how long to wait between."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+
+
+class Outage:
+    """Several parts notice the same outage; it begins with the first and ends with the last."""
+
+    def __init__(self) -> None:
+        self._noticed_by: set[str] = set()
+        self._since = 0.0
+
+    def notice(self, who: str, error: BaseException) -> None:
+        if not self._noticed_by:
+            self._since = time.monotonic()
+            log.warning("notifier.unreachable", error=describe(error))
+        self._noticed_by.add(who)
+
+    def is_over_for(self, who: str) -> None:
+        if who in self._noticed_by:
+            self._noticed_by.remove(who)
+            if not self._noticed_by:
+                away_s = round(time.monotonic() - self._since, 3)
+                log.info("notifier.reachable", away_s=away_s)
+
+    def forget(self, who: str) -> None:
+        """`who` does not look any more, and cannot say when it is over."""
+        self._noticed_by.discard(who)
+
+
+def pause_s(failures: int, rng: Random) -> float:
+    """Seconds until the next try to connect: doubling, at most 2 s, ±25 % jitter."""
+    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10))
+    return longest * rng.uniform(0.75, 1.25)
+
+
+def describe(error: BaseException) -> str:
+    """The innermost error in a line. The client's errors name host and port, never a password."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"[:300]
