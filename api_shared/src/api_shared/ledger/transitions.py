@@ -31,7 +31,8 @@ def publish_due(job: Job, *, republish_after_s: float) -> Change:
 
 def look_again(job: Job, *, in_s: float) -> Change:
     """A queued job was looked after; the next look is in `in_s`, ever more rarely."""
-    return Change(job.id, _as_read(job), {"looks": Plus(1), "due_at": NowPlus(in_s)})
+    guard = {**_as_read(job), "due_at": NOW}
+    return Change(job.id, guard, {"looks": Plus(1), "due_at": NowPlus(in_s)})
 
 
 def take_back(
