@@ -226,6 +226,8 @@ def _value(job: Job, name: str, put: Any, now: datetime) -> Any:
         return now + timedelta(milliseconds=put.milliseconds)
     if isinstance(put, Plus):
         return getattr(job, name) + put.amount
+    if isinstance(put, datetime):
+        return _to_milliseconds(put)
     if name == "journal":
         return job.journal | put
     return put

@@ -34,7 +34,7 @@ from api_shared.ledger.mongo_documents import (
     worker_pipeline,
 )
 from api_shared.ledger.mongo_errors import ledger_errors, reason_of
-from api_shared.ledger.mongo_indexes import JOB_INDEXES, WORKER_INDEXES, has_open_status
+from api_shared.ledger.mongo_indexes import HAS_DUE_AT, IS_OPEN, JOB_INDEXES, WORKER_INDEXES
 from api_shared.ledger.mongo_writes import Statement, encode, send_batch
 from api_shared.ledger.operations import Insert, Operation
 from api_shared.settings import InvalidSettings, Settings
@@ -105,7 +105,7 @@ class MongoLedger:
             if value is not None:
                 query[name] = {"$eq": value.value if isinstance(value, Status) else value}
         if wanted.status is not None and not wanted.status.is_terminal:
-            query = {"$and": [query, has_open_status()]}
+            query = {"$and": [query, IS_OPEN]}
         if isinstance(before, Job):
             earlier = [
                 {"accepted_at": {"$lt": before.accepted_at}},
@@ -120,7 +120,7 @@ class MongoLedger:
     async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
         query = {
             "broker": broker,
-            "due_at": {"$exists": True, "$type": "date"},
+            "due_at": HAS_DUE_AT,
             "$expr": {"$lte": ["$due_at", "$$NOW"]},
         }
         return await self._jobs(query, [("due_at", 1)], limit)
@@ -151,21 +151,23 @@ class MongoLedger:
         }
 
     async def queued(self, broker: str, queue: str, *, older_than_s: float = 0) -> int:
-        latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
         query = {
             "broker": broker,
-            "due_at": {"$exists": True},
+            "due_at": HAS_DUE_AT,
             "queue": queue,
             "status": Status.QUEUED.value,
-            "$expr": {"$lte": ["$queued_at", latest]},
         }
+        latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
+        is_older = {"$cond": [{"$lte": ["$queued_at", latest]}, 1, 0]}
+        pipeline = [{"$match": query}, {"$group": {"_id": None, "jobs": {"$sum": is_older}}}]
         with ledger_errors(), pymongo.timeout(ANSWER_S):
-            return await self._server.jobs.count_documents(query)
+            groups = await self._server.jobs.aggregate(pipeline).to_list(None)
+        return int(groups[0]["jobs"]) if groups else 0
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         by = {"queue": "$queue", "status": "$status"}
         pipeline: list[Document] = [
-            {"$match": {"broker": broker, **has_open_status()}},
+            {"$match": {"broker": broker, "due_at": HAS_DUE_AT}},
             {"$group": {"_id": by, "jobs": {"$sum": 1}}},
         ]
         with ledger_errors(), pymongo.timeout(ANSWER_S):
