@@ -1,0 +1,26 @@
+"""
+RabbitMQ, MongoDB and Redis for development and tests, without a container engine and without root.
+
+    with running_services(on_step=print) as services:
+        subprocess.run(command, env=os.environ | services.env)
+        services.rabbitmq.kill()
+        services.rabbitmq.start()
+
+Needs the extra `api-shared[services]`. Nothing of `api_shared` imports this package.
+"""
+
+from api_shared.services.errors import NotOurServer, ServicesError, ServiceUnavailable
+from api_shared.services.server import OnStep, Server
+from api_shared.services.services import ALL_SERVICES, Services, running_services, start_services
+
+__all__ = [
+    "ALL_SERVICES",
+    "NotOurServer",
+    "OnStep",
+    "Server",
+    "ServiceUnavailable",
+    "Services",
+    "ServicesError",
+    "running_services",
+    "start_services",
+]

@@ -1,0 +1,38 @@
+"""What the starter of local services raises."""
+
+from __future__ import annotations
+
+from api_shared.errors import ApiWorkersError
+
+
+class ServicesError(ApiWorkersError):
+    """Base of every error of this package."""
+
+
+class ServiceUnavailable(ServicesError):
+    """
+    A server cannot be had on this machine, or does not answer. The CLI ends with exit code 4.
+
+    `log_tail` is the end of the server's own log where there is one, so that the reason can be
+    read without looking for a file that is gone by then.
+    """
+
+    def __init__(self, service: str, reason: str, *, remedy: str = "", log_tail: str = "") -> None:
+        self.service = service
+        self.reason = reason
+        self.remedy = remedy
+        self.log_tail = log_tail
+        sentence = f"{service}: {reason}" + (f"; {remedy}" if remedy else "")
+        super().__init__(f"{sentence}\n{log_tail}" if log_tail else sentence)
+
+
+class NotOurServer(ServicesError):
+    """Somebody asked to stop, kill or wipe a server that this package did not start."""
+
+    def __init__(self, service: str, action: str) -> None:
+        self.service = service
+        self.action = action
+        super().__init__(
+            f"refusing to {action} {service}: it was found, not started here; "
+            f"unset its variable to get a private one"
+        )

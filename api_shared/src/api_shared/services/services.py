@@ -1,0 +1,165 @@
+"""The set of servers that jobs need: taken where they are named, started where they are not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from api_shared.services.compose import MANAGEMENT_URL, URLS, compose_up, engine_answers
+from api_shared.services.errors import ServicesError
+from api_shared.services.given import found_server, given_server
+from api_shared.services.keeper_link import KeeperLink
+from api_shared.services.mongodb import MongoDB, find_mongod
+from api_shared.services.rabbitmq import RabbitMQ
+from api_shared.services.rabbitmq_program import find_rabbitmq
+from api_shared.services.server import Engine, OnStep, PrivateServer, Server
+from api_shared.services.valkey import Valkey, find_valkey
+
+ALL_SERVICES = ("rabbitmq", "mongodb", "redis")
+
+
+class Services:
+    """
+    The servers of one `running_services`. Asking for one that was not wanted is a ServicesError.
+    """
+
+    def __init__(self, servers: Mapping[str, Server], keeper: KeeperLink | None) -> None:
+        self.servers = dict(servers)
+        self.keeper = keeper
+
+    @property
+    def rabbitmq(self) -> Server:
+        return self._server("rabbitmq")
+
+    @property
+    def mongodb(self) -> Server:
+        return self._server("mongodb")
+
+    @property
+    def redis(self) -> Server:
+        return self._server("redis")
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables by which a child process finds all of them."""
+        return {key: value for server in self.servers.values() for key, value in server.env.items()}
+
+    def close(self) -> None:
+        """Stop what was started. Harmless twice."""
+        if self.keeper is not None:
+            self.keeper.close()
+
+    def _server(self, name: str) -> Server:
+        try:
+            return self.servers[name]
+        except KeyError:
+            raise ServicesError(
+                f"{name} was not asked for; running: {', '.join(self.servers)}"
+            ) from None
+
+
+@contextmanager
+def running_services(
+    *,
+    on_step: OnStep | None = None,
+    only: Sequence[str] = ALL_SERVICES,
+    compose_file: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Services]:
+    """
+    RabbitMQ, MongoDB and Redis for the time of the block, ready when it begins.
+
+    Each is the server that `env` (default: the environment) names, else one of Docker Compose if
+    `compose_file` is passed and an engine answers, else a private one on free loopback ports with
+    its data in a temporary folder. Private ones end with the block, or with this process however it
+    ends. Raises ServiceUnavailable.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="api-workers-"))
+    services: Services | None = None
+    try:
+        services = start_services(
+            folder,
+            remove_folder=True,
+            on_step=on_step,
+            only=only,
+            compose_file=compose_file,
+            env=env,
+        )
+        yield services
+    finally:
+        if services is not None:
+            services.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_services(
+    folder: Path,
+    *,
+    remove_folder: bool = False,
+    on_step: OnStep | None = None,
+    only: Sequence[str] = ALL_SERVICES,
+    compose_file: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Services:
+    """
+    As `running_services`, with the data in `folder` and the end left to the caller.
+
+    `remove_folder`: the keeper removes it after it has stopped the servers.
+    """
+    env = os.environ if env is None else env
+    tell = on_step or (lambda _: None)
+    servers: dict[str, Server] = {}
+    for name in only:
+        if given := given_server(name, env):
+            given.ask()
+            servers[name] = given
+    servers |= _from_compose([name for name in only if name not in servers], compose_file, tell)
+    missing = [name for name in only if name not in servers]
+    if not missing:
+        return Services(servers, None)
+
+    keeper = KeeperLink(folder, remove=remove_folder)
+    try:
+        with ThreadPoolExecutor(len(missing), thread_name_prefix="start") as pool:
+            started = list(pool.map(lambda name: _started(name, folder, keeper, tell), missing))
+    except BaseException:
+        keeper.close()
+        raise
+    servers |= {server.name: server for server in started}
+    return Services({name: servers[name] for name in only}, keeper)
+
+
+def _from_compose(
+    names: Sequence[str], compose_file: Path | None, tell: OnStep
+) -> dict[str, Server]:
+    if not names or compose_file is None or not compose_file.is_file() or not engine_answers():
+        return {}
+    tell(f"docker compose up: {', '.join(names)}")
+    compose_up(compose_file, names)
+    found: dict[str, Server] = {}
+    for name in names:
+        server = found_server(name, URLS[name], MANAGEMENT_URL if name == "rabbitmq" else None)
+        server.ask()
+        found[name] = server
+    return found
+
+
+def _started(name: str, folder: Path, keeper: KeeperLink, tell: OnStep) -> PrivateServer:
+    engine = _ENGINES[name](folder / name, tell)
+    tell(f"starting {name}")
+    server = PrivateServer(engine, keeper)
+    server.start()
+    tell(f"{name} is ready")
+    return server
+
+
+_ENGINES: dict[str, Callable[[Path, OnStep], Engine]] = {
+    "rabbitmq": lambda folder, tell: RabbitMQ(folder, find_rabbitmq(tell)),
+    "mongodb": lambda folder, _: MongoDB(folder, find_mongod()),
+    "redis": lambda folder, _: Valkey(folder, find_valkey()),
+}
