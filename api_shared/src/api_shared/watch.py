@@ -7,7 +7,7 @@ Redis may lose an event and the ledger never does; Redis is fast, and the ledger
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from api_shared.notifier import JobEvent, Notifier, status_event
 
 async def watch(
     job_id: str, *, ledger: Ledger, notifier: Notifier, reread_s: float = 3.0
-) -> AsyncIterator[JobEvent]:
+) -> AsyncGenerator[JobEvent, None]:
     """
     Each change of status of the job's present round, once and in order, until the last.
 
@@ -99,7 +99,7 @@ class _Story:
             is_old = entry.seq <= self._known_seq
             if self.is_over or is_old or (self._status is None and entry.round != job.round):
                 continue
-            if entry is job.history[-1]:
+            if entry is job.history[-1] and entry.status is job.status:
                 events.append(replace(now, seq=entry.seq))
             else:
                 past = replace(now, seq=entry.seq, status=entry.status, at=entry.at)

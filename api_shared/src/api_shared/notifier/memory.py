@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -48,7 +48,7 @@ class MemoryNotifier:
         with self._listening(channel, mailbox):
             yield mailbox
 
-    async def cancel_requests(self) -> AsyncIterator[str]:
+    async def cancel_requests(self) -> AsyncGenerator[str, None]:
         mailbox: Mailbox[str] = Mailbox(each_once)
         with self._listening(self._names.cancel, mailbox):
             async for job_id in mailbox:
@@ -59,6 +59,11 @@ class MemoryNotifier:
 
     async def server_version(self) -> str:
         return "in memory"
+
+    @property
+    def listening(self) -> int:
+        """How many subscriptions are open."""
+        return sum(map(len, self._mailboxes.values()))
 
     def lose(self) -> None:
         """What the restart of a server does: results are gone, listeners may have missed events."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
@@ -80,7 +80,7 @@ class RedisNotifier:
         async with self._channels.listen(name, mailbox):
             yield mailbox
 
-    async def cancel_requests(self) -> AsyncIterator[str]:
+    async def cancel_requests(self) -> AsyncGenerator[str, None]:
         mailbox: Mailbox[str] = Mailbox(each_once)
         async with self._channels.listen(self._names.cancel, mailbox):
             async for job_id in mailbox:

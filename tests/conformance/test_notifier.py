@@ -1,0 +1,199 @@
+"""What every notifier does, the one over Redis and the one in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from api_shared.errors import InvalidOption
+from api_shared.job import Progress, Status, new_job_id
+from api_shared.notifier import JobEvent, Notifier, StoredResult
+from api_shared.notifier.mailbox import UNREAD_LIMIT
+from api_shared.notifier.memory import MemoryNotifier
+from api_shared.notifier.redis import RedisNotifier
+from api_shared.settings import Settings
+from fixtures.private_valkey import PrivateValkey, eventually
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateValkey]:
+    server = PrivateValkey(Path(tmp_path_factory.mktemp("valkey")))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def notifier(request: pytest.FixtureRequest) -> AsyncIterator[Notifier]:
+    notifier: Notifier
+    if request.param == "memory":
+        notifier = MemoryNotifier()
+    else:
+        url = request.getfixturevalue("valkey").url
+        notifier = RedisNotifier(Settings(redis_url=SecretStr(url), redis_prefix=uuid4().hex))
+    await notifier.start()
+    yield notifier
+    await notifier.close()
+
+
+def event(
+    job_id: str,
+    seq: int,
+    *,
+    kind: Literal["status", "progress"] = "status",
+    owner: str | None = None,
+) -> JobEvent:
+    return JobEvent(
+        kind=kind,
+        job_id=job_id,
+        seq=seq,
+        status=Status.PROCESSING,
+        task="ml.train",
+        queue="training",
+        owner=owner,
+        correlation_id="c-1",
+        attempt=2,
+        at=datetime.now(UTC),
+        progress=Progress(seq, 10, "fit", "épocha") if kind == "progress" else None,
+        error="error: it broke",
+    )
+
+
+async def test_an_event_reaches_those_who_follow_the_job_its_owner_or_all(
+    notifier: Notifier,
+) -> None:
+    job_id = new_job_id()
+    told = [event(job_id, 1, owner="ann"), event(job_id, 2, kind="progress", owner="ann")]
+    async with (
+        notifier.subscribe(job_id=job_id) as of_job,
+        notifier.subscribe(owner="ann") as of_owner,
+        notifier.subscribe() as of_all,
+    ):
+        for each in told:
+            notifier.tell(each)
+        for subscription in (of_job, of_owner, of_all):
+            assert [await subscription.next(5), await subscription.next(5)] == told
+
+
+async def test_nobody_gets_the_events_of_another_job_or_owner(notifier: Notifier) -> None:
+    mine, other = new_job_id(), new_job_id()
+    async with (
+        notifier.subscribe(job_id=mine) as of_job,
+        notifier.subscribe(owner="ann") as of_owner,
+    ):
+        notifier.tell(event(other, 1, owner="bob"))
+        notifier.tell(event(other, 2))
+        notifier.tell(event(mine, 3, owner="ann"))
+        for subscription in (of_job, of_owner):
+            received = await subscription.next(5)
+            assert received is not None
+            assert received.seq == 3
+
+
+async def test_all_who_follow_one_job_are_told(notifier: Notifier) -> None:
+    job_id = new_job_id()
+    async with notifier.subscribe(job_id=job_id) as first:
+        async with notifier.subscribe(job_id=job_id) as second:
+            notifier.tell(event(job_id, 1))
+            assert (await first.next(5)) == (await second.next(5)) != None  # noqa: E711
+        notifier.tell(event(job_id, 2))
+        received = await first.next(5)
+        assert received is not None
+        assert received.seq == 2
+
+
+async def test_of_progress_that_nobody_read_yet_only_the_latest_is_kept(
+    notifier: Notifier,
+) -> None:
+    job_id = new_job_id()
+    async with notifier.subscribe(job_id=job_id) as subscription:
+        notifier.tell(event(job_id, 1))
+        notifier.tell(event(job_id, 2, kind="progress"))
+        notifier.tell(event(job_id, 3, kind="progress"))
+        notifier.tell(event(job_id, 4))
+        notifier.tell(event(job_id, 5, kind="progress"))
+        received = [await subscription.next(5) for _ in range(3)]
+        assert [each.seq for each in received if each] == [1, 4, 5]
+
+
+async def test_without_news_next_returns_none_after_its_timeout(notifier: Notifier) -> None:
+    loop = asyncio.get_running_loop()
+    async with notifier.subscribe(job_id=new_job_id()) as subscription:
+        started = loop.time()
+        assert await subscription.next(0.05) is None
+        assert 0.04 < loop.time() - started < 2
+
+
+async def test_a_reader_that_is_too_slow_is_told_that_it_missed_something(
+    notifier: Notifier,
+) -> None:
+    job_id = new_job_id()
+    last = UNREAD_LIMIT + 5
+    async with notifier.subscribe(job_id=job_id) as slow, notifier.subscribe(owner="ann") as quick:
+        for seq in range(last):
+            notifier.tell(event(job_id, seq))
+        notifier.tell(event(job_id, last, owner="ann"))
+        assert await quick.next(5) is not None
+        assert await slow.next(5) is None
+        oldest = await slow.next(5)
+        assert oldest is not None
+        assert oldest.seq == last + 1 - UNREAD_LIMIT
+
+
+async def test_a_subscription_can_be_iterated(notifier: Notifier) -> None:
+    job_id = new_job_id()
+    seen = []
+    async with notifier.subscribe(job_id=job_id) as subscription, asyncio.timeout(5):
+        notifier.tell(event(job_id, 1))
+        notifier.tell(event(job_id, 2))
+        async for each in subscription:
+            seen.append(each.seq)
+            if each.seq == 2:
+                break
+    assert seen == [1, 2]
+
+
+async def test_a_result_is_stored_with_its_event(notifier: Notifier) -> None:
+    job_id = new_job_id()
+    assert await notifier.load_result(job_id) is None
+    async with notifier.subscribe(job_id=job_id) as subscription:
+        notifier.tell(event(job_id, 1), StoredResult(job_id, b'{"x":1}'))
+        assert await subscription.next(5) is not None
+        assert await notifier.load_result(job_id) == b'{"x":1}'
+
+
+async def test_a_request_to_cancel_reaches_whoever_runs_jobs(notifier: Notifier) -> None:
+    job_id = new_job_id()
+    requests = notifier.cancel_requests()
+    heard = asyncio.ensure_future(anext(requests))
+
+    def ask_until_heard() -> bool:
+        notifier.ask_cancel(job_id)
+        return heard.done()
+
+    await eventually(ask_until_heard)
+    assert heard.result() == job_id
+
+
+async def test_one_cannot_follow_a_job_and_an_owner_at_once(notifier: Notifier) -> None:
+    with pytest.raises(InvalidOption, match="not to both"):
+        async with notifier.subscribe(job_id=new_job_id(), owner="ann"):
+            pass
+
+
+async def test_after_close_nothing_raises_and_nothing_is_waited_for(notifier: Notifier) -> None:
+    job_id = new_job_id()
+    await notifier.close()
+    notifier.tell(event(job_id, 1), StoredResult(job_id, b"{}"))
+    notifier.ask_cancel(job_id)
+
+
+async def test_the_server_says_its_version(notifier: Notifier) -> None:
+    assert await notifier.server_version()
