@@ -52,6 +52,11 @@ class Compute:
         """Jobs that have a process."""
         return len(self._jobs)
 
+    @property
+    def server_pid(self) -> int | None:
+        """The fork server's process id; None while there is none."""
+        return None if self._server is None or self._server.gone else self._server.pid
+
     async def start(self) -> None:
         """Starts the fork server now rather than with the first job. Raises ServerNotStarted."""
         await self._live_server()

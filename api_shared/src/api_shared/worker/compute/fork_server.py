@@ -79,7 +79,8 @@ class ForkServer:
         try:
             hello = {"preload": list(preload), "sys_path": sys.path}
             server._send(frame(Kind.HELLO, json.dumps(hello).encode()))
-            await asyncio.wait_for(server._ready, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await server._ready
         except TimeoutError:
             await server.close()
             raise ServerNotStarted(
@@ -107,11 +108,13 @@ class ForkServer:
         Raises ServerGone if the server died first; then nothing has run. Whoever gets the job
         must `end` it.
         """
+        if self.gone:
+            raise ServerGone
         job = JobProcess(next(self._numbers), self, max_result_bytes=max_result_bytes)
+        self._jobs[job.number] = job
         try:
             message = frame(Kind.FORK, json.dumps({"job": job.number}).encode())
             self._send(message, job.their_ends)
-            self._jobs[job.number] = job
             job.close_their_ends()
             await asyncio.wait({job.started}, timeout=_FORK_PATIENCE_S)
             if not job.started.done():

@@ -19,8 +19,9 @@ def reference_to(function: Callable[..., object]) -> str:
     Raises NotComputable for what a name cannot lead back to: lambdas, closures, partials, bound
     methods, functions of `__main__`; and for coroutine functions, which belong on the event loop.
 
-    A function that Taskiq decorated is found under the name Taskiq gave it.
+    Of a task that Taskiq made, the function within is meant, under the name Taskiq gave it.
     """
+    function = getattr(function, "original_func", function)
     if isinstance(function, partial):
         raise NotComputable(
             f"{function!r} is a partial", "pass its function, and its arguments as args and kwargs"

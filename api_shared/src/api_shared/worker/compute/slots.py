@@ -7,6 +7,7 @@ A slot is a file with an exclusive flock(2): the kernel frees it when its holder
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import stat
@@ -101,10 +102,10 @@ class SlotFolder:
                 self._freed.clear()
                 if (slot := self._take()) is not None:
                     return slot
-                try:
-                    await asyncio.wait_for(self._freed.wait(), self._rng.uniform(*_POLL_S))
-                except TimeoutError:
-                    continue
+                # Not wait_for: on 3.11 it loses a cancel that comes together with the event.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._rng.uniform(*_POLL_S)):
+                        await self._freed.wait()
 
     def _take(self) -> Slot | None:
         for number in range(self.count):

@@ -1,0 +1,584 @@
+"""`Compute` with real processes, which are killed in every way there is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+import compute_jobs as jobs
+from api_shared.errors import Snooze
+from api_shared.worker.compute import (
+    Cancelled,
+    Compute,
+    ComputeClosed,
+    Killed,
+    Outcome,
+    OutOfMemory,
+    Raised,
+    Returned,
+    ServerNotStarted,
+    SlotFolder,
+    TimedOut,
+    fork_server,
+)
+
+PRELOAD = ("compute_jobs",)
+DEADLINE_S = 20.0
+
+
+def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Runs a test that takes `tmp_path` once on asyncio and once on uvloop."""
+
+    @pytest.mark.parametrize(
+        "new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+    )
+    def on_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path) -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(test(tmp_path))
+
+    on_loop.__name__ = test.__name__
+    return on_loop
+
+
+@contextlib.asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[Compute]:
+    compute = Compute(**{"preload": PRELOAD, **options})
+    try:
+        yield compute
+    finally:
+        await compute.close()
+
+
+@pytest.fixture
+async def compute() -> AsyncIterator[Compute]:
+    async with running() as compute:
+        yield compute
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {DEADLINE_S:g} s: {what}")
+        await asyncio.sleep(0.005)
+
+
+def state(pid: int) -> str:
+    """The letter ps shows; "" if there is no such process. A zombie is init's to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_gone(pid: int) -> bool:
+    return state(pid) in ("", "Z", "X")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def processes_with(variable: str, value: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if f"{variable}={value}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+def descriptors_here() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+class Pid:
+    """Takes the process id a job reports as its progress."""
+
+    def __init__(self, then: Callable[[int], None] | None = None) -> None:
+        self.value: int | None = None
+        self._then = then
+
+    def __call__(self, update: dict[str, Any]) -> None:
+        self.value = update["done"]
+        if self._then is not None:
+            self._then(update["done"])
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+# What a function returns or raises.
+
+
+@on_both_loops
+async def test_a_function_returns(tmp_path: Path) -> None:
+    async with running() as compute:
+        assert await compute.run(jobs.add, (1,), {"right": 2}) == Returned(b"3")
+
+
+async def test_a_model_comes_back_as_its_json(compute: Compute) -> None:
+    outcome = await compute.run(jobs.score, ("spam", 0.5))
+    assert outcome == Returned(b'[{"label":"spam","value":0.5}]')
+
+
+async def test_a_result_without_json_form_is_an_error_that_says_where(compute: Compute) -> None:
+    nan = await compute.run(jobs.not_a_number)
+    assert isinstance(nan, Raised)
+    assert "result['scores'][1]['loss'] is NaN" in nan.message
+    odd = await compute.run(jobs.unencodable)
+    assert isinstance(odd, Raised)
+    assert odd.error_type == "api_shared.worker.compute.errors.ResultNotEncodable"
+
+
+async def test_a_result_over_the_limit_is_an_error_that_names_both_sizes() -> None:
+    async with running(max_result_bytes=1000) as compute:
+        assert isinstance(await compute.run(jobs.text_of_size, (998,)), Returned)
+        outcome = await compute.run(jobs.text_of_size, (999,))
+    assert isinstance(outcome, Raised)
+    assert outcome.error_type == "api_shared.worker.compute.errors.ResultTooLarge"
+    assert outcome.fields == {"size_bytes": 1001, "limit_bytes": 1000}
+
+
+async def test_an_exception_comes_back_as_text_with_its_classes(compute: Compute) -> None:
+    outcome = await compute.run(jobs.fail, ("bad input",))
+    assert isinstance(outcome, Raised)
+    assert outcome.error_type == "builtins.UnicodeError"
+    assert outcome.message == "bad input"
+    assert outcome.args == ("bad input",)
+    assert outcome.is_a(KeyError, ValueError)
+    assert not outcome.is_a(KeyError)
+    assert "in fail" in outcome.traceback_text
+    assert "child.py" not in outcome.traceback_text
+
+
+async def test_an_exception_keeps_its_fields(compute: Compute) -> None:
+    outcome = await compute.run(jobs.snooze, (7,))
+    assert isinstance(outcome, Raised)
+    assert outcome.is_a(Snooze)
+    assert outcome.fields == {"delay_s": 7.0}
+
+
+async def test_an_exception_whose_text_raises_is_still_told(compute: Compute) -> None:
+    outcome = await compute.run(jobs.fail_without_text)
+    assert isinstance(outcome, Raised)
+    assert outcome.error_type == "compute_jobs.fail_without_text.<locals>.Silent"
+
+
+async def test_sys_exit_is_an_exception_and_os_exit_a_death(compute: Compute) -> None:
+    polite = await compute.run(jobs.exit_politely, (3,))
+    assert isinstance(polite, Raised)
+    assert polite.error_type == "builtins.SystemExit"
+    for code in (0, 7):
+        assert await compute.run(jobs.exit_at_once, (code,)) == Killed(exit_code=code)
+
+
+async def test_what_a_function_prints_does_not_disturb_the_protocol(
+    compute: Compute, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert await compute.run(jobs.print_much) == Returned(b"null")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "x" * 100 in captured.err
+
+
+async def test_a_function_that_taskiq_renamed_is_found() -> None:
+    import compute_taskiq_jobs
+
+    async with running(preload=("compute_taskiq_jobs",)) as compute:
+        assert await compute.run(compute_taskiq_jobs.double.original_func, (21,)) == Returned(b"42")
+        assert await compute.run(compute_taskiq_jobs.double, (21,)) == Returned(b"42")
+
+
+# Limits.
+
+
+@on_both_loops
+async def test_at_its_soft_limit_a_function_is_interrupted(tmp_path: Path) -> None:
+    async with running() as compute:
+        outcome = await compute.run(jobs.loop_in_python, soft_limit_s=0.1)
+    assert isinstance(outcome, TimedOut)
+    assert (outcome.limit_s, outcome.soft) == (0.1, True)
+    assert "in loop_in_python" in outcome.traceback_text
+
+
+async def test_at_its_soft_limit_a_function_can_save_its_work(compute: Compute) -> None:
+    assert await compute.run(jobs.save_at_soft_limit, soft_limit_s=0.1) == Returned(b'"saved"')
+
+
+async def test_a_function_can_look_for_the_soft_limit_itself(compute: Compute) -> None:
+    outcome = await compute.run(jobs.look_at_stop_requested, soft_limit_s=0.1)
+    assert outcome == Returned(b'"stopped"')
+
+
+async def test_a_soft_limit_that_comes_before_the_function_is_not_lost(compute: Compute) -> None:
+    outcome = await compute.run(jobs.loop_in_python, soft_limit_s=0.0, hard_limit_s=DEADLINE_S)
+    assert isinstance(outcome, TimedOut)
+    assert outcome.soft
+
+
+@pytest.mark.parametrize("function", [jobs.loop_in_c, jobs.swallow_every_error])
+async def test_at_its_hard_limit_any_function_is_killed(
+    compute: Compute, function: Callable[..., object]
+) -> None:
+    outcome = await compute.run(function, soft_limit_s=0.1, hard_limit_s=0.3)
+    assert outcome == TimedOut(0.3, soft=False)
+
+
+async def test_too_much_memory_is_told_apart(compute: Compute) -> None:
+    outcome = await compute.run(jobs.allocate, (8 << 30,), memory_limit_mb=2048)
+    assert isinstance(outcome, OutOfMemory)
+    assert outcome.limit_mb == 2048
+    assert await compute.run(jobs.allocate, (1 << 20,), memory_limit_mb=2048) == Returned(
+        str(1 << 20).encode()
+    )
+
+
+# The end of a process, and of what it started.
+
+
+@on_both_loops
+async def test_cancelling_run_kills_the_process(tmp_path: Path) -> None:
+    pid = Pid()
+    async with running() as compute:
+        run = asyncio.create_task(compute.run(jobs.loop_in_c_and_say_so, on_progress=pid))
+        await until(lambda: pid.value, "the job says its pid")
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert pid.value is not None
+        assert state(pid.value) == ""
+        assert compute.running == 0
+
+
+async def test_a_killed_job_harms_no_neighbour(compute: Compute, tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    began = Pid()
+    neighbour = asyncio.create_task(
+        compute.run(jobs.wait_for_file, (str(sign),), on_progress=began)
+    )
+    await until(lambda: began.value, "the neighbour runs")
+    outcome = await compute.run(jobs.say_pid_and_wait, on_progress=Pid(kill))
+    assert outcome == Killed(signal=signal.SIGKILL)
+    assert await compute.run(jobs.segfault) == Killed(signal=signal.SIGSEGV)
+    sign.touch()
+    assert await neighbour == Returned(b'"found"')
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+async def test_what_a_job_started_ends_with_it(compute: Compute, own_session: bool) -> None:
+    outcome = await compute.run(jobs.leave_process_behind, (own_session,))
+    assert isinstance(outcome, Returned)
+    left = int(outcome.value_json)
+    await until(lambda: is_gone(left), "the process left behind is killed")
+
+
+async def test_closing_stops_what_runs() -> None:
+    pid = Pid()
+    compute = Compute(preload=PRELOAD)
+    run = asyncio.create_task(compute.run(jobs.say_pid_and_wait, on_progress=pid))
+    await until(lambda: pid.value, "the job runs")
+    server = compute.server_pid
+    await compute.close()
+    assert await run == Cancelled()
+    assert server is not None
+    assert state(server) == ""
+    with pytest.raises(ComputeClosed):
+        await compute.run(jobs.add, (1, 2))
+
+
+async def test_closing_while_the_server_starts_leaves_nothing() -> None:
+    compute = Compute(preload=PRELOAD)
+    run = asyncio.create_task(compute.run(jobs.add, (1, 2)))
+    await until(lambda: children(os.getpid()), "the server starts")
+    (server,) = children(os.getpid())
+    await compute.close()
+    with pytest.raises(ComputeClosed):
+        await run
+    assert state(server) == ""
+
+
+async def test_a_preload_that_fails_names_the_module() -> None:
+    async with running(preload=("no_such_module",)) as compute:
+        with pytest.raises(ServerNotStarted, match="no_such_module") as caught:
+            await compute.start()
+        assert caught.value.module == "no_such_module"
+    assert children(os.getpid()) == []
+
+
+@on_both_loops
+async def test_after_the_fork_server_was_killed_the_next_job_runs(tmp_path: Path) -> None:
+    pid = Pid()
+    async with running() as compute:
+        lost = asyncio.create_task(compute.run(jobs.loop_in_c_and_say_so, on_progress=pid))
+        await until(lambda: pid.value, "the job runs")
+        assert compute.server_pid is not None
+        kill(compute.server_pid)
+        outcome = await lost
+        assert isinstance(outcome, Killed)
+        assert "fork server" in str(outcome)
+        assert pid.value is not None
+        job = pid.value
+        await until(lambda: is_gone(job), "the job dies with the server")
+        assert await compute.run(jobs.add, (1, 2)) == Returned(b"3")
+        assert compute.server_pid is not None
+        kill(compute.server_pid)  # idle, and unnoticed yet
+        assert await compute.run(jobs.add, (1, 2)) == Returned(b"3")
+
+
+async def test_a_fork_server_that_hangs_is_replaced(
+    compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_server, "_FORK_PATIENCE_S", 0.2)
+    monkeypatch.setattr(fork_server, "_EXIT_PATIENCE_S", 0.2)
+    await compute.start()
+    hung = compute.server_pid
+    assert hung is not None
+    os.kill(hung, signal.SIGSTOP)
+    assert await compute.run(jobs.add, (1, 2)) == Returned(b"3")
+    assert state(hung) == ""
+
+
+async def test_nothing_survives_a_worker_that_is_killed() -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "compute_worker", stdout=PIPE, env=environment()
+    )
+    assert worker.stdout is not None
+    async with asyncio.timeout(DEADLINE_S):
+        pids = [int(await worker.stdout.readline()) for _ in range(6)]
+    assert len(set(pids)) == 6
+    assert not any(is_gone(pid) for pid in pids)
+    worker.kill()
+    await worker.wait()
+    await until(lambda: all(is_gone(pid) for pid in pids), f"all of {pids} die")
+
+
+async def test_a_worker_that_multiprocessing_forked_can_compute() -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "compute_worker", "--forked", stdout=PIPE, env=environment()
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        out, _ = await worker.communicate()
+    assert out.decode().strip() == repr(Returned(b"3"))
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+# What a job's process finds around it.
+
+
+async def test_no_descriptor_of_the_worker_reaches_a_job(compute: Compute, tmp_path: Path) -> None:
+    with (tmp_path / "connection").open("w") as connection:
+        os.set_inheritable(connection.fileno(), True)
+        outcome = await compute.run(jobs.descriptors)
+    assert isinstance(outcome, Returned)
+    found = json.loads(outcome.value_json)
+    own = {fd: target for fd, target in found.items() if int(fd) > 2}
+    assert found["0"] == "/dev/null"
+    assert sorted(target.partition(":")[0] for target in own.values()) == ["pipe", "socket"]
+
+
+async def test_a_job_has_one_blas_thread_no_core_file_and_a_group_of_its_own(
+    compute: Compute,
+) -> None:
+    outcome = await compute.run(jobs.surroundings)
+    assert isinstance(outcome, Returned)
+    around = json.loads(outcome.value_json)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        assert around["environ"][name] == "1"
+    assert around["group"] == around["pid"]
+    assert around["parent"] == compute.server_pid
+    (core,) = [line for line in around["limits"].splitlines() if line.startswith("Max core")]
+    assert core.split()[-3:-1] == ["0", "0"]
+
+
+async def test_two_jobs_do_not_share_their_random_numbers(compute: Compute) -> None:
+    assert await compute.run(jobs.random_number) != await compute.run(jobs.random_number)
+
+
+# Progress and the worker's loop.
+
+
+@on_both_loops
+async def test_progress_comes_in_order_and_the_last_always(tmp_path: Path) -> None:
+    updates: list[dict[str, Any]] = []
+    async with running() as compute:
+        outcome = await compute.run(jobs.report, (100_000,), on_progress=updates.append)
+        assert outcome == Returned(b"100000")
+    done = [update["done"] for update in updates]
+    assert done == sorted(done)
+    assert len(done) < 1000
+    assert updates[-1] == {
+        "done": 100_000,
+        "total": 100_000,
+        "message": "100000 of 100000",
+        "loss": None,
+    }
+
+
+async def test_slow_progress_is_told_step_by_step(compute: Compute) -> None:
+    updates: list[dict[str, Any]] = []
+    await compute.run(jobs.report_slowly, (3,), on_progress=updates.append)
+    assert {0, 3} <= {update["done"] for update in updates}
+
+
+async def test_a_progress_callback_that_raises_harms_no_job(compute: Compute) -> None:
+    def broken(update: dict[str, Any]) -> None:
+        raise RuntimeError("broken")
+
+    assert await compute.run(jobs.report, (3,), on_progress=broken) == Returned(b"3")
+
+
+@on_both_loops
+async def test_the_loop_turns_while_a_job_does_not_read_its_arguments(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(jobs.STOP_AFTER_FORK, "1")
+        async with running() as compute:
+            await compute.start()
+            assert compute.server_pid is not None
+            server = compute.server_pid
+            run = asyncio.create_task(compute.run(jobs.size_of, (bytes(50_000_000),)))
+            await until(
+                lambda: [pid for pid in children(server) if state(pid) == "T"],
+                "the job's process stops itself",
+            )
+            (job,) = children(server)
+            blocked = threading.Timer(DEADLINE_S, os.kill, (job, signal.SIGCONT))
+            blocked.start()
+            await until(lambda: compute.running == 1, "the sending begins")
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert blocked.is_alive()
+            assert not run.done()
+            blocked.cancel()
+            os.kill(job, signal.SIGCONT)
+            assert await run == Returned(b"50000000")
+
+
+# Slots.
+
+
+async def test_a_slot_is_exclusive_between_processes(compute: Compute, tmp_path: Path) -> None:
+    folder = SlotFolder(tmp_path / "slots", 1)
+    ask = (str(folder.path), 1)
+    slot = folder.try_acquire()
+    assert slot is not None
+    assert await compute.run(jobs.slot_is_free, ask) == Returned(b"false")
+    slot.release()  # the fork server, started while it was held, has not inherited it
+    assert await compute.run(jobs.slot_is_free, ask) == Returned(b"true")
+
+
+async def test_a_slot_is_free_again_when_its_holder_was_killed(
+    compute: Compute, tmp_path: Path
+) -> None:
+    folder = SlotFolder(tmp_path / "slots", 1)
+    pid = Pid()
+    holder = asyncio.create_task(
+        compute.run(jobs.hold_slot, (str(folder.path), 1), on_progress=pid)
+    )
+    await until(lambda: pid.value, "the holder has its slot")
+    assert folder.try_acquire() is None
+    waiting = asyncio.create_task(folder.acquire())
+    assert pid.value is not None
+    kill(pid.value)
+    await holder
+    async with asyncio.timeout(DEADLINE_S):
+        (await waiting).release()
+
+
+async def test_jobs_wait_for_a_slot_unless_they_bring_one(tmp_path: Path) -> None:
+    folder = SlotFolder(tmp_path / "slots", 1)
+    async with running(slots=folder) as compute:
+        naps = await asyncio.gather(*(compute.run(jobs.nap, (0.05,)) for _ in range(3)))
+        times = []
+        for outcome in naps:
+            assert isinstance(outcome, Returned)
+            times.append(json.loads(outcome.value_json))
+        for (_, before), (after, _) in itertools.pairwise(times):
+            assert before <= after
+        slot = await folder.acquire()
+        assert await compute.run(jobs.add, (1, 2), slot=slot) == Returned(b"3")
+        assert slot.held
+        slot.release()
+
+
+# Everything at once.
+
+
+async def end_at_random(compute: Compute, rng: random.Random) -> None:
+    """Runs one job to one of the ends there are, and checks that it is told by its name."""
+    limit_s = rng.uniform(0.01, 0.1)
+    code = rng.randrange(256)
+    much = 6_000_000
+    killed = Killed(signal=signal.SIGKILL)
+    ends: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], Outcome | type]] = [
+        (jobs.add, (1, 2), {}, Returned(b"3")),
+        (jobs.text_of_size, (much,), {}, Returned(b'"' + b"x" * much + b'"')),
+        (jobs.leave_process_behind, (True,), {}, Returned),
+        (jobs.fail, ("no",), {}, Raised),
+        (jobs.segfault, (), {}, Killed(signal=signal.SIGSEGV)),
+        (jobs.exit_at_once, (code,), {}, Killed(exit_code=code)),
+        (jobs.say_pid_and_wait, (), {"on_progress": Pid(kill)}, killed),
+        # Its result is half sent then: nobody reads on while the callback kills.
+        (jobs.say_pid_and_return_much, (much,), {"on_progress": Pid(kill)}, killed),
+        (jobs.loop_in_python, (), {"soft_limit_s": limit_s}, TimedOut),
+        (jobs.loop_in_c, (), {"hard_limit_s": limit_s}, TimedOut(limit_s, soft=False)),
+        (jobs.allocate, (8 << 30,), {"memory_limit_mb": 1536}, OutOfMemory),
+        (jobs.loop_in_c, (), {}, asyncio.CancelledError),
+    ]
+    function, args, options, expected = rng.choice(ends)
+    run = asyncio.create_task(compute.run(function, args, **options))
+    if expected is asyncio.CancelledError:
+        await asyncio.wait({run}, timeout=limit_s)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    else:
+        outcome = await run
+        assert outcome == expected or type(outcome) is expected, (function, outcome)
+
+
+@on_both_loops
+async def test_two_hundred_random_ends_are_all_told_apart_and_leave_nothing(
+    tmp_path: Path,
+) -> None:
+    rng = random.Random(20261122)
+    slots = SlotFolder(tmp_path / "slots", 4)
+    before = descriptors_here()
+    mark = str(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPUTE_TEST_MARK", mark)
+        async with running(slots=slots) as compute:
+            await compute.start()
+            server = compute.server_pid
+            assert server is not None
+            during = descriptors_here()
+            await asyncio.gather(*(end_at_random(compute, rng) for _ in range(200)))
+            assert compute.server_pid == server
+            assert compute.running == 0
+            assert slots.held == 0
+            await until(lambda: children(server) == [], "the server has reaped all")
+            assert descriptors_here() == during
+            assert processes_with("COMPUTE_TEST_MARK", mark) == [server]
+    assert descriptors_here() == before
+    assert processes_with("COMPUTE_TEST_MARK", mark) == []
+    assert children(os.getpid()) == []
