@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from api_shared.errors import JobNotFound, LedgerUnavailable
-from api_shared.job import Job, Progress, Status
+from api_shared.job import Job, Progress, Status, parse_job_id
 from api_shared.ledger import Ledger
 from api_shared.notifier import JobEvent, Notifier, status_event
 
@@ -25,8 +25,10 @@ async def watch(
 
     Between them the latest progress. The ledger is read at the start, every `reread_s`, when an
     event shows that another was missed, and after a lost connection; a ledger that is away for a
-    moment is asked again. Raises `JobNotFound`, and `LedgerUnavailable` from the first read only.
+    moment is asked again. Raises `InvalidJobId`, `JobNotFound`, and `LedgerUnavailable` from the
+    first read only.
     """
+    job_id = parse_job_id(job_id)
     clock = asyncio.get_running_loop().time
     async with notifier.subscribe(job_id=job_id) as subscription:
         story = _Story()

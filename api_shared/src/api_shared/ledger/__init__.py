@@ -90,6 +90,11 @@ class Ledger(Protocol):
     async def queued(self, broker: str, queue: str, *, older_than_s: float = 0) -> int:
         """How many jobs of a queue have the status `queued` since at least `older_than_s`."""
 
+    async def oldest_queued(
+        self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
+    ) -> list[Job]:
+        """Jobs that wait in a queue since at least `older_than_s`, the longest first."""
+
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         """Open jobs by queue and status."""
 

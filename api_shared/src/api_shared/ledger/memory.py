@@ -90,15 +90,12 @@ class MemoryLedger:
         return still
 
     async def queued(self, broker: str, queue: str, *, older_than_s: float = 0) -> int:
-        latest = self._now() - timedelta(seconds=older_than_s)
-        return sum(
-            job.broker == broker
-            and job.queue == queue
-            and job.status is Status.QUEUED
-            and job.queued_at is not None
-            and job.queued_at <= latest
-            for job in self._living()
-        )
+        return len(self._queued_since(broker, queue, older_than_s))
+
+    async def oldest_queued(
+        self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
+    ) -> list[Job]:
+        return [job for _, job in self._queued_since(broker, queue, older_than_s)[:limit]]
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         counts: defaultdict[str, Counter[Status]] = defaultdict(Counter)
@@ -141,6 +138,19 @@ class MemoryLedger:
 
     def _now(self) -> datetime:
         return _to_milliseconds(self._clock())
+
+    def _queued_since(
+        self, broker: str, queue: str, older_than_s: float
+    ) -> list[tuple[datetime, Job]]:
+        latest = self._now() - timedelta(seconds=older_than_s)
+        waiting = [
+            (job.queued_at, job)
+            for job in self._living()
+            if (job.broker, job.queue, job.status) == (broker, queue, Status.QUEUED)
+            and job.queued_at is not None
+            and job.queued_at <= latest
+        ]
+        return sorted(waiting, key=lambda since_and_job: since_and_job[0])
 
     def _lookup(self, job_id: str) -> Job | None:
         key = parse_job_id(job_id)

@@ -159,10 +159,26 @@ class MongoLedger:
         }
         latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
         is_older = {"$cond": [{"$lte": ["$queued_at", latest]}, 1, 0]}
-        pipeline = [{"$match": query}, {"$group": {"_id": None, "jobs": {"$sum": is_older}}}]
+        pipeline: list[Document] = [
+            {"$match": query},
+            {"$group": {"_id": None, "jobs": {"$sum": is_older}}},
+        ]
         with ledger_errors(), pymongo.timeout(ANSWER_S):
             groups = await self._server.jobs.aggregate(pipeline).to_list(None)
         return int(groups[0]["jobs"]) if groups else 0
+
+    async def oldest_queued(
+        self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
+    ) -> list[Job]:
+        latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
+        query = {
+            "broker": broker,
+            "due_at": HAS_DUE_AT,
+            "queue": queue,
+            "status": Status.QUEUED.value,
+            "$expr": {"$lte": ["$queued_at", latest]},
+        }
+        return await self._jobs(query, [("queued_at", 1)], limit)
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         by = {"queue": "$queue", "status": "$status"}

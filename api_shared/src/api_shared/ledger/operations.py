@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 from api_shared.job import Job, JobError, Progress, Status
 from api_shared.ledger.change import NOW, Below, Change, NowPlus, Plus
@@ -45,16 +46,14 @@ class Insert(Operation[Inserted]):
     """Record a new job (`job`: its static fields; times and history are the ledger's)."""
 
     job: Job
-    due_in_s: float
+    due: NowPlus | datetime
     change: Change = field(init=False)
 
     def __post_init__(self) -> None:
-        change = Change(
-            self.job.id,
-            guard={},
-            put={"accepted_at": NOW, "queued_at": NOW, "due_at": NowPlus(self.due_in_s)},
-            note="",
-        )
+        put: dict[str, Any] = {"accepted_at": NOW, "due_at": self.due}
+        if self.job.status is Status.QUEUED:
+            put["queued_at"] = NOW
+        change = Change(self.job.id, guard={}, put=put, note="")
         object.__setattr__(self, "change", change)
 
     def verdict(self, job: Job | None) -> Inserted:

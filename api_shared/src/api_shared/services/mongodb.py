@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure
 
 from api_shared.services.errors import ServicesError, ServiceUnavailable
 from api_shared.services.keeper_link import ProcessSpec
-from api_shared.services.ports import LOOPBACK, free_ports
+from api_shared.services.ports import LOOPBACK
 from api_shared.services.server import Engine
 from api_shared.services.wheel import program_from_wheel
 
@@ -30,10 +30,10 @@ class MongoDB(Engine):
     variable = "MONGODB_URL"
     start_deadline_s = 60.0
 
-    def __init__(self, folder: Path, program: Path, port: int | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, program: Path, ports: Sequence[int]) -> None:
+        super().__init__(folder, ports)
         self._program = program
-        self.port = port or free_ports(1)[0]
+        (self.port,) = ports
 
     @property
     def url(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import SystemRandom
@@ -36,12 +37,17 @@ def free_ports(count: int) -> list[int]:
     raise OSError(f"no {count} free ports on {LOOPBACK} after {_TRIES} tries")
 
 
-def is_listening(port: int, *, timeout_s: float = 0.5) -> bool:
-    """Whether something accepts connections on this loopback port."""
-    try:
-        socket.create_connection((LOOPBACK, port), timeout=timeout_s).close()
-    except OSError:
-        return False
+def are_free(ports: Sequence[int]) -> bool:
+    """Whether a server could listen on all of these loopback ports now."""
+    with ExitStack() as held:
+        for port in ports:
+            probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            # As servers do: connections of the last one that still linger are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                return False
     return True
 
 

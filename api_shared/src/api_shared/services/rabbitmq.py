@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from api_shared.services.amqp_handshake import ask_rabbitmq
 from api_shared.services.errors import ServicesError
 from api_shared.services.keeper_link import ProcessSpec
-from api_shared.services.ports import LOOPBACK, free_ports
+from api_shared.services.ports import LOOPBACK
 from api_shared.services.server import Engine
 
 _TIMEOUT_S = 3.0
@@ -34,16 +34,6 @@ class RabbitProgram:
     library_path: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RabbitPorts:
-    """`distribution` and `epmd` are Erlang's own: a second node on this machine needs its own."""
-
-    amqp: int
-    management: int
-    distribution: int
-    epmd: int
-
-
 class RabbitMQ(Engine):
     """
     The node has its own port mapper (epmd), started and ended with it.
@@ -55,21 +45,20 @@ class RabbitMQ(Engine):
     name = "rabbitmq"
     variable = "RABBITMQ_URL"
     start_deadline_s = 120.0
+    port_count = 4
 
-    def __init__(
-        self, folder: Path, program: RabbitProgram, ports: RabbitPorts | None = None
-    ) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, program: RabbitProgram, ports: Sequence[int]) -> None:
+        super().__init__(folder, ports)
         self._program = program
-        self.ports = ports or free_rabbit_ports()
+        self._amqp, self._management, self._distribution, self._epmd = ports
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@{LOOPBACK}:{self.ports.amqp}/"
+        return f"amqp://guest:guest@{LOOPBACK}:{self._amqp}/"
 
     @property
     def management_url(self) -> str:
-        return f"http://guest:guest@{LOOPBACK}:{self.ports.management}"
+        return f"http://guest:guest@{LOOPBACK}:{self._management}"
 
     def processes(self) -> Sequence[ProcessSpec]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +66,8 @@ class RabbitMQ(Engine):
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n", encoding="utf-8")
         env = self._env()
         epmd = shutil.which("epmd", path=env["PATH"])
-        specs = [] if epmd is None else [self._spec([epmd], env, self.ports.epmd)]
-        return [*specs, self._spec([str(self._program.script)], env, self.ports.amqp)]
+        specs = [] if epmd is None else [self._spec([epmd], env, self._epmd)]
+        return [*specs, self._spec([str(self._program.script)], env, self._amqp)]
 
     def ask(self) -> None:
         ask_rabbitmq(self.url)
@@ -89,9 +78,9 @@ class RabbitMQ(Engine):
 
     def _config(self) -> str:
         return (
-            f"listeners.tcp.default = {LOOPBACK}:{self.ports.amqp}\n"
+            f"listeners.tcp.default = {LOOPBACK}:{self._amqp}\n"
             f"management.tcp.ip = {LOOPBACK}\n"
-            f"management.tcp.port = {self.ports.management}\n"
+            f"management.tcp.port = {self._management}\n"
             "log.console = true\n"
             "log.console.level = warning\n"
             "disk_free_limit.absolute = 50MB\n"
@@ -109,9 +98,9 @@ class RabbitMQ(Engine):
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "ERL_EPMD_ADDRESS": LOOPBACK,
-            "ERL_EPMD_PORT": str(self.ports.epmd),
+            "ERL_EPMD_PORT": str(self._epmd),
             "RABBITMQ_NODENAME": f"api-workers-{node}@localhost",
-            "RABBITMQ_DIST_PORT": str(self.ports.distribution),
+            "RABBITMQ_DIST_PORT": str(self._distribution),
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
@@ -131,12 +120,6 @@ class RabbitMQ(Engine):
         if self._program.library_path is not None:
             env["LD_LIBRARY_PATH"] = self._program.library_path
         return env
-
-
-def free_rabbit_ports() -> RabbitPorts:
-    """Four free loopback ports."""
-    amqp, management, distribution, epmd = free_ports(4)
-    return RabbitPorts(amqp=amqp, management=management, distribution=distribution, epmd=epmd)
 
 
 def ask_management(url: str) -> None:

@@ -23,16 +23,18 @@ class Engine(ABC):
     """
     What one product needs to run privately: its commands, and how to tell that it is ready.
 
-    `folder` is all it may write to; `url` and `env` are fixed for its life, so that clients find
-    it again after a restart.
+    `folder` is all it may write to. `ports`, `port_count` of them, are fixed for its life, so that
+    clients find it again after a restart.
     """
 
     name: str
     variable: str
     start_deadline_s: float
+    port_count = 1
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: Sequence[int]) -> None:
         self.folder = folder
+        self.ports = tuple(ports)
 
     @property
     def log(self) -> Path:
@@ -63,6 +65,7 @@ class Server(ABC):
     url: str
     management_url: str | None
     given: bool
+    ports: tuple[int, ...] = ()
 
     @property
     def env(self) -> dict[str, str]:
@@ -154,6 +157,7 @@ class PrivateServer(Server):
         self.variable = engine.variable
         self.url = engine.url
         self.management_url = engine.management_url
+        self.ports = engine.ports
         self.folder = engine.folder
         self._engine = engine
         self._keeper = keeper

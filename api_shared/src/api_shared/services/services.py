@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from api_shared.services.compose import MANAGEMENT_URL, URLS, compose_up, engine_answers
-from api_shared.services.errors import ServicesError
+from api_shared.services.errors import ServicesError, ServiceUnavailable
 from api_shared.services.given import found_server, given_server
 from api_shared.services.keeper_link import KeeperLink
 from api_shared.services.mongodb import MongoDB, find_mongod
+from api_shared.services.ports import are_free, free_ports
 from api_shared.services.rabbitmq import RabbitMQ
 from api_shared.services.rabbitmq_program import find_rabbitmq
 from api_shared.services.server import Engine, OnStep, PrivateServer, Server
 from api_shared.services.valkey import Valkey, find_valkey
 
 ALL_SERVICES = ("rabbitmq", "mongodb", "redis")
+_PORT_TRIES = 3
 
 
 class Services:
@@ -105,11 +107,13 @@ def start_services(
     only: Sequence[str] = ALL_SERVICES,
     compose_file: Path | None = None,
     env: Mapping[str, str] | None = None,
+    ports: Mapping[str, Sequence[int]] | None = None,
 ) -> Services:
     """
     As `running_services`, with the data in `folder` and the end left to the caller.
 
-    `remove_folder`: the keeper removes it after it has stopped the servers.
+    `remove_folder`: the keeper removes it after it has stopped the servers. `ports`: those to take
+    again, by name of the server, if they are still free.
     """
     env = os.environ if env is None else env
     tell = on_step or (lambda _: None)
@@ -126,7 +130,12 @@ def start_services(
     keeper = KeeperLink(folder, remove=remove_folder)
     try:
         with ThreadPoolExecutor(len(missing), thread_name_prefix="start") as pool:
-            started = list(pool.map(lambda name: _started(name, folder, keeper, tell), missing))
+            started = list(
+                pool.map(
+                    lambda name: _started(name, folder, keeper, tell, (ports or {}).get(name, ())),
+                    missing,
+                )
+            )
     except BaseException:
         keeper.close()
         raise
@@ -149,17 +158,36 @@ def _from_compose(
     return found
 
 
-def _started(name: str, folder: Path, keeper: KeeperLink, tell: OnStep) -> PrivateServer:
-    engine = _ENGINES[name](folder / name, tell)
+def _started(
+    name: str, folder: Path, keeper: KeeperLink, tell: OnStep, wished: Sequence[int]
+) -> PrivateServer:
+    engine = _engine(name, folder / name, wished, tell)
     tell(f"starting {name}")
-    server = PrivateServer(engine, keeper)
-    server.start()
+    for tries_left in reversed(range(_PORT_TRIES)):
+        server = PrivateServer(engine, keeper)
+        try:
+            server.start()
+            break
+        except ServiceUnavailable:
+            # Between the choice of a port and its use, somebody else may take it.
+            if tries_left == 0 or are_free(engine.ports):
+                raise
+            engine = _engine(name, folder / name, (), tell)
     tell(f"{name} is ready")
     return server
 
 
-_ENGINES: dict[str, Callable[[Path, OnStep], Engine]] = {
-    "rabbitmq": lambda folder, tell: RabbitMQ(folder, find_rabbitmq(tell)),
-    "mongodb": lambda folder, _: MongoDB(folder, find_mongod()),
-    "redis": lambda folder, _: Valkey(folder, find_valkey()),
-}
+def _engine(name: str, folder: Path, wished: Sequence[int], tell: OnStep) -> Engine:
+    """What runs `name`, on the ports it is wished on if they are free."""
+
+    def ports(count: int) -> Sequence[int]:
+        return wished if len(wished) == count and are_free(wished) else free_ports(count)
+
+    match name:
+        case "rabbitmq":
+            return RabbitMQ(folder, find_rabbitmq(tell), ports(RabbitMQ.port_count))
+        case "mongodb":
+            return MongoDB(folder, find_mongod(), ports(MongoDB.port_count))
+        case "redis":
+            return Valkey(folder, find_valkey(), ports(Valkey.port_count))
+    raise ServicesError(f"no service named {name!r}; known: {', '.join(ALL_SERVICES)}")

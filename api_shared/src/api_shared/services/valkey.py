@@ -11,7 +11,7 @@ from redis import Redis
 
 from api_shared.services.errors import ServiceUnavailable
 from api_shared.services.keeper_link import ProcessSpec
-from api_shared.services.ports import LOOPBACK, free_ports
+from api_shared.services.ports import LOOPBACK
 from api_shared.services.server import Engine
 from api_shared.services.wheel import program_from_wheel
 
@@ -25,10 +25,10 @@ class Valkey(Engine):
     variable = "REDIS_URL"
     start_deadline_s = 20.0
 
-    def __init__(self, folder: Path, program: Path, port: int | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, program: Path, ports: Sequence[int]) -> None:
+        super().__init__(folder, ports)
         self._program = program
-        self.port = port or free_ports(1)[0]
+        (self.port,) = ports
 
     @property
     def url(self) -> str:

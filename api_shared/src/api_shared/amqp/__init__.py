@@ -1,0 +1,1 @@
+"""RabbitMQ: a connection that is kept open, the queues, publishing, consuming by preference."""

@@ -1,0 +1,90 @@
+"""Publishing: persistent, confirmed, within a deadline."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
+from pamqp.commands import Basic
+from pamqp.common import FieldTable
+
+from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.topology import QueueSpec, Topology
+from api_shared.errors import Unroutable
+from api_shared.job import Job
+from api_shared.wire import ACCEPTED, DEAD_DETAIL, DEAD_QUEUE, DEAD_REASON, encode
+
+
+class Outbox(Protocol):
+    """Where accepted jobs go."""
+
+    async def publish_job(self, job: Job) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+
+
+class Publisher:
+    """Publishes on one link. Raises `RabbitUnavailable` at once while the link is down."""
+
+    def __init__(self, link: Link, topology: Topology, *, deadline_s: float) -> None:
+        self._link = link
+        self._topology = topology
+        self._deadline_s = deadline_s
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    async def publish_job(self, job: Job) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+        queue = self._topology.queue(job.queue)
+        await self._publish(
+            self._topology.exchange,
+            queue.routing_key,
+            encode(job),
+            priority=job.priority,
+            headers={ACCEPTED: 1},
+        )
+
+    async def publish_dead_letter(
+        self,
+        queue: QueueSpec,
+        body: bytes,
+        *,
+        reason: str,
+        detail: str,
+        headers: FieldTable | None = None,
+    ) -> None:
+        """To the queue's dead-letter queue, the message whole. Raises as `publish_job` does."""
+        marks: FieldTable = {
+            **(headers or {}),
+            DEAD_REASON: reason,
+            DEAD_DETAIL: detail[:1000],
+            DEAD_QUEUE: queue.name,
+        }
+        await self._publish("", queue.dead_letter_queue, body, priority=0, headers=marks)
+
+    async def _publish(
+        self, exchange: str, routing_key: str, body: bytes, *, priority: int, headers: FieldTable
+    ) -> None:
+        channel = self._link.channel
+        if channel is None:
+            raise RabbitUnavailable("not connected")
+        properties = Basic.Properties(
+            content_type="application/json", delivery_mode=2, priority=priority, headers=headers
+        )
+        try:
+            await channel.basic_publish(
+                body,
+                exchange=exchange,
+                routing_key=routing_key,
+                properties=properties,
+                mandatory=True,
+                timeout=self._deadline_s,
+                wait=False,
+            )
+        except PublishError:
+            raise Unroutable(routing_key, exchange) from None
+        except (DeliveryError, AMQPError, ChannelInvalidStateError, OSError) as error:
+            raise RabbitUnavailable(f"{type(error).__name__}: {error}") from None
+        except TimeoutError:
+            raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None

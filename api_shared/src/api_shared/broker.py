@@ -1,0 +1,268 @@
+"""The broker: a taskiq broker whose every kick is a job that cannot be lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
+
+import structlog
+from pydantic import BaseModel
+from taskiq import AckableMessage, AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage
+from taskiq.abc.middleware import TaskiqMiddleware
+from taskiq.message import TaskiqMessage
+from taskiq.utils import maybe_awaitable
+from taskiq_aio_pika import AioPikaBroker
+
+from api_shared.amqp.link import Link
+from api_shared.amqp.publisher import Publisher
+from api_shared.amqp.topology import Topology, declare, topology_of
+from api_shared.contracts.contract import Contract, Submission, contract_of, doors, with_broker
+from api_shared.errors import InvalidOption, UnknownTask
+from api_shared.formatter import JobFormatter, PreparedMessage
+from api_shared.handle import JobHandle
+from api_shared.job import Job, new_job_id, parse_job_id
+from api_shared.kiq import Backing, accept
+from api_shared.ledger.mongo import MongoLedger
+from api_shared.middleware_guard import GuardedMiddleware
+from api_shared.notifier.redis import RedisNotifier
+from api_shared.results import JobResultBackend
+from api_shared.settings import InvalidSettings, Settings, load_settings
+from api_shared.submission import submission_of
+from api_shared.task import JobTask
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A", bound=BaseModel)
+
+LIMITS = {
+    "timeout": "hard_limit_s",
+    "soft_timeout": "soft_limit_s",
+    "queue_name": "queue",
+    "memory_limit_mb": "memory_limit_mb",
+    "max_retries": "max_retries",
+    "backoff_s": "backoff_s",
+    "backoff_cap_s": "backoff_cap_s",
+    "permanent": "permanent",
+    "on_failure": "on_failure",
+}
+"""Labels of `@broker.task` that belong to the contract, and their names there."""
+
+
+class Engine(Protocol):
+    """The worker's side of a broker: what takes deliveries and runs them."""
+
+    async def start(self, broker: JobBroker, publisher: Publisher) -> None: ...
+
+    def deliveries(self) -> AsyncGenerator[AckableMessage, None]: ...
+
+    async def run(self, task: JobTask[Any, Any]) -> Any: ...
+
+    async def stop(self) -> None: ...
+
+    def refuse(self, problem: str) -> None: ...
+
+
+class JobBroker(AioPikaBroker):
+    """
+    One exchange and its queues. `name` is "general", "ml", or your own.
+
+    Nothing is read or opened before `startup`: settings come from the environment then, and a
+    RabbitMQ that is down delays it by CONNECT_DEADLINE_S at most.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.id_generator = new_job_id
+        self.decorator_class = JobTask
+        self.formatter = JobFormatter()
+        self.engine: Engine | None = None
+        self._contracts: dict[str, Contract[Any, Any]] = {}
+        self._backing: Backing | None = None
+        self._link: Link | None = None
+        doors[name] = self
+
+    # Contracts and tasks.
+
+    def know(self, *contracts: Contract[Any, Any]) -> Self:
+        """Contracts that can be kiqed here by name, without their function."""
+        for contract in contracts:
+            self._contracts[contract.name] = self._checked(contract)
+        return self
+
+    def contract(self, name: str) -> Contract[Any, Any]:
+        """Raises `UnknownTask`."""
+        if name not in self._contracts:
+            raise UnknownTask(name, self._contracts)
+        return self._contracts[name]
+
+    @property
+    def contracts(self) -> tuple[Contract[Any, Any], ...]:
+        return tuple(self._contracts.values())
+
+    @property
+    def tasks(self) -> dict[str, JobTask[Any, Any]]:
+        """The tasks of this process: contracts that are bound to a function."""
+        return {n: t for n, t in self.get_all_tasks().items() if isinstance(t, JobTask)}
+
+    def task(self, task_name: Any = None, **labels: Any) -> Any:
+        """
+        Bind a contract (`@broker.task(CONTRACT)`) or derive one from the signature.
+
+        `timeout`, `soft_timeout` (seconds), `max_retries`, `queue_name`, `backoff_s`,
+        `memory_limit_mb`, `permanent` and `on_failure` become the contract's; other labels travel
+        with each job.
+        """
+        if callable(task_name) and not isinstance(task_name, Contract):
+            return self.task()(task_name)
+
+        def bind(function: Callable[P, R]) -> AsyncTaskiqDecoratedTask[P, R]:
+            limits = {LIMITS[name]: value for name, value in labels.items() if name in LIMITS}
+            others = {name: value for name, value in labels.items() if name not in LIMITS}
+            if isinstance(task_name, Contract):
+                if limits:
+                    raise InvalidOption("task", sorted(limits), "say this in the contract")
+                contract = self._checked(task_name)
+            else:
+                name = task_name or f"{function.__module__}:{function.__name__}"
+                contract = with_broker(contract_of(function, name, **limits), self.name)
+            bound = contract.bind(function)
+            task = super(JobBroker, self).task(contract.name, **others)(function)
+            assert isinstance(task, JobTask)  # noqa: S101 - by `decorator_class`
+            task.contract, task.bound = contract, bound
+            self._contracts[contract.name] = contract
+            return task
+
+        return bind
+
+    def _checked(self, contract: Contract[Any, Any]) -> Contract[Any, Any]:
+        if contract.broker != self.name:
+            wanted = f"the contract names this broker; this one is {self.name!r}"
+            raise InvalidOption(f"{contract.name}.broker", contract.broker, wanted)
+        return contract
+
+    # One door in.
+
+    async def submit(self, submission: Submission[Any, Any]) -> JobHandle[Any]:
+        """What `CONTRACT.kiq` calls; passes the same middlewares as `task.kiq`."""
+        if not self.middlewares:
+            job = await accept(submission, self.backing)
+            return self.handle(job.id, submission.contract)
+        message = submission.as_message()
+        for middleware in self.middlewares:
+            message = await maybe_awaitable(middleware.pre_send(message))
+        await self._accept(message)
+        for middleware in reversed(self.middlewares):
+            await maybe_awaitable(middleware.post_send(message))
+        return self.handle(message.task_id, submission.contract)
+
+    async def kick(self, message: BrokerMessage) -> None:
+        """What every way of taskiq's ends in. Raises as `accept` does."""
+        if isinstance(message, PreparedMessage):
+            await self._accept(message.prepared)
+        else:
+            await self._accept(self.formatter.loads(message.message))
+
+    async def _accept(self, message: TaskiqMessage) -> Job:
+        contract = self.contract(message.task_name)
+        return await accept(submission_of(message, contract), self.backing)
+
+    def handle(self, job_id: str, contract: Contract[Any, R] | None = None) -> JobHandle[R]:
+        """The handle of a job that exists. Raises `InvalidJobId`."""
+        return JobHandle(parse_job_id(job_id), self.backing, self.result_backend, contract)
+
+    # Life.
+
+    @property
+    def backing(self) -> Backing:
+        if self._backing is None:
+            raise RuntimeError(
+                f"broker {self.name!r} is not started: `await broker.startup()`, "
+                f"or `async with running(broker):`"
+            )
+        return self._backing
+
+    async def startup(self) -> None:
+        """
+        Read the settings and open the connections; servers may be down.
+
+        Raises `InvalidSettings` and `QueueMismatch`.
+        """
+        if self._backing is not None:
+            return
+        settings = self._load_settings()
+        topology = topology_of(self.name, settings)
+        self._link = self._make_link(settings, topology)
+        publisher = Publisher(self._link, topology, deadline_s=settings.publish_deadline_s)
+        ledger, notifier = MongoLedger(settings), RedisNotifier(settings)
+        await ledger.start()
+        await notifier.start()
+        await self.use(Backing(settings, topology, ledger, notifier, publisher))
+        await self._link.start(wait_s=settings.connect_deadline_s)
+        if self._link.failure is not None and not self.is_worker_process:
+            failure = self._link.failure
+            await self.shutdown()
+            raise failure
+        await AsyncBroker.startup(self)
+        if self.is_worker_process and self.engine is not None:
+            await self.engine.start(self, publisher)
+
+    async def use(self, backing: Backing | None) -> None:
+        """Stand on these connections (tests stand on their own); None: on none."""
+        self._backing = backing
+        if backing is not None:
+            self.result_backend = JobResultBackend(
+                backing.settings, backing.ledger, backing.notifier
+            )
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """What taskiq's receiver takes its messages from."""
+        if self.engine is None:
+            raise RuntimeError(
+                f"broker {self.name!r} has no worker engine: start the worker from a module "
+                f"that calls `api_shared.worker.attach(broker, ...)`"
+            )
+        async for message in self.engine.deliveries():
+            yield message
+
+    async def shutdown(self) -> None:
+        """Stop the worker's side, then close all connections."""
+        if self.engine is not None and self.is_worker_process:
+            await self.engine.stop()
+        if self._backing is None:
+            return
+        await AsyncBroker.shutdown(self)
+        if self._link is not None:
+            await self._link.close()
+            self._link = None
+        await self._backing.notifier.close()
+        await self._backing.ledger.close()
+        self._backing = None
+
+    def _load_settings(self) -> Settings:
+        try:
+            return load_settings()
+        except InvalidSettings as error:
+            if self.is_worker_process and self.engine is not None:
+                self.engine.refuse(str(error))
+            raise
+
+    def _make_link(self, settings: Settings, topology: Topology) -> Link:
+        return Link(
+            settings.amqp_url,
+            name=f"{self.name}-publish",
+            heartbeat_s=settings.rabbitmq_heartbeat_s,
+            connect_deadline_s=settings.connect_deadline_s,
+            on_open=lambda channel: declare(channel, topology),
+        )
+
+    # Middlewares.
+
+    def add_middlewares(self, *middlewares: TaskiqMiddleware) -> None:
+        super().add_middlewares(*(GuardedMiddleware(middleware) for middleware in middlewares))
+
+    def with_middlewares(self, *middlewares: TaskiqMiddleware) -> Self:
+        self.add_middlewares(*middlewares)
+        return self

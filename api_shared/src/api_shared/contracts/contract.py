@@ -1,0 +1,286 @@
+"""A contract: the typed stub of a task, which a service kiqs and a worker binds a function to."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from taskiq.message import TaskiqMessage
+from taskiq_dependencies.dependency import Dependency
+
+from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption
+from api_shared.job import new_job_id
+
+if TYPE_CHECKING:
+    from api_shared.handle import JobHandle
+
+A = TypeVar("A", bound=BaseModel)
+R = TypeVar("R")
+
+
+class InvalidResult(ApiWorkersError):
+    """What a task returned is not what its contract promises."""
+
+    def __init__(self, task: str, problems: Sequence[str]) -> None:
+        self.task = task
+        self.problems = tuple(problems)
+        super().__init__(f"the result of {task!r} does not validate: {'; '.join(problems)}")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """What an `on_failure` hook is told: once, when a job has failed for good."""
+
+    job_id: str
+    task: str
+    reason: str
+    message: str
+    owner: str | None
+    correlation_id: str | None
+    args: Mapping[str, Any]
+
+
+OnFailure = Callable[[FailedJob], Any]
+
+
+@dataclass(frozen=True)
+class Contract(Generic[A, R]):
+    """
+    What both sides of a job agree on.
+
+    `args` is a pydantic model whose fields are the arguments by name; `result` any type pydantic
+    can validate. Limits are in seconds; None means the setting of the same name
+    (TASK_SOFT_TIME_LIMIT, TASK_TIME_LIMIT, TASK_MAX_RETRIES). `permanent` lists exceptions that
+    fail the job at once; all others retry, waiting `backoff_s`, doubled each time up to
+    `backoff_cap_s`, ±25 % (`backoff_s=0`: no wait). `queue` None is the broker's default queue.
+    """
+
+    name: str
+    args: type[A]
+    result: type[R]
+    broker: str = "general"
+    queue: str | None = None
+    soft_limit_s: float | None = None
+    hard_limit_s: float | None = None
+    memory_limit_mb: int | None = None
+    max_retries: int | None = None
+    backoff_s: float = 60.0
+    backoff_cap_s: float = 3600.0
+    permanent: tuple[type[BaseException], ...] = ()
+    on_failure: OnFailure | None = None
+    positional: tuple[str, ...] = ()
+    _result_adapter: TypeAdapter[R] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.name or len(self.name) > 200 or not self.name.isprintable():
+            raise InvalidOption("name", self.name, "1 to 200 printable characters are wanted")
+        if self.soft_limit_s and self.hard_limit_s and self.soft_limit_s > self.hard_limit_s:
+            raise InvalidOption("soft_limit_s", self.soft_limit_s, "not over hard_limit_s")
+        object.__setattr__(self, "_result_adapter", TypeAdapter(self.result))
+
+    def parse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A:
+        """
+        The arguments as their model, from what taskiq puts on the wire.
+
+        Takes the arguments by name, in the order of the function (`positional`), or the model
+        itself as the one positional argument. Raises `InvalidArguments`.
+        """
+        by_name = dict(kwargs)
+        if len(args) == 1 and not kwargs and not self.positional:
+            if isinstance(args[0], self.args):
+                return args[0]
+            if not isinstance(args[0], Mapping):
+                raise InvalidArguments(self.name, ["an object with the arguments is wanted"])
+            by_name = dict(args[0])
+        elif args:
+            if len(args) > len(self.positional):
+                wanted = f"at most {len(self.positional)} positional, {len(args)} given"
+                raise InvalidArguments(self.name, [wanted])
+            for name, value in zip(self.positional, args, strict=False):
+                if name in by_name:
+                    raise InvalidArguments(self.name, [f"{name}: given twice"])
+                by_name[name] = value
+        try:
+            return self.args.model_validate(by_name)
+        except ValidationError as error:
+            raise InvalidArguments(self.name, problems_of(error)) from None
+
+    def encode_args(self, args: A) -> str:
+        """The arguments as JSON text in ASCII. Raises `InvalidArguments` where JSON cannot."""
+        try:
+            return _json_text(args.model_dump(mode="json"))
+        except (ValueError, TypeError) as error:
+            raise InvalidArguments(self.name, [f"not JSON: {error}"]) from None
+
+    def encode_result(self, value: Any) -> str:
+        """The result as JSON text in ASCII. Raises `InvalidResult`."""
+        try:
+            checked = self._result_adapter.validate_python(value)
+            return _json_text(self._result_adapter.dump_python(checked, mode="json"))
+        except ValidationError as error:
+            raise InvalidResult(self.name, problems_of(error)) from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidResult(self.name, [f"not JSON: {error}"]) from None
+
+    def decode_result(self, text: str) -> R:
+        """The result from its JSON text. Raises `InvalidResult`."""
+        try:
+            return self._result_adapter.validate_json(text)
+        except ValidationError as error:
+            raise InvalidResult(self.name, problems_of(error)) from None
+
+    async def kiq(
+        self,
+        args: A,
+        *,
+        priority: int = 0,
+        owner: str | None = None,
+        correlation_id: str | None = None,
+        job_id: str | None = None,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+    ) -> JobHandle[R]:
+        """
+        Accept a job: once this returns, it reaches a terminal status.
+
+        `priority` is 0 to 10, the higher the sooner. With a `job_id` of your own (an ObjectId in
+        hex) the call may be repeated: it stays one job. It runs at once, after `delay`, or `at` an
+        aware time. Raises `UsageError` and `ServerError` with nothing kept, except for
+        `AcceptanceUnknown`: then the same call with the error's `job_id` is safe.
+        """
+        submission = Submission(
+            self, args, priority, owner, correlation_id, job_id, delay=delay, at=at
+        )
+        handle: JobHandle[R] = await _door(self.broker).submit(submission)
+        return handle
+
+    def bind(self, function: Callable[..., Any]) -> BoundFunction:
+        """How to call `function` with this contract's arguments."""
+        return BoundFunction.of(function, self.args)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission(Generic[A, R]):
+    """One request to run a job, before it is validated."""
+
+    contract: Contract[A, R]
+    args: A
+    priority: int = 0
+    owner: str | None = None
+    correlation_id: str | None = None
+    job_id: str | None = None
+    queue: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    delay: timedelta | None = None
+    at: datetime | None = None
+
+    def as_message(self) -> TaskiqMessage:
+        """As taskiq's middlewares want to see it."""
+        options = {
+            "priority": str(self.priority),
+            "owner": self.owner,
+            "correlation_id": self.correlation_id,
+            "queue_name": self.queue,
+            "delay": None if self.delay is None else str(self.delay.total_seconds()),
+            "at": None if self.at is None else self.at.isoformat(),
+        }
+        labels = {name: value for name, value in options.items() if value is not None}
+        return TaskiqMessage(
+            task_id=self.job_id or new_job_id(),
+            task_name=self.contract.name,
+            labels={**self.labels, **labels},
+            args=[],
+            kwargs=dict(self.args),
+        )
+
+
+class Door(Protocol):
+    """The one way in: a broker."""
+
+    async def submit(self, submission: Submission[Any, Any]) -> Any: ...
+
+
+doors: dict[str, Door] = {}
+"""The brokers of this process by name; each puts itself here when it is made."""
+
+
+def _door(broker: str) -> Door:
+    if broker not in doors:
+        raise InvalidOption("broker", broker, f"no such broker here; known: {', '.join(doors)}")
+    return doors[broker]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundFunction:
+    """
+    A task's function, and how its arguments reach it: spread by name, or as the model whole.
+
+    `is_async` False: it runs in a process of its own.
+    """
+
+    function: Callable[..., Any]
+    model_parameter: str | None
+    is_async: bool
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], args: type[BaseModel]) -> BoundFunction:
+        hints = get_type_hints(function)
+        whole = [n for n, hint in hints.items() if hint is args and n != "return"]
+        is_async = inspect.iscoroutinefunction(function)
+        return cls(function, whole[0] if whole else None, is_async)
+
+    def arguments(self, args: BaseModel) -> dict[str, Any]:
+        if self.model_parameter is not None:
+            return {self.model_parameter: args}
+        return {name: getattr(args, name) for name in type(args).model_fields}
+
+
+def contract_of(function: Callable[..., Any], name: str, **limits: Any) -> Contract[Any, Any]:
+    """
+    A contract derived from a function's signature: what `@broker.task` without one makes.
+
+    Parameters that taskiq injects are left out; one without annotation takes any JSON value.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            problem = "a task names its arguments: *args and **kwargs cannot be validated"
+            raise InvalidOption(name, str(parameter), problem)
+        if is_injected(parameter, hints.get(parameter.name)):
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+    model = create_model(f"{name} arguments", __config__=config, **fields)
+    result = hints.get("return", Any)
+    return Contract(name, model, result, positional=tuple(fields), **limits)
+
+
+def with_broker(contract: Contract[A, R], broker: str) -> Contract[A, R]:
+    return replace(contract, broker=broker)
+
+
+def is_injected(parameter: inspect.Parameter, hint: Any) -> bool:
+    """Whether taskiq's dependencies fill this parameter."""
+    if isinstance(parameter.default, Dependency):
+        return True
+    return any(isinstance(meta, Dependency) for meta in getattr(hint, "__metadata__", ()))
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """A line for each problem, without the values: they may be secret or huge."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False)[:20]:
+        path = ".".join(str(part)[:100] for part in problem["loc"])
+        lines.append(f"{path}: {problem['msg'][:300]}" if path else problem["msg"][:300])
+    return lines
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,72 @@
+"""The contracts of the general worker."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl
+
+from api_shared.contracts.contract import Contract
+
+
+class Arguments(BaseModel):
+    """What is not named here is refused, so that a typing error is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProcessDataOptions(Arguments):
+    """
+    How a text file of records (lines) is worked through.
+
+    `source` is a path the worker can read; gzip by its ending `.gz`. `chunk_lines` lines are
+    worked and recorded at a time: a run after a crash goes on behind the last one recorded.
+    """
+
+    source: str = Field(min_length=1, max_length=4096)
+    chunk_lines: int = Field(1000, ge=1, le=1_000_000)
+    pause_s: float = Field(0, ge=0, le=60, description="Rest between chunks, to be gentle.")
+
+
+class ProcessDataArgs(Arguments):
+    user_id: str = Field(min_length=1, max_length=200)
+    options: ProcessDataOptions
+
+
+class ProcessDataResult(BaseModel):
+    """`sha256` is of the bytes worked through; `top_words` are the ten most frequent."""
+
+    user_id: str
+    lines: int
+    words: int
+    size_bytes: int
+    chunks: int
+    chunks_recalled: int
+    sha256: str
+    top_words: list[tuple[str, int]]
+
+
+class HealthCheckArgs(Arguments):
+    url: HttpUrl
+    timeout_s: float = Field(10, gt=0, le=60)
+
+
+class HealthCheckResult(BaseModel):
+    """`ok` is a status below 400; `error` says why there is no status."""
+
+    url: str
+    ok: bool
+    status_code: int | None = None
+    latency_ms: float
+    error: str | None = None
+
+
+PROCESS_DATA = Contract(
+    "process_data",
+    ProcessDataArgs,
+    ProcessDataResult,
+    soft_limit_s=3300,
+    hard_limit_s=3600,
+    permanent=(FileNotFoundError, IsADirectoryError, PermissionError, UnicodeDecodeError),
+)
+HEALTH_CHECK = Contract("health_check", HealthCheckArgs, HealthCheckResult)
+
+CONTRACTS = (PROCESS_DATA, HEALTH_CHECK)

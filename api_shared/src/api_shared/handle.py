@@ -1,0 +1,119 @@
+"""What a kiq returns: where the job stands, its result, its events, a way to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Any, TypeVar, cast
+
+from taskiq import AsyncTaskiqTask, TaskiqResult
+from taskiq.exceptions import TaskiqResultTimeoutError
+
+from api_shared.contracts.contract import Contract
+from api_shared.errors import JobCancelled, JobFailed, JobNotFound, ResultTimeout
+from api_shared.job import Job, Status, parse_job_id
+from api_shared.kiq import Backing
+from api_shared.ledger.transitions import cancel_waiting, request_cancel
+from api_shared.notifier import JobEvent, status_event
+from api_shared.watch import watch
+
+R = TypeVar("R")
+
+
+class CancelAnswer(StrEnum):
+    """`requested`: it runs, and its worker stops it; `too_late`: it had ended before."""
+
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"
+    TOO_LATE = "too_late"
+
+
+async def cancel_job(job_id: str, backing: Backing) -> CancelAnswer:
+    """Stop a job wherever it is. Raises `JobNotFound`, `LedgerUnavailable`."""
+    ledger, retention_s = backing.ledger, backing.settings.retention_s
+    while True:
+        cancelled = await ledger.change(cancel_waiting(job_id, retention_s=retention_s))
+        if cancelled is not None:
+            backing.notifier.tell(status_event(cancelled))
+            return CancelAnswer.CANCELLED
+        if await ledger.change(request_cancel(job_id)) is not None:
+            backing.notifier.ask_cancel(job_id)
+            return CancelAnswer.REQUESTED
+        job = await read_job(job_id, backing)
+        if job.status.is_terminal:
+            return CancelAnswer.TOO_LATE
+
+
+async def read_job(job_id: str, backing: Backing) -> Job:
+    """Raises `InvalidJobId`, `JobNotFound`, `LedgerUnavailable`."""
+    job = await backing.ledger.get(parse_job_id(job_id))
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+class JobHandle(AsyncTaskiqTask[R]):
+    """
+    A taskiq task (`task_id`, `wait_result`, `is_ready`) that also asks the ledger.
+
+    Waiting is pushed by Redis, and goes on without it, a little slower.
+    """
+
+    def __init__(
+        self, job_id: str, backing: Backing, result_backend: Any, contract: Contract[Any, R] | None
+    ) -> None:
+        super().__init__(job_id, result_backend, None)
+        self._backing = backing
+        self._contract = contract
+
+    async def status(self) -> Status:
+        return (await self.job()).status
+
+    async def job(self) -> Job:
+        """The whole record. Raises `JobNotFound`, `LedgerUnavailable`."""
+        return await read_job(self.task_id, self._backing)
+
+    async def result(self, timeout: float | None = None) -> R:
+        """
+        The validated result, as soon as there is one.
+
+        Raises `JobFailed`, `JobCancelled`, and after `timeout` seconds `ResultTimeout`.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ended()
+        except TimeoutError:
+            raise ResultTimeout(self.task_id, timeout or 0, await self.status()) from None
+        job = await self.job()
+        if job.status is Status.CANCELLED:
+            raise JobCancelled(job.id)
+        if job.status is not Status.COMPLETED:
+            error = job.error
+            raise JobFailed(job.id, error.reason if error else "", error.message if error else "")
+        if self._contract is None or job.result_json is None:
+            return cast(R, job.result)
+        return self._contract.decode_result(job.result_json)
+
+    async def wait_result(
+        self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[R]:
+        """As taskiq's, but pushed: `check_interval` is not used."""
+        try:
+            async with asyncio.timeout(timeout if timeout > 0 else None):
+                await self._ended()
+        except TimeoutError:
+            raise TaskiqResultTimeoutError(timeout=timeout) from None
+        return await self.get_result(with_logs=with_logs)
+
+    def watch(self) -> AsyncIterator[JobEvent]:
+        """Each change of status once and in order, progress in between, until the job ends."""
+        backing = self._backing
+        return watch(self.task_id, ledger=backing.ledger, notifier=backing.notifier)
+
+    async def cancel(self) -> CancelAnswer:
+        return await cancel_job(self.task_id, self._backing)
+
+    async def _ended(self) -> None:
+        async for _ in self.watch():
+            pass

@@ -1,0 +1,46 @@
+"""Logging: structlog events, as JSON for machines or with colours for people."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from api_shared.settings import Settings
+
+
+class ReceiverNoise(logging.Filter):
+    """Drops what taskiq's receiver says of each job: `run_job` has its own line for it."""
+
+    NOISE = ("Executing task", "Exception found while executing", "Task %s with id %s skipped")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(self.NOISE)
+
+
+def configure_logging(settings: Settings) -> None:
+    """To stderr, once a process. LOG_FORMAT=auto means colours on a terminal, else JSON."""
+    as_json = settings.log_format == "json" or (
+        settings.log_format == "auto" and not sys.stderr.isatty()
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.getLogger("taskiq.receiver.receiver").addFilter(ReceiverNoise())

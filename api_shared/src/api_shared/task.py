@@ -1,0 +1,63 @@
+"""A task: a contract bound to a function, in taskiq's clothes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from taskiq import AsyncTaskiqDecoratedTask
+from taskiq.exceptions import SendTaskError
+from taskiq.kicker import AsyncKicker
+
+from api_shared.contracts.contract import BoundFunction, Contract
+from api_shared.errors import ApiWorkersError
+
+if TYPE_CHECKING:
+    from api_shared.broker import JobBroker
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class JobKicker(AsyncKicker[P, T]):
+    """Taskiq's kicker; kiq returns a `JobHandle` and raises our own errors as they are."""
+
+    broker: JobBroker
+
+    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            sent = await super().kiq(*args, **kwargs)
+        except SendTaskError as error:
+            if isinstance(error.__cause__, ApiWorkersError):
+                raise error.__cause__ from None
+            raise
+        return self.broker.handle(sent.task_id, self.broker.contract(self.task_name))
+
+
+class JobTask(AsyncTaskiqDecoratedTask[P, T]):
+    """
+    What `@broker.task` returns. Calling it calls the function itself, as a unit test wants.
+
+    `original_func` is what taskiq's receiver runs: the worker's engine, which claims the job
+    before it resolves the function's dependencies and calls it.
+    """
+
+    broker: JobBroker
+    contract: Contract[Any, Any]
+    bound: BoundFunction
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.function = self.original_func
+        self.original_func = self._run  # type: ignore[assignment]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.function(*args, **kwargs)
+
+    def kicker(self) -> AsyncKicker[P, T]:
+        return JobKicker(self.task_name, self.broker, dict(self.labels), self.return_type)
+
+    async def _run(self, *_: Any, **__: Any) -> Any:
+        engine = self.broker.engine
+        if engine is None:
+            raise RuntimeError(f"{self.task_name}: only a worker runs tasks")
+        return await engine.run(self)

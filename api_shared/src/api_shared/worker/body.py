@@ -1,0 +1,220 @@
+"""Running a task's function under its limits: dependencies, stop, time, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from taskiq import Context, TaskiqState
+from taskiq.exceptions import NoResultError, TaskRejectedError
+from taskiq.message import TaskiqMessage
+from taskiq_dependencies import DependencyGraph
+
+from api_shared.errors import (
+    Discard,
+    Snooze,
+    SoftTimeLimitExceeded,
+    TimeLimitExceeded,
+    TooLarge,
+)
+from api_shared.settings import Settings
+from api_shared.task import JobTask
+from api_shared.worker.claims import HeldClaim, Stop
+from api_shared.worker.compute import Compute, Slot
+from api_shared.worker.computed import run_computed
+from api_shared.worker.context import JobContext, LiveJob, ProcessJob
+from api_shared.worker.outcome import (
+    Cancelled,
+    Done,
+    Gone,
+    HandedOn,
+    Outcome,
+    Snoozed,
+    failure,
+)
+
+log = structlog.get_logger()
+
+STOP_GRACE_S = 5.0
+"""How long a body that was told to stop may take to clean up, before its slot is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """In seconds, counted from the start of the body; the contract's own, else the settings'."""
+
+    soft_s: float
+    hard_s: float
+
+    @classmethod
+    def of(cls, task: JobTask[Any, Any], settings: Settings) -> Limits:
+        contract = task.contract
+        hard_s = contract.hard_limit_s or max(settings.task_time_limit, contract.soft_limit_s or 0)
+        soft_s = contract.soft_limit_s or min(settings.task_soft_time_limit, hard_s)
+        return cls(soft_s, hard_s)
+
+
+class WillNotStop(Exception):
+    """The body went on after it was cancelled."""
+
+
+async def run_body(
+    task: JobTask[Any, Any],
+    claim: HeldClaim,
+    message: TaskiqMessage,
+    *,
+    settings: Settings,
+    compute: Compute,
+    slot: Slot | None,
+) -> Outcome:
+    """Run the function once; whatever it does becomes an `Outcome`."""
+    limits = Limits.of(task, settings)
+    limit_bytes = settings.max_result_bytes
+
+    async def call() -> str:
+        args = task.contract.parse([claim.job.args], {})
+        async with _Injected(task, claim, message, settings) as injected:
+            if task.bound.is_async:
+                value = await task.bound.function(**task.bound.arguments(args), **injected)
+            else:
+                value = await run_computed(
+                    task, args, injected, claim, limits.soft_s, limits.hard_s, compute, slot
+                )
+        text = task.contract.encode_result(value)
+        if len(text) > limit_bytes:
+            raise TooLarge(
+                f"the result of {claim.job.task}", len(text), limit_bytes, "MAX_RESULT_BYTES"
+            )
+        return text
+
+    watched = limits if task.bound.is_async else None
+    text, error, stopped = await _watch(call, claim, watched)
+    return _outcome(task, text, error, stopped, limits)
+
+
+async def _watch(
+    call: Callable[[], Awaitable[str]], claim: HeldClaim, limits: Limits | None
+) -> tuple[str | None, BaseException | None, Stop | str | None]:
+    """
+    Await `call` in a task of its own; cancel it when the claim is stopped or its time is up.
+
+    A body that goes on all the same is left behind: it holds no slot, and its writes are refused.
+    """
+    loop = asyncio.get_running_loop()
+    body = asyncio.ensure_future(call())
+    started = loop.time()
+    stopped: Stop | str | None = None
+    wait_s = limits.soft_s if limits else None
+    while True:
+        watched: set[asyncio.Future[Any]] = {body}
+        if stopped is None:
+            watched.add(claim.stopped)
+        await asyncio.wait(watched, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if body.done():
+            break
+        if stopped is not None:
+            log.error("task.will_not_stop", why=stopped, waited_s=wait_s)
+            body.add_done_callback(_forget)
+            return None, WillNotStop(), stopped
+        stopped = claim.stop_reason or "limit"
+        body.cancel()
+        left_s = limits.hard_s - (loop.time() - started) if limits else STOP_GRACE_S
+        wait_s = max(0.1, min(STOP_GRACE_S, left_s) if stopped != "limit" else left_s)
+    if body.cancelled():
+        return None, asyncio.CancelledError(), stopped
+    error = body.exception()
+    return (None if error else body.result()), error, stopped
+
+
+def _outcome(
+    task: JobTask[Any, Any],
+    text: str | None,
+    error: BaseException | None,
+    stopped: Stop | str | None,
+    limits: Limits,
+) -> Outcome:
+    if text is not None:
+        return Done(json.loads(text), text)
+    assert error is not None  # noqa: S101 - no result, so there is an error
+    if stopped is Stop.LOST:
+        return Gone()
+    if stopped is Stop.CANCEL:
+        return Cancelled()
+    if stopped is Stop.DRAIN:
+        return HandedOn()
+    if stopped == "limit":
+        limit: Exception = SoftTimeLimitExceeded(limits.soft_s)
+        if isinstance(error, WillNotStop):
+            limit = TimeLimitExceeded(limits.hard_s)
+        limit.__traceback__ = error.__traceback__
+        return failure(limit, task.contract)
+    if isinstance(error, Snooze):
+        return Snoozed(error.delay_s)
+    if isinstance(error, NoResultError):
+        return Done(None, "null")
+    if isinstance(error, TaskRejectedError):
+        error = Discard("the task rejected its message")
+    return failure(error, task.contract)
+
+
+class _JobsOwnContext(Context):
+    """Taskiq's `Context` of one job: ack and requeue are the platform's."""
+
+    async def ack(self) -> None:
+        """The message was acked when the job was claimed."""
+
+    async def requeue(self) -> None:
+        raise Snooze(0)
+
+
+class _Injected:
+    """
+    The function's `TaskiqDepends`, resolved for this job alone.
+
+    Taskiq's receiver shares one dictionary between all jobs that run at the time.
+    """
+
+    def __init__(
+        self,
+        task: JobTask[Any, Any],
+        claim: HeldClaim,
+        message: TaskiqMessage,
+        settings: Settings,
+    ) -> None:
+        broker = task.broker
+        job: JobContext = (
+            LiveJob(claim, settings.max_result_bytes)
+            if task.bound.is_async
+            else ProcessJob(claim.job, claim.journal)
+        )
+        known: Mapping[Any, Any] = {
+            **broker.custom_dependency_context,
+            Context: _JobsOwnContext(message, broker),
+            TaskiqState: broker.state,
+            JobContext: job,
+        }
+        graph = _graph(task)
+        self._resolver = graph.async_ctx(dict(known), broker.dependency_overrides or None)
+
+    async def __aenter__(self) -> dict[str, Any]:
+        return await self._resolver.resolve_kwargs()
+
+    async def __aexit__(self, *error: Any) -> None:
+        await asyncio.shield(self._resolver.close(*error))
+
+
+def _graph(task: JobTask[Any, Any]) -> DependencyGraph:
+    graph: DependencyGraph | None = getattr(task, "dependency_graph", None)
+    if graph is None:
+        graph = DependencyGraph(task.function)
+        task.dependency_graph = graph  # type: ignore[attr-defined]
+    return graph
+
+
+def _forget(body: asyncio.Future[Any]) -> None:
+    if not body.cancelled() and body.exception() is not None:
+        log.info("task.stopped_late", error=str(body.exception()))

@@ -1,0 +1,169 @@
+"""The claims that a worker process holds, and the heartbeat that keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from enum import StrEnum
+from time import monotonic
+
+import structlog
+
+from api_shared.errors import ClaimLost, LedgerUnavailable
+from api_shared.job import Job, Progress
+from api_shared.ledger import Ledger
+from api_shared.ledger.operations import SaveJournal, SaveProgress
+from api_shared.notifier import JobEvent, Notifier
+
+log = structlog.get_logger()
+
+TELL_EVERY_S = 0.1
+SAVE_EVERY_S = 1.0
+
+
+class Stop(StrEnum):
+    """Why a body has to stop."""
+
+    CANCEL = "cancel"
+    DRAIN = "drain"
+    LOST = "lost"
+
+
+class HeldClaim:
+    """
+    The right to write one job, and the numbering of what is written.
+
+    `stop` asks the body to end; the first reason stands. Once `settling`, nobody stops it any more.
+    """
+
+    def __init__(self, job: Job, token: str, ledger: Ledger, notifier: Notifier) -> None:
+        self.job = job
+        self.token = token
+        self.journal = dict(job.journal)
+        self.settling = False
+        self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        self._ledger = ledger
+        self._notifier = notifier
+        self._seq = job.seq
+        self._progress: Progress | None = None
+        self._reporter: asyncio.Task[None] | None = None
+
+    @property
+    def stop_reason(self) -> Stop | None:
+        return self.stopped.result() if self.stopped.done() else None
+
+    def stop(self, reason: Stop) -> None:
+        if not self.settling and not self.stopped.done():
+            self.stopped.set_result(reason)
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def report(self, progress: Progress) -> None:
+        """Tell listeners and the ledger soon; the latest wins."""
+        self._progress = progress
+        if self._reporter is None and not self.settling:
+            self._reporter = asyncio.create_task(self._report())
+
+    async def record(self, key: str, value_json: str) -> None:
+        """Write to the journal, durably. Raises `ClaimLost`."""
+        write = SaveJournal(self.job.id, self.token, self.next_seq(), key, value_json)
+        if not await self._ledger.apply(write):
+            self.stop(Stop.LOST)
+            raise ClaimLost(self.job.id)
+        self.journal[key] = value_json
+
+    async def settle(self) -> int:
+        """No more progress after this; the number of the write that ends the claim."""
+        self.settling = True
+        if self._reporter is not None:
+            self._reporter.cancel()
+            await asyncio.gather(self._reporter, return_exceptions=True)
+        if self._progress is not None:
+            self._tell(self._progress, self.next_seq())
+        return self.next_seq()
+
+    async def _report(self) -> None:
+        saved_at = 0.0
+        while True:
+            progress, self._progress = self._progress, None
+            if progress is not None:
+                seq = self.next_seq()
+                self._tell(progress, seq)
+                if monotonic() - saved_at >= SAVE_EVERY_S:
+                    await self._ledger.apply(SaveProgress(self.job.id, self.token, seq, progress))
+                    saved_at = monotonic()
+            await asyncio.sleep(TELL_EVERY_S)
+
+    def _tell(self, progress: Progress, seq: int) -> None:
+        job = self.job
+        event = JobEvent(
+            "progress", job.id, seq, job.status, job.task, job.queue, job.owner,
+            job.correlation_id, job.attempt, progress=progress,
+        )  # fmt: skip
+        self._notifier.tell(event)
+
+
+class Claims:
+    """All claims of the process; one heartbeat renews them with one write."""
+
+    def __init__(self, ledger: Ledger, *, lease_s: float, heartbeat_s: float) -> None:
+        self._ledger = ledger
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+        self._held: dict[str, HeldClaim] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.unreachable = False
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterable[HeldClaim]:
+        return iter(list(self._held.values()))
+
+    def add(self, claim: HeldClaim) -> None:
+        self._held[claim.job.id] = claim
+        self._idle.clear()
+
+    def remove(self, claim: HeldClaim) -> None:
+        if self._held.get(claim.job.id) is claim:
+            del self._held[claim.job.id]
+        if not self._held:
+            self._idle.set()
+
+    def cancel(self, job_id: str) -> None:
+        if claim := self._held.get(job_id):
+            claim.stop(Stop.CANCEL)
+
+    def stop_all(self, reason: Stop) -> None:
+        for claim in list(self._held.values()):
+            claim.stop(reason)
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+    async def keep(self) -> None:
+        """Heartbeats, for ever. A ledger that is away is waited for: the claims may still stand."""
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            if self._held:
+                await self._beat()
+
+    async def _beat(self) -> None:
+        beaten = dict(self._held)
+        tokens = {job_id: claim.token for job_id, claim in beaten.items()}
+        try:
+            standing = await self._ledger.heartbeat(tokens, lease_s=self._lease_s)
+        except LedgerUnavailable as error:
+            if not self.unreachable:
+                log.warning("heartbeat.failed", claims=len(tokens), error=str(error))
+            self.unreachable = True
+            return
+        self.unreachable = False
+        for job_id, claim in beaten.items():
+            if job_id not in standing:
+                claim.stop(Stop.LOST)
+            elif standing[job_id].cancel_requested:
+                claim.stop(Stop.CANCEL)

@@ -1,0 +1,211 @@
+"""
+The dispatcher: acts on jobs whose `due_at` has passed, because nobody else did.
+
+It runs in every worker process, without a leader: each step is a compare-and-set, so ten of them
+do the work of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from random import Random
+from time import monotonic
+
+import structlog
+
+from api_shared.amqp.link import OPEN_ERRORS, Link, RabbitUnavailable
+from api_shared.amqp.publisher import Publisher
+from api_shared.amqp.topology import declare, depth
+from api_shared.errors import LedgerUnavailable, ServerError, Unroutable
+from api_shared.job import Job, Status
+from api_shared.kiq import Backing
+from api_shared.ledger.change import Change
+from api_shared.ledger.transitions import look_again, publish_due, take_back, tell_failure
+from api_shared.notifier import status_event
+from api_shared.worker.backoff import backoff_s
+from api_shared.worker.dead_letters import DeadLetters
+
+log = structlog.get_logger()
+
+BATCH = 200
+LOOK_CAP_S = 600.0
+SETTLED_S = 5.0
+"""A queued job younger than this may still be on its way to its queue."""
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """
+    `run` for ever. `publisher.link` reopening, and the ledger coming back, are noticed here:
+    after either, queued jobs are looked after at once, and claims left alone for one lease.
+    """
+
+    backing: Backing
+    publisher: Publisher
+    dead_letters: DeadLetters
+    rng: Random
+    _patient_until: float = 0.0
+    _opened_seen: int = 0
+    _ledger_away: bool = False
+
+    async def run(self) -> None:
+        settings = self.backing.settings
+        self._be_patient()
+        self._opened_seen = self.publisher.link.opened
+        while True:
+            try:
+                busy = await self.dispatch_once()
+                if self._ledger_away:
+                    self._ledger_away = False
+                    log.info("dispatcher.ledger_back")
+            except LedgerUnavailable as error:
+                if not self._ledger_away:
+                    log.warning("dispatcher.ledger_away", error=str(error))
+                self._ledger_away, busy = True, False
+                self._be_patient()
+            except Exception:
+                log.exception("dispatcher.failed")
+                busy = False
+            if not busy:
+                await asyncio.sleep(settings.dispatch_every_s * self.rng.uniform(0.8, 1.2))
+
+    async def dispatch_once(self) -> bool:
+        """Act on what is due now; True when there may be more. Raises `LedgerUnavailable`."""
+        jobs = await self.backing.ledger.due(self.backing.topology.broker, limit=BATCH)
+        by_status: dict[Status, list[Job]] = defaultdict(list)
+        for job in jobs:
+            by_status[job.status].append(job)
+        for job in (*by_status[Status.SCHEDULED], *by_status[Status.RETRYING]):
+            await self._publish_due(job)
+        if monotonic() >= self._patient_until:
+            for job in by_status[Status.PROCESSING]:
+                await self._take_back(job)
+        for job in by_status[Status.FAILED]:
+            await self._bury(job)
+        await self._look_after(by_status[Status.QUEUED])
+        acted = len(jobs) - (
+            len(by_status[Status.PROCESSING]) if monotonic() < self._patient_until else 0
+        )
+        return acted >= BATCH // 2
+
+    def _be_patient(self) -> None:
+        """Claims whose holders could not renew them either get one lease to do so."""
+        self._patient_until = monotonic() + self.backing.settings.lease_s
+
+    async def _publish_due(self, job: Job) -> None:
+        after_s = self.backing.settings.republish_after_s
+        queued = await self._change(publish_due(job, republish_after_s=after_s))
+        if queued is not None:
+            await self._publish(queued)
+
+    async def _take_back(self, job: Job) -> None:
+        settings = self.backing.settings
+        change = take_back(
+            job,
+            max_lost=settings.task_max_lost,
+            retry_in_s=backoff_s(job.lost, base_s=2, cap_s=60, rng=self.rng),
+            republish_after_s=settings.republish_after_s,
+            retention_s=settings.retention_s,
+        )
+        taken = await self._change(change)
+        if taken is None:
+            return
+        log.warning(
+            "job.taken_back", job_id=job.id, task=job.task, lost=taken.lost, status=taken.status
+        )
+        if taken.status is Status.QUEUED:
+            await self._publish(taken)
+
+    async def _bury(self, job: Job) -> None:
+        """One dispatcher at a time has the right to tell of a failure, for one lease."""
+        change = tell_failure(job, again_in_s=self.backing.settings.lease_s)
+        ours = await self.backing.ledger.change(change)
+        if ours is not None:
+            await self.dead_letters.bury_job(ours)
+
+    async def _look_after(self, overdue: list[Job]) -> None:
+        """
+        Queued jobs that no worker took: published again, where the queue has lost messages.
+
+        A queue that holds as many messages as the ledger has queued jobs is only long.
+        """
+        by_queue: dict[str, list[Job]] = defaultdict(list)
+        for job in overdue:
+            by_queue[job.queue].append(job)
+        if self.publisher.link.opened != self._opened_seen:
+            self._opened_seen = self.publisher.link.opened
+            for queue in self.backing.topology.queues:
+                by_queue.setdefault(queue.name, [])
+        for name, jobs in by_queue.items():
+            missing = await self._missing(name)
+            if missing is None:
+                continue
+            candidates = jobs
+            if missing > len(jobs) and not jobs:
+                candidates = await self._oldest_queued(name, missing)
+            for job in candidates[:missing]:
+                if again := await self._look(job, first=True):
+                    await self._publish(again)
+                    log.warning("job.republished", job_id=job.id, task=job.task, queue=name)
+            for job in candidates[missing:]:
+                await self._look(job, first=False)
+
+    async def _look(self, job: Job, *, first: bool) -> Job | None:
+        after_s = self.backing.settings.republish_after_s
+        wait_s = after_s if first else min(after_s * 2.0 ** min(job.looks + 1, 20), LOOK_CAP_S)
+        return await self.backing.ledger.change(look_again(job, in_s=max(wait_s, after_s)))
+
+    async def _missing(self, queue: str) -> int | None:
+        """How many messages a queue has too few; None: RabbitMQ cannot be asked now."""
+        broker = self.backing.topology.broker
+        ready = await _depth(self.publisher.link, self.backing, queue)
+        if ready is None:
+            return None
+        workers = await self.backing.ledger.workers()
+        held = sum(worker.buffered.get(queue, 0) for worker in workers if worker.broker == broker)
+        queued = await self.backing.ledger.queued(broker, queue, older_than_s=SETTLED_S)
+        return max(0, queued - ready - held)
+
+    async def _oldest_queued(self, queue: str, limit: int) -> list[Job]:
+        return await self.backing.ledger.oldest_queued(
+            self.backing.topology.broker, queue, limit=min(limit, BATCH), older_than_s=SETTLED_S
+        )
+
+    async def _change(self, change: Change) -> Job | None:
+        """Change a job and tell listeners; None: another one was faster."""
+        job = await self.backing.ledger.change(change)
+        if job is not None:
+            self.backing.notifier.tell(status_event(job))
+        return job
+
+    async def _publish(self, job: Job) -> None:
+        try:
+            await self.publisher.publish_job(job)
+        except (RabbitUnavailable, Unroutable) as error:
+            log.info("publish.later", job_id=job.id, error=str(error))
+
+
+async def _depth(link: Link, backing: Backing, queue: str) -> int | None:
+    """Ready messages of a queue; one that somebody deleted is declared again and holds none."""
+    try:
+        channel = await link.side_channel()
+        try:
+            ready = await depth(channel, queue)
+        finally:
+            if not channel.is_closed:
+                await channel.close()
+        if ready is not None:
+            return ready
+        channel = await link.side_channel()
+        try:
+            await declare(channel, backing.topology)
+        finally:
+            if not channel.is_closed:
+                await channel.close()
+        log.warning("queue.declared_again", queue=queue)
+        return 0
+    except (ServerError, *OPEN_ERRORS) as error:
+        log.debug("queue.depth_unknown", queue=queue, error=str(error))
+        return None

@@ -1,0 +1,332 @@
+"""The engine: what makes a broker a worker under plain `taskiq worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import structlog
+from taskiq import AckableMessage
+
+from api_shared.amqp.consumer import Consumer, Delivery
+from api_shared.amqp.link import Link
+from api_shared.amqp.publisher import Publisher
+from api_shared.amqp.topology import declare
+from api_shared.broker import JobBroker
+from api_shared.errors import LedgerUnavailable, QueueMismatch
+from api_shared.formatter import DeliveredBody, current_delivery
+from api_shared.job import JobError, Reason, Status
+from api_shared.ledger import WorkerInfo
+from api_shared.ledger.transitions import fail_queued
+from api_shared.logs import configure_logging
+from api_shared.task import JobTask
+from api_shared.wire import Unreadable, WireJob, decode
+from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
+from api_shared.worker.claims import Claims, Stop
+from api_shared.worker.compute import Compute, Slot, SlotFolder, default_slot_folder
+from api_shared.worker.dead_letters import DeadLetters
+from api_shared.worker.dispatcher import Dispatcher
+from api_shared.worker.process import follow_parent, hear_signals_at_once, refuse
+from api_shared.worker.run_job import Workplace, run_job
+from api_shared.worker.slot_gate import SlotGate
+
+log = structlog.get_logger()
+
+MESSAGE_OVERHEAD_BYTES = 128 * 1024
+LEDGER_WAIT_S = 2.0
+
+
+def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
+    """
+    Make `broker` run jobs: a worker's main module calls this once, naming its task modules.
+
+    A module that does not import is remembered; the worker says so at start and refuses.
+    """
+    failures = ImportFailures()
+    failures.listen()
+    broker.engine = WorkerEngine(import_tasks(tasks), failures, modules=tasks)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What lives from `start` to `stop`."""
+
+    broker: JobBroker
+    consumer: Consumer
+    gate: SlotGate
+    link: Link
+    place: Workplace
+    keepers: list[asyncio.Task[None]]
+    stopping: asyncio.Event
+
+
+class WorkerEngine:
+    """Takes deliveries, hands each to taskiq's receiver, runs it when the receiver calls back."""
+
+    def __init__(
+        self, problems: Sequence[str], failures: ImportFailures, *, modules: Sequence[str]
+    ) -> None:
+        self._problems = list(problems)
+        self._failures = failures
+        self._modules = tuple(modules)
+        self._parts: _Parts | None = None
+        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+    # Start and stop.
+
+    async def start(self, broker: JobBroker, publisher: Publisher) -> None:
+        """Refuses (and ends this process) when it is set up wrongly; waits for no server."""
+        backing = broker.backing
+        settings = backing.settings
+        configure_logging(settings)
+        follow_parent()
+        if problems := self._problems_of(broker):
+            refuse(problems)
+        queues = backing.topology.wanted(settings.worker_queues)
+        consumer = Consumer(settings, queues)
+        slots = SlotFolder(default_slot_folder(), settings.ml_worker_count)
+        compute = Compute(preload=self._preload(broker), max_result_bytes=settings.max_result_bytes)
+        contracts = {contract.name: contract for contract in broker.contracts}
+        dead_letters = DeadLetters(
+            publisher, backing.topology, backing.ledger, contracts, retention_s=settings.retention_s
+        )
+        claims = Claims(backing.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
+        place = Workplace(
+            self.worker_id, backing, consumer, claims, dead_letters, compute, asyncio.Lock()
+        )
+
+        async def on_open(channel: Any) -> None:
+            await declare(channel, backing.topology)
+            await consumer.use(channel)
+
+        link = Link(
+            settings.amqp_url,
+            name=f"{broker.name}-consume",
+            heartbeat_s=settings.rabbitmq_heartbeat_s,
+            connect_deadline_s=settings.connect_deadline_s,
+            on_open=on_open,
+        )
+        stopping = asyncio.Event()
+        gate = SlotGate(slots, consumer)
+        self._parts = _Parts(broker, consumer, gate, link, place, [], stopping)
+        hear_signals_at_once(stopping.set)
+        dispatcher = Dispatcher(backing, publisher, dead_letters, Random())  # noqa: S311 - jitter
+        for keeper in (self._prepare_ledger, claims.keep, dispatcher.run, self._report,
+                       self._hear_cancels, self._watch_links):  # fmt: skip
+            self._parts.keepers.append(asyncio.create_task(keeper(), name=keeper.__qualname__))
+        consumer.start()
+        try:
+            await link.start(wait_s=settings.connect_deadline_s)
+        except QueueMismatch as error:
+            refuse([str(error)])
+        log.info("worker.started", worker=self.worker_id, queues=[q.name for q in queues])
+
+    async def stop(self) -> None:
+        """The last step of a drain: nothing runs any more; tell the ledger that we are gone."""
+        parts, self._parts = self._parts, None
+        if parts is None:
+            return
+        for keeper in parts.keepers:
+            keeper.cancel()
+        await asyncio.gather(*parts.keepers, return_exceptions=True)
+        await parts.place.compute.close()
+        await parts.link.close()
+        try:
+            async with asyncio.timeout(2):
+                await parts.place.backing.ledger.remove_worker(self.worker_id)
+        except (LedgerUnavailable, TimeoutError) as error:
+            log.debug("worker.not_removed", error=str(error))
+        log.info("worker.stopped", worker=self.worker_id)
+
+    # Deliveries in, jobs out.
+
+    async def deliveries(self) -> AsyncGenerator[AckableMessage, None]:
+        """
+        What taskiq's receiver asks for whenever it has a free slot.
+
+        Closing it is how a stop begins: it gives back what was not started and starts the clock of
+        the drain.
+        """
+        parts = self._running
+        try:
+            while not parts.stopping.is_set():
+                delivery, wire, slot = await self._next(parts)
+                body = DeliveredBody.of(delivery, wire, slot)
+                yield AckableMessage.model_construct(data=body, ack=_acked_by_run_job)
+        finally:
+            await self._begin_drain(parts)
+
+    async def run(self, task: JobTask[Any, Any]) -> Any:
+        """The job of this asyncio task. Raises what the task raised."""
+        body = current_delivery.get()
+        try:
+            return await run_job(task, body.delivery, body.wire, body.slot, self._running.place)
+        finally:
+            if body.slot is not None:
+                body.slot.release()
+
+    async def _next(self, parts: _Parts) -> tuple[Delivery, WireJob, Slot | None]:
+        """The next delivery that is a job of ours and may start now."""
+        limit = parts.place.backing.settings.max_arguments_bytes + MESSAGE_OVERHEAD_BYTES
+        while True:
+            taken = await self._either(parts)
+            if not isinstance(taken, Delivery):
+                return taken
+            try:
+                wire = decode(taken.body, max_bytes=limit)
+            except Unreadable as error:
+                await self._bury(taken, error.reason, str(error), parts)
+                continue
+            task = parts.broker.tasks.get(wire.task)
+            if task is None:
+                await self._bury_unknown(taken, wire, parts)
+                continue
+            if task.bound.is_async:
+                return taken, wire, None
+            slot = parts.gate.slot_now()
+            if slot is not None:
+                return taken, wire, slot
+            parts.gate.wait(taken, wire)
+
+    async def _either(self, parts: _Parts) -> Delivery | tuple[Delivery, WireJob, Slot]:
+        """A fresh delivery, or one whose slot has become free."""
+        if parts.gate.idle:
+            return await parts.consumer.next()
+        fresh = asyncio.ensure_future(parts.consumer.next())
+        served = asyncio.ensure_future(parts.gate.ready.get())
+        try:
+            await asyncio.wait({fresh, served}, return_when=asyncio.FIRST_COMPLETED)
+            if not served.done():
+                return fresh.result()
+            if fresh.done():
+                parts.consumer.put_back(fresh.result())
+            return served.result()
+        finally:
+            for waiter in (fresh, served):
+                waiter.cancel()
+
+    async def _bury_unknown(self, delivery: Delivery, wire: WireJob, parts: _Parts) -> None:
+        """A message for a task that this worker has not: a dead letter, and its job has failed."""
+        known = ", ".join(sorted(parts.broker.tasks)) or "none"
+        detail = f"no task named {wire.task!r} in this worker; known: {known}"
+        error = JobError(Reason.UNKNOWN_TASK, "UnknownTask", detail)
+        ledger = parts.place.backing.ledger
+        try:
+            job = await ledger.get(wire.job_id)
+            if job is not None and job.status is Status.QUEUED and job.task == wire.task:
+                failed = await ledger.change(fail_queued(job, error))
+                if failed is not None:
+                    delivery.ack()
+                    await parts.place.dead_letters.bury_job(failed)
+                    return
+        except LedgerUnavailable:
+            delivery.give_back()
+            parts.consumer.pause(LEDGER_WAIT_S)
+            return
+        await self._bury(delivery, Reason.UNKNOWN_TASK, detail, parts)
+
+    async def _bury(self, delivery: Delivery, reason: Reason, detail: str, parts: _Parts) -> None:
+        if not await parts.place.dead_letters.bury_message(delivery, reason, detail):
+            parts.consumer.pause(1)
+
+    async def _begin_drain(self, parts: _Parts) -> None:
+        parts.stopping.set()
+        await parts.gate.close()
+        await parts.consumer.close()
+        drain_s = parts.place.backing.settings.drain_s
+        log.info("worker.draining", running=len(parts.place.claims), drain_s=drain_s)
+        parts.keepers.append(asyncio.create_task(self._end_drain(parts, drain_s)))
+
+    async def _end_drain(self, parts: _Parts, drain_s: float) -> None:
+        """What still runs after the drain time goes on elsewhere, no attempt counted."""
+        await asyncio.sleep(drain_s)
+        if parts.place.claims:
+            log.warning("worker.hands_on", jobs=len(parts.place.claims))
+        parts.place.claims.stop_all(Stop.DRAIN)
+
+    # Keepers.
+
+    async def _prepare_ledger(self) -> None:
+        backing = self._running.place.backing
+        while True:
+            try:
+                await backing.ledger.prepare()
+                return
+            except LedgerUnavailable as error:
+                log.warning("worker.waits_for_ledger", error=str(error))
+                self._running.consumer.pause(LEDGER_WAIT_S)
+                await asyncio.sleep(LEDGER_WAIT_S)
+
+    async def _report(self) -> None:
+        """Say that this worker is alive, and what it holds."""
+        parts = self._running
+        backing = parts.place.backing
+        while True:
+            info = WorkerInfo(
+                id=self.worker_id,
+                broker=parts.broker.name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                queues=tuple(queue.name for queue in parts.consumer.queues),
+                running=len(parts.place.claims),
+                buffered=dict(parts.consumer.buffered),
+            )
+            try:
+                await backing.ledger.report_worker(info)
+            except LedgerUnavailable as error:
+                log.debug("worker.not_reported", error=str(error))
+            await asyncio.sleep(backing.settings.heartbeat_s)
+
+    async def _hear_cancels(self) -> None:
+        parts = self._running
+        async for job_id in parts.place.backing.notifier.cancel_requests():
+            parts.place.claims.cancel(job_id)
+
+    async def _watch_links(self) -> None:
+        """A queue with other arguments is noticed late if RabbitMQ was down at start."""
+        parts = self._running
+        while True:
+            try:
+                await parts.link.wait_open()
+            except QueueMismatch as error:
+                refuse([str(error)])
+            await asyncio.sleep(1)
+
+    # Checks.
+
+    def _problems_of(self, broker: JobBroker) -> list[str]:
+        failed = [
+            f"module {module!r} does not import (its traceback is above): mend it or leave it out"
+            for module in self._failures.modules
+        ]
+        return [*self._problems, *failed, *problems_of(broker, broker.backing.settings)]
+
+    def refuse(self, problem: str) -> None:
+        """End this worker before it has begun."""
+        refuse([problem])
+
+    def _preload(self, broker: JobBroker) -> tuple[str, ...]:
+        """The modules of synchronous tasks: the fork server imports them once, for all jobs."""
+        return tuple(
+            {
+                task.function.__module__
+                for task in broker.tasks.values()
+                if not task.bound.is_async and task.function.__module__ != "__main__"
+            }
+        )
+
+    @property
+    def _running(self) -> _Parts:
+        if self._parts is None:
+            raise RuntimeError("the worker is not started")
+        return self._parts
+
+
+def _acked_by_run_job() -> None:
+    """Taskiq acks at its end; `run_job` did, when the job was claimed."""

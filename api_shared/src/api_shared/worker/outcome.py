@@ -1,0 +1,105 @@
+"""How a body ended, as a value: `run_job` settles it."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from api_shared.contracts.contract import Contract, InvalidResult
+from api_shared.errors import (
+    Discard,
+    InvalidArguments,
+    SoftTimeLimitExceeded,
+    TimeLimitExceeded,
+    TooLarge,
+)
+from api_shared.job import JobError, Reason
+from api_shared.worker.computed import RemoteError
+
+MAX_MESSAGE = 2000
+MAX_TRACEBACK = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    value: Any
+    result_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """`permanent`: no retry. `exception` is what middlewares are shown."""
+
+    error: JobError
+    permanent: bool
+    exception: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """The worker stops: the job goes on elsewhere, no attempt counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The claim was lost: nothing may be written any more."""
+
+
+Outcome = Done | Failed | Snoozed | Cancelled | HandedOn | Gone
+
+
+def failure(error: BaseException, contract: Contract[Any, Any]) -> Failed:
+    """Classify what a body raised: what the contract calls permanent, and what can only recur."""
+    name, text = type(error).__qualname__, "".join(traceback.format_exception(error, limit=-30))
+    if isinstance(error, RemoteError):
+        name, text = error.type_name, error.remote_traceback
+    job_error = JobError(
+        reason=_reason(error, contract),
+        type=_utf8(name),
+        message=_utf8(_words(error)[:MAX_MESSAGE]),
+        traceback=_utf8(text[-MAX_TRACEBACK:]),
+    )
+    return Failed(job_error, job_error.reason not in (Reason.ERROR, Reason.TIME_LIMIT), error)
+
+
+def _reason(error: BaseException, contract: Contract[Any, Any]) -> Reason:
+    if isinstance(error, Discard):
+        return Reason.DISCARDED
+    if isinstance(error, InvalidArguments):
+        return Reason.INVALID_ARGUMENTS
+    if isinstance(error, (InvalidResult, TooLarge)):
+        return Reason.INVALID_RESULT
+    if _is_permanent(error, contract):
+        return Reason.PERMANENT_ERROR
+    if isinstance(error, (TimeLimitExceeded, SoftTimeLimitExceeded)):
+        return Reason.TIME_LIMIT
+    return Reason.ERROR
+
+
+def _is_permanent(error: BaseException, contract: Contract[Any, Any]) -> bool:
+    if isinstance(error, RemoteError):
+        return error.is_a(*contract.permanent)
+    return isinstance(error, contract.permanent)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown: str() of it raises"
+
+
+def _utf8(text: str) -> str:
+    """Without lone surrogates, which no store takes."""
+    return text.encode("utf-8", "replace").decode()
