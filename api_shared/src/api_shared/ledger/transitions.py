@@ -30,8 +30,8 @@ def publish_due(job: Job, *, republish_after_s: float) -> Change:
 
 
 def look_again(job: Job, *, in_s: float) -> Change:
-    """A queued job was looked after; the next look is in `in_s`, ever more rarely."""
-    guard = {**_as_read(job), "due_at": NOW}
+    """A queued job is looked after, by one; the next look is in `in_s`, ever more rarely."""
+    guard = {**_as_read(job), "looks": job.looks}
     return Change(job.id, guard, {"looks": Plus(1), "due_at": NowPlus(in_s)})
 
 
