@@ -95,7 +95,8 @@ class MemoryLedger:
     async def oldest_queued(
         self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
     ) -> list[Job]:
-        return [job for _, job in self._queued_since(broker, queue, older_than_s)[:limit]]
+        waiting = self._queued_since(broker, queue, older_than_s)
+        return [replace(job, journal={}) for _, job in waiting[:limit]]
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         counts: defaultdict[str, Counter[Status]] = defaultdict(Counter)

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import TypeVar
 
 import pymongo
-from bson.codec_options import CodecOptions
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-from pymongo import ReadPreference, ReturnDocument, WriteConcern
-from pymongo.errors import ConfigurationError, PyMongoError
-from pymongo.read_concern import ReadConcern
+from pymongo import ReturnDocument
 
 from api_shared.errors import AcceptanceUnknown, LedgerUnavailable
 from api_shared.job import Job, Status
 from api_shared.ledger import HeldClaim, JobFilter, WorkerInfo
-from api_shared.ledger.batch import Batcher, GaveUp, Unsent
+from api_shared.ledger.batch import GaveUp
 from api_shared.ledger.change import Change
+from api_shared.ledger.mongo_connection import Connection
 from api_shared.ledger.mongo_documents import (
     Document,
     job_of,
@@ -33,11 +30,11 @@ from api_shared.ledger.mongo_documents import (
     worker_of,
     worker_pipeline,
 )
-from api_shared.ledger.mongo_errors import ledger_errors, reason_of
+from api_shared.ledger.mongo_errors import ledger_errors
 from api_shared.ledger.mongo_indexes import HAS_DUE_AT, IS_OPEN, JOB_INDEXES, WORKER_INDEXES
-from api_shared.ledger.mongo_writes import Statement, encode, send_batch
+from api_shared.ledger.mongo_writes import encode
 from api_shared.ledger.operations import Insert, Operation
-from api_shared.settings import InvalidSettings, Settings
+from api_shared.settings import Settings
 
 V = TypeVar("V")
 
@@ -55,11 +52,11 @@ class MongoLedger:
     def __init__(self, settings: Settings, *, max_batch: int = 200) -> None:
         self._settings = settings
         self._max_batch = max_batch
-        self._open: _Open | None = None
+        self._open: Connection | None = None
 
     async def start(self) -> None:
         if self._open is None:
-            self._open = _Open(self._settings, self._max_batch)
+            self._open = Connection(self._settings, self._max_batch)
 
     async def prepare(self) -> None:
         with ledger_errors():
@@ -69,8 +66,7 @@ class MongoLedger:
     async def close(self) -> None:
         opened, self._open = self._open, None
         if opened is not None:
-            await opened.batcher.close()
-            opened.client.close()
+            await opened.close()
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
         statement = encode(operation)
@@ -151,16 +147,10 @@ class MongoLedger:
         }
 
     async def queued(self, broker: str, queue: str, *, older_than_s: float = 0) -> int:
-        query = {
-            "broker": broker,
-            "due_at": HAS_DUE_AT,
-            "queue": queue,
-            "status": Status.QUEUED.value,
-        }
         latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
         is_older = {"$cond": [{"$lte": ["$queued_at", latest]}, 1, 0]}
         pipeline: list[Document] = [
-            {"$match": query},
+            {"$match": _queued_in(broker, queue)},
             {"$group": {"_id": None, "jobs": {"$sum": is_older}}},
         ]
         with ledger_errors(), pymongo.timeout(ANSWER_S):
@@ -171,13 +161,7 @@ class MongoLedger:
         self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
     ) -> list[Job]:
         latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
-        query = {
-            "broker": broker,
-            "due_at": HAS_DUE_AT,
-            "queue": queue,
-            "status": Status.QUEUED.value,
-            "$expr": {"$lte": ["$queued_at", latest]},
-        }
+        query = _queued_in(broker, queue) | {"$expr": {"$lte": ["$queued_at", latest]}}
         return await self._jobs(query, [("queued_at", 1)], limit)
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
@@ -229,7 +213,7 @@ class MongoLedger:
         return str(info["version"])
 
     @property
-    def _server(self) -> _Open:
+    def _server(self) -> Connection:
         if self._open is None:
             raise RuntimeError("the ledger is not open: await start() first")
         return self._open
@@ -242,54 +226,10 @@ class MongoLedger:
         return [job_of(document) for document in found]
 
 
-class _Open:
-    """What lives from `start` to `close`."""
-
-    def __init__(self, settings: Settings, max_batch: int) -> None:
-        try:
-            self.client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-                settings.mongodb_url.get_secret_value(),
-                appname="api_workers",
-                io_loop=asyncio.get_running_loop(),
-                serverSelectionTimeoutMS=3_000,
-                connectTimeoutMS=3_000,
-                socketTimeoutMS=10_000,
-            )
-        except (ConfigurationError, ValueError) as error:
-            raise InvalidSettings([f"MONGODB_URL: {type(error).__name__}"]) from None
-        database = self.client.get_database(
-            settings.database_name,
-            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("majority"),
-            write_concern=WriteConcern(w="majority", j=True),
-        )
-        self.jobs: AsyncIOMotorCollection[Document] = database["jobs"]
-        self.workers: AsyncIOMotorCollection[Document] = database["workers"]
-        self._is_suspect = True
-        self.batcher: Batcher[Statement, Any] = Batcher(
-            self._send,
-            key=lambda statement: statement.id,
-            size_bytes=lambda statement: statement.size_bytes,
-            ready=self._ready,
-            max_count=max_batch,
-        )
-
-    async def _send(self, batch: Any) -> list[Any]:
-        self._is_suspect = True
-        verdicts = await send_batch(self.jobs, batch)
-        self._is_suspect = False
-        return verdicts
-
-    async def _ready(self) -> None:
-        """
-        Ask a server that did not answer last time for a sign of life, before it gets a batch:
-        while it is away no operation is handed out, and a kiq that gives up kept nothing for sure.
-        """
-        if not self._is_suspect:
-            return
-        try:
-            with pymongo.timeout(3.0):
-                await self.client.admin.command("ping")
-        except PyMongoError as error:
-            raise Unsent(reason_of(error)) from None
+def _queued_in(broker: str, queue: str) -> Document:
+    return {
+        "broker": broker,
+        "due_at": HAS_DUE_AT,
+        "queue": queue,
+        "status": Status.QUEUED.value,
+    }
