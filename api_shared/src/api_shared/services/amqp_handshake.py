@@ -47,7 +47,7 @@ def ask_rabbitmq(url: str) -> None:
         _send(
             stream,
             _START_OK,
-            struct.pack(">I", 0) + _short("PLAIN") + _long(login) + _short("en_US"),
+            _long(_PROPERTIES) + _short("PLAIN") + _long(login) + _short("en_US"),
         )
         limits = _expect(stream, _TUNE)
         _send(stream, _TUNE_OK, limits[:8])
@@ -96,3 +96,9 @@ def _short(text: str) -> bytes:
 
 def _long(content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + content
+
+
+# Without it RabbitMQ answers a wrong password by closing the connection, without a word.
+_PROPERTIES = (
+    _short("capabilities") + b"F" + _long(_short("authentication_failure_close") + b"t\x01")
+)
