@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
 import structlog
-from pydantic import BaseModel
-from taskiq import AckableMessage, AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage
+from taskiq import AckableMessage, AsyncBroker, BrokerMessage
 from taskiq.abc.middleware import TaskiqMiddleware
 from taskiq.message import TaskiqMessage
 from taskiq.utils import maybe_awaitable
@@ -23,6 +22,7 @@ from api_shared.handle import JobHandle
 from api_shared.job import Job, new_job_id, parse_job_id
 from api_shared.kiq import Backing, accept
 from api_shared.ledger.mongo import MongoLedger
+from api_shared.logs import configure_logging
 from api_shared.middleware_guard import GuardedMiddleware
 from api_shared.notifier.redis import RedisNotifier
 from api_shared.results import JobResultBackend
@@ -30,11 +30,9 @@ from api_shared.settings import InvalidSettings, Settings, load_settings
 from api_shared.submission import submission_of
 from api_shared.task import JobTask
 
-log = structlog.get_logger()
-
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A", bound=BaseModel)
+T = TypeVar("T")
 
 LIMITS = {
     "timeout": "hard_limit_s",
@@ -48,6 +46,18 @@ LIMITS = {
     "on_failure": "on_failure",
 }
 """Labels of `@broker.task` that belong to the contract, and their names there."""
+
+
+class Binder(Protocol[R]):
+    """Turns a function that returns what the contract promises into its task."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> JobTask[P, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R]) -> JobTask[P, R]: ...
 
 
 class Engine(Protocol):
@@ -107,6 +117,17 @@ class JobBroker(AioPikaBroker):
         """The tasks of this process: contracts that are bound to a function."""
         return {n: t for n, t in self.get_all_tasks().items() if isinstance(t, JobTask)}
 
+    @overload
+    def task(self, task_name: Contract[Any, R], **labels: Any) -> Binder[R]: ...
+
+    @overload
+    def task(self, task_name: Callable[P, T], **labels: Any) -> JobTask[P, T]: ...
+
+    @overload
+    def task(
+        self, task_name: str | None = None, **labels: Any
+    ) -> Callable[[Callable[P, T]], JobTask[P, T]]: ...
+
     def task(self, task_name: Any = None, **labels: Any) -> Any:
         """
         Bind a contract (`@broker.task(CONTRACT)`) or derive one from the signature.
@@ -118,7 +139,7 @@ class JobBroker(AioPikaBroker):
         if callable(task_name) and not isinstance(task_name, Contract):
             return self.task()(task_name)
 
-        def bind(function: Callable[P, R]) -> AsyncTaskiqDecoratedTask[P, R]:
+        def bind(function: Callable[P, T]) -> JobTask[P, T]:
             limits = {LIMITS[name]: value for name, value in labels.items() if name in LIMITS}
             others = {name: value for name, value in labels.items() if name not in LIMITS}
             if isinstance(task_name, Contract):
@@ -193,6 +214,8 @@ class JobBroker(AioPikaBroker):
         if self._backing is not None:
             return
         settings = self._load_settings()
+        if not structlog.is_configured():
+            configure_logging(settings)
         topology = topology_of(self.name, settings)
         self._link = self._make_link(settings, topology)
         publisher = Publisher(self._link, topology, deadline_s=settings.publish_deadline_s)

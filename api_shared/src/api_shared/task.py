@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Coroutine
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from taskiq import AsyncTaskiqDecoratedTask
 from taskiq.exceptions import SendTaskError
@@ -10,12 +12,14 @@ from taskiq.kicker import AsyncKicker
 
 from api_shared.contracts.contract import BoundFunction, Contract
 from api_shared.errors import ApiWorkersError
+from api_shared.handle import JobHandle
 
 if TYPE_CHECKING:
     from api_shared.broker import JobBroker
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class JobKicker(AsyncKicker[P, T]):
@@ -52,6 +56,23 @@ class JobTask(AsyncTaskiqDecoratedTask[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.function(*args, **kwargs)
+
+    @overload
+    async def kiq(
+        self: JobTask[P, CoroutineType[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(
+        self: JobTask[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(self: JobTask[P, R], *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+
+    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Accept a job with these arguments. Raises as `Contract.kiq` does."""
+        return await self.kicker().kiq(*args, **kwargs)
 
     def kicker(self) -> AsyncKicker[P, T]:
         return JobKicker(self.task_name, self.broker, dict(self.labels), self.return_type)

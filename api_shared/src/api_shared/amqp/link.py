@@ -111,7 +111,8 @@ class Link:
             self.channel = channel
             self.opened += 1
             self._changed.set()
-            log.info("rabbitmq.connected", link=self._name, opened=self.opened)
+            say = log.debug if self.opened == 1 else log.info
+            say("rabbitmq.connected", link=self._name, opened=self.opened)
             await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
             self.channel = None
             log.warning("rabbitmq.lost", link=self._name)

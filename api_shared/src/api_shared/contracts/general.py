@@ -32,16 +32,23 @@ class ProcessDataArgs(Arguments):
 
 
 class ProcessDataResult(BaseModel):
-    """`sha256` is of the bytes worked through; `top_words` are the ten most frequent."""
+    """
+    What is in the file. `longest_line` is in characters, `size_bytes` is uncompressed.
+
+    `digest` is a SHA-256 chained over the chunks: it is the same however often the job was
+    interrupted, and another one if a chunk was left out, repeated or reordered.
+    `chunks_recalled` counts those that an earlier, interrupted run had done.
+    """
 
     user_id: str
     lines: int
+    blank_lines: int
     words: int
+    longest_line: int
     size_bytes: int
     chunks: int
     chunks_recalled: int
-    sha256: str
-    top_words: list[tuple[str, int]]
+    digest: str
 
 
 class HealthCheckArgs(Arguments):

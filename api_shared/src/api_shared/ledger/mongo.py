@@ -38,7 +38,7 @@ from api_shared.settings import Settings
 
 V = TypeVar("V")
 
-ANSWER_S = 10.0
+ANSWER_S = 5.0
 """For any single question to the server; writers that must get through ask again."""
 
 

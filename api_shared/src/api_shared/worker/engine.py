@@ -24,12 +24,17 @@ from api_shared.formatter import DeliveredBody, current_delivery
 from api_shared.job import JobError, Reason, Status
 from api_shared.ledger import WorkerInfo
 from api_shared.ledger.transitions import fail_queued
-from api_shared.logs import configure_logging
 from api_shared.task import JobTask
 from api_shared.wire import Unreadable, WireJob, decode
 from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
 from api_shared.worker.claims import Claims, Stop
-from api_shared.worker.compute import Compute, Slot, SlotFolder, default_slot_folder
+from api_shared.worker.compute import (
+    Compute,
+    ServerNotStarted,
+    Slot,
+    SlotFolder,
+    default_slot_folder,
+)
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.dispatcher import Dispatcher
 from api_shared.worker.process import follow_parent, hear_signals_at_once, refuse
@@ -84,7 +89,6 @@ class WorkerEngine:
         """Refuses (and ends this process) when it is set up wrongly; waits for no server."""
         backing = broker.backing
         settings = backing.settings
-        configure_logging(settings)
         follow_parent()
         if problems := self._problems_of(broker):
             refuse(problems)
@@ -117,8 +121,16 @@ class WorkerEngine:
         self._parts = _Parts(broker, consumer, gate, link, place, [], stopping)
         hear_signals_at_once(stopping.set)
         dispatcher = Dispatcher(backing, publisher, dead_letters, Random())  # noqa: S311 - jitter
-        for keeper in (self._prepare_ledger, claims.keep, dispatcher.run, self._report,
-                       self._hear_cancels, self._watch_links):  # fmt: skip
+        keepers = (
+            claims.keep,
+            dispatcher.run,
+            self._prepare_ledger,
+            self._warm_up,
+            self._report,
+            self._hear_cancels,
+            self._watch_links,
+        )
+        for keeper in keepers:
             self._parts.keepers.append(asyncio.create_task(keeper(), name=keeper.__qualname__))
         consumer.start()
         try:
@@ -262,6 +274,14 @@ class WorkerEngine:
                 log.warning("worker.waits_for_ledger", error=str(error))
                 self._running.consumer.pause(LEDGER_WAIT_S)
                 await asyncio.sleep(LEDGER_WAIT_S)
+
+    async def _warm_up(self) -> None:
+        """Start the fork server before its first job; one that does not start says so then."""
+        if self._preload(self._running.broker):
+            try:
+                await self._running.place.compute.start()
+            except ServerNotStarted as error:
+                log.warning("compute.not_started", error=str(error))
 
     async def _report(self) -> None:
         """Say that this worker is alive, and what it holds."""

@@ -1,0 +1,1 @@
+"""The general worker's tasks: one module each, listed in `workers_general.main`."""

@@ -1,0 +1,10 @@
+"""The ML worker: `taskiq worker workers_ml.main:broker`."""
+
+from api_shared.brokers import ml_broker
+from api_shared.worker.engine import attach
+
+attach(ml_broker, tasks=("workers_ml.tasks.train_model",))
+
+broker = ml_broker
+
+__all__ = ["broker", "ml_broker"]

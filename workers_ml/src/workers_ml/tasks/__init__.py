@@ -1,0 +1,1 @@
+"""The ML worker's tasks: one module each, listed in `workers_ml.main`."""
