@@ -162,15 +162,16 @@ def test_the_folder_of_temporary_servers_goes_with_them() -> None:
     assert not folder.exists()
 
 
-def test_kill_9_of_the_owner_leaves_no_process_behind() -> None:
-    with owner_of(["rabbitmq", "mongodb", "redis"]) as (owner, keeper, below):
+def test_kill_9_of_the_owner_leaves_nothing_behind(tmp_path: Path) -> None:
+    with owner_of(["rabbitmq", "mongodb", "redis"], tmp_path) as (owner, keeper, below):
         assert len(below) >= 6  # three servers, and Erlang's own helpers
         owner.kill()
         wait_until(lambda: not any(mark.is_running() for mark in [keeper, *below]))
+        assert not list(tmp_path.iterdir())
 
 
-def test_kill_9_of_the_keeper_leaves_no_process_behind() -> None:
-    with owner_of(["mongodb", "redis"]) as (owner, keeper, below):
+def test_kill_9_of_the_keeper_leaves_no_process_behind(tmp_path: Path) -> None:
+    with owner_of(["mongodb", "redis"], tmp_path) as (owner, keeper, below):
         os.kill(keeper.pid, signal.SIGKILL)
         wait_until(lambda: not any(mark.is_running() for mark in below))
         owner.kill()
@@ -269,7 +270,7 @@ def test_up_says_which_named_server_does_not_answer(
 
 @contextmanager
 def owner_of(
-    names: list[str],
+    names: list[str], temp: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], ProcessMark, list[ProcessMark]]]:
     """A process that runs servers, its keeper, and all that runs below that."""
     script = (
@@ -280,7 +281,8 @@ def owner_of(
         "    signal.pause()\n"
     )
     argv = [sys.executable, "-c", script, *names]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as owner:
+    env = os.environ | {"TMPDIR": str(temp)}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as owner:
         try:
             assert owner.stdout is not None
             keeper = ProcessMark.of(int(owner.stdout.readline()))

@@ -69,7 +69,7 @@ def test_the_cache_falls_back_to_a_folder_of_ours(
     monkeypatch.setenv("HOME", str(file))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = cache_folder()
-    assert folder == tmp_path / f"api-workers-{os.getuid()}"
+    assert folder == tmp_path / f"api-workers-cache-{os.getuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700
 
 

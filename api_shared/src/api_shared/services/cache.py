@@ -25,7 +25,7 @@ def cache_folder() -> Path:
     for folder in _wished():
         if _is_writable(folder):
             return folder
-    fallback = Path(tempfile.gettempdir()) / f"{_FOLDER}-{os.getuid()}"
+    fallback = Path(tempfile.gettempdir()) / f"{_FOLDER}-cache-{os.getuid()}"
     fallback.mkdir(mode=0o700, exist_ok=True)
     if fallback.is_symlink() or fallback.stat().st_uid != os.getuid():
         raise PermissionError(f"{fallback} belongs to somebody else; set XDG_CACHE_HOME")
