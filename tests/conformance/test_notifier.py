@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
@@ -18,16 +17,15 @@ from api_shared.notifier import JobEvent, Notifier, StoredResult
 from api_shared.notifier.mailbox import UNREAD_LIMIT
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.notifier.redis import RedisNotifier
+from api_shared.services import running_services
 from api_shared.settings import Settings
-from fixtures.private_valkey import PrivateValkey, eventually
+from fixtures.private_valkey import eventually
 
 
 @pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateValkey]:
-    server = PrivateValkey(Path(tmp_path_factory.mktemp("valkey")))
-    server.start()
-    yield server
-    server.kill()
+def redis_url() -> Iterator[str]:
+    with running_services(only=["redis"]) as services:
+        yield services.redis.url
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -36,7 +34,7 @@ async def notifier(request: pytest.FixtureRequest) -> AsyncIterator[Notifier]:
     if request.param == "memory":
         notifier = MemoryNotifier()
     else:
-        url = request.getfixturevalue("valkey").url
+        url = request.getfixturevalue("redis_url")
         notifier = RedisNotifier(Settings(redis_url=SecretStr(url), redis_prefix=uuid4().hex))
     await notifier.start()
     yield notifier

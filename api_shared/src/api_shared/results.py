@@ -7,6 +7,7 @@ that came from a store chooses which class is instantiated here.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict
 from typing import Any, Final
@@ -30,7 +31,7 @@ from api_shared.job import Job, Reason, Status
 from api_shared.ledger import Ledger
 from api_shared.notifier import Notifier
 from api_shared.notifier.names import Names
-from api_shared.notifier.redis import pool_options
+from api_shared.notifier.redis import DEADLINE_S, pool_options
 from api_shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -92,14 +93,16 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
     async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
         """taskiq's own progress goes to Redis only; no body fails because Redis is away."""
         try:
-            await super().set_progress(task_id, progress)
+            async with asyncio.timeout(DEADLINE_S):
+                await super().set_progress(task_id, progress)
         except (RedisError, OSError) as error:
             log.debug("result.progress_not_stored", job_id=task_id, error=str(error)[:300])
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """What taskiq's `ProgressTracker` stored; else the job's progress from the ledger."""
         try:
-            progress = await super().get_progress(task_id)
+            async with asyncio.timeout(DEADLINE_S):
+                progress = await super().get_progress(task_id)
         except (RedisError, OSError, ValueError):
             progress = None
         if progress is not None:

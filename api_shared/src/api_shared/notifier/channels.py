@@ -172,12 +172,12 @@ class Channels:
             if gone:
                 link.asked -= gone
                 link.confirmed -= gone
-                await link.connection.send_command("UNSUBSCRIBE", *gone, check_health=False)
+                await _send(link, "UNSUBSCRIBE", *gone)
             new = self._channels.keys() - link.asked
             if new:
                 link.asked |= new
                 link.unanswered.update(new)
-                await link.connection.send_command("SUBSCRIBE", *new, check_health=False)
+                await _send(link, "SUBSCRIBE", *new)
             await self._changed.wait()
 
     async def _read(self, link: _Link) -> None:
@@ -194,7 +194,7 @@ class Channels:
                 raise TimeoutError(f"no answer to a PING for {SILENCE_S:g} s")
             else:
                 is_asked = True
-                await link.connection.send_command("PING", check_health=False)
+                await _send(link, "PING")
 
     def _handle(self, link: _Link, kind: str, name: str, payload: bytes) -> None:
         if kind == "subscribe":
@@ -229,3 +229,8 @@ class Channels:
                 channel.missed = True
                 for listener in channel.listeners:
                     listener.lose()
+
+
+async def _send(link: _Link, *command: str) -> None:
+    async with asyncio.timeout(SILENCE_S):
+        await link.connection.send_command(*command, check_health=False)

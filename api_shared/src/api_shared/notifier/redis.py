@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
-import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -24,11 +23,8 @@ from api_shared.notifier.outage import Outage, describe
 from api_shared.notifier.publisher import Publisher
 from api_shared.settings import InvalidSettings, Settings
 
-log = structlog.get_logger(__name__)
-
 CONNECT_TIMEOUT_S = 1.0
-SOCKET_TIMEOUT_S = 1.5
-READ_DEADLINE_S = 2.0
+DEADLINE_S = 2.0
 MAX_CONNECTIONS = 16
 
 
@@ -88,16 +84,15 @@ class RedisNotifier:
 
     async def load_result(self, job_id: str) -> bytes | None:
         try:
-            async with asyncio.timeout(READ_DEADLINE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 value = await self._redis.get(self._names.result(job_id))
-        except Exception as error:  # whatever the client raises: the ledger has the result
-            log.debug("notifier.result_not_read", job_id=job_id, error=describe(error))
+        except Exception:  # whatever the client raises: the ledger has the result
             return None
         return value if isinstance(value, bytes) else None
 
     async def server_version(self) -> str:
         try:
-            async with asyncio.timeout(READ_DEADLINE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 info = await self._redis.info("server")
         except Exception as error:
             raise RedisUnavailable(describe(error)) from error
@@ -120,10 +115,15 @@ class RedisNotifier:
 
 
 def pool_options() -> dict[str, Any]:
-    """Connections that give up soon, so that a server that swallows everything is noticed."""
+    """
+    For connections whose every use is bounded by `asyncio.timeout`.
+
+    redis-py bounds its writes with `asyncio.wait_for`, which up to Python 3.11 may swallow a
+    cancellation (https://github.com/python/cpython/issues/81839): a task that must end goes on.
+    """
     return {
         "timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_timeout": None,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "health_check_interval": 10,
         "retry": Retry(NoBackoff(), 1),
