@@ -1,0 +1,198 @@
+"""
+`make demo`: both workers at work on real input, watched live, and one of them killed.
+
+Uses the servers that the environment names, else private ones that end with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from api_shared import JobHandle, broker, ml_broker, running
+from api_shared.contracts.general import PROCESS_DATA, ProcessDataArgs, ProcessDataOptions
+from api_shared.contracts.ml import TRAIN_MODEL, TrainModelArgs
+from api_shared.services import Services, ServiceUnavailable, running_services
+
+WORKERS = {
+    "general": "taskiq worker workers_general.main:broker --workers 2",
+    "ml": "taskiq worker workers_ml.main:broker --workers 1",
+}
+START_S = 60.0
+say = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    try:
+        with running_services(on_step=step, compose_file=Path("compose.yaml")) as services:
+            os.environ.update(services.env)
+            with tempfile.TemporaryDirectory() as folder, workers(Path(folder)):
+                return asyncio.run(show(services, Path(folder)))
+    except ServiceUnavailable as error:
+        print(error, file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        return 130
+
+
+async def show(services: Services, folder: Path) -> int:
+    async with running():
+        await until_workers_report()
+        headline("Two jobs, kiqed from this script, run by those workers")
+        corpus = standard_library(folder / "standard_library.txt")
+        counting = await PROCESS_DATA.kiq(
+            ProcessDataArgs(
+                user_id="demo", options=ProcessDataOptions(source=str(corpus), chunk_lines=20_000)
+            ),
+            owner="demo",
+        )
+        training = await TRAIN_MODEL.kiq(TrainModelArgs(dataset="digits", repeats=8), owner="demo")
+        await watch_live({"process_data": counting, "train_model": training})
+        counted, trained = await counting.result(), await training.result()
+        say.print(f"  process_data: {counted.lines:,} lines, {counted.words:,} words")
+        say.print(f"  train_model:  accuracy {trained.accuracy:.3f} on digits it had not seen")
+
+        headline("What MongoDB and Redis say of the training job")
+        await show_record(training)
+
+        headline("A worker dies in the middle of a job: kill -9")
+        await survive_a_kill(corpus)
+
+        headline("Where to look")
+        say.print(f"  RabbitMQ management UI: {management_url(services)}")
+        say.print("  These servers end with the demo. To keep some: make up, then in two shells")
+        say.print("  make worker-general and make worker-ml; then: kiq submit, kiq watch,")
+        say.print("  kiq queues, kiq doctor (see README.md); make down stops them.")
+    return 0
+
+
+async def watch_live(handles: dict[str, JobHandle[Any]]) -> None:
+    """A bar a job, fed by Redis."""
+    columns = (TextColumn("  {task.description:14}"), BarColumn(), TextColumn("{task.fields[at]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=say) as bars:
+
+        async def follow(name: str, handle: JobHandle[Any]) -> None:
+            bar = bars.add_task(name, total=None, at="accepted")
+            async for event in handle.watch():
+                if event.progress is not None:
+                    bars.update(bar, completed=event.progress.done, total=event.progress.total)
+                bars.update(bar, at=event.status)
+            bars.update(bar, completed=1, total=1)
+
+        await asyncio.gather(*(follow(name, handle) for name, handle in handles.items()))
+
+
+async def show_record(handle: JobHandle[Any]) -> None:
+    job = await handle.job()
+    table = Table("  seq", "status", "at (UTC)", "claim", "worker", box=None, pad_edge=False)
+    for entry in job.history:
+        at = entry.at.strftime("%H:%M:%S.%f")[:-3]
+        table.add_row(f"  {entry.seq}", entry.status, at, str(entry.claim_no), entry.worker or "")
+    say.print(f"  MongoDB, jobs._id {job.id}: {job.status}, attempts failed {job.attempt}")
+    say.print(table)
+    result = await handle.wait_result()
+    accuracy = result.return_value["accuracy"]
+    say.print(f"  Redis, taskiq's result: is_err={result.is_err}, accuracy={accuracy:.3f}, …")
+
+
+async def survive_a_kill(corpus: Path) -> None:
+    options = ProcessDataOptions(source=str(corpus), chunk_lines=20_000, pause_s=0.5)
+    handle = await PROCESS_DATA.kiq(ProcessDataArgs(user_id="demo", options=options))
+    killed_at = 0.0
+    async for event in handle.watch():
+        job = await handle.job()
+        if event.progress is not None and not killed_at and job.worker is not None:
+            worker = await worker_pid(job.worker)
+            say.print(f"  {job.worker} has done {event.progress.message}: kill -9 {worker}")
+            os.kill(worker, signal.SIGKILL)
+            killed_at = time.monotonic()
+        elif event.kind == "status" and killed_at:
+            after_s = time.monotonic() - killed_at
+            say.print(f"  {after_s:5.1f} s later: {event.status}, claim {job.claim_no}")
+    result = await handle.result()
+    recalled = f"{result.chunks_recalled} of its {result.chunks} chunks"
+    say.print(f"  Completed: {recalled} came from the journal, none was counted twice")
+
+
+async def worker_pid(worker_id: str) -> int:
+    for worker in await broker.backing.ledger.workers():
+        if worker.id == worker_id:
+            return worker.pid
+    raise LookupError(f"worker {worker_id} does not report")
+
+
+async def until_workers_report() -> None:
+    headline("Workers, as an operator starts them")
+    for line in WORKERS.values():
+        say.print(f"  {line}")
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        alive = await broker.backing.ledger.workers() + await ml_broker.backing.ledger.workers()
+        if {worker.broker for worker in alive} >= set(WORKERS):
+            return
+        await asyncio.sleep(0.2)
+    raise SystemExit("the workers did not start; their log is above")
+
+
+@contextmanager
+def workers(folder: Path) -> Iterator[None]:
+    """Both workers for the time of the block; what they log is shown if the demo fails."""
+    logs = {name: (folder / f"{name}.log").open("wb") for name in WORKERS}
+    processes = [
+        subprocess.Popen(line.split(), stderr=logs[name], stdout=logs[name])
+        for name, line in WORKERS.items()
+    ]
+    try:
+        yield
+    except BaseException:
+        for log in logs.values():
+            sys.stderr.write(Path(log.name).read_text(errors="replace")[-8000:])
+        raise
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait()
+        for log in logs.values():
+            log.close()
+
+
+def standard_library(path: Path) -> Path:
+    """Real input: the source of Python's standard library, as one text file."""
+    root = Path(os.__file__).parent
+    with path.open("w") as corpus:
+        for module in sorted(root.glob("*.py")) + sorted(root.glob("[a-r]*/*.py")):
+            corpus.write(module.read_text(errors="replace"))
+    return path
+
+
+def management_url(services: Services) -> str:
+    """Without user and password: those belong into the login form."""
+    url = urlsplit(services.env.get("RABBITMQ_MANAGEMENT_URL", "http://localhost:15672"))
+    return f"{url.scheme}://{url.hostname}:{url.port}"
+
+
+def headline(text: str) -> None:
+    say.print(f"\n[bold]{text}[/bold]")
+
+
+def step(text: str) -> None:
+    print(f"servers: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
