@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import Any
 
 import pymongo
+import structlog
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, WriteConcern
@@ -19,6 +20,8 @@ from api_shared.ledger.mongo_documents import Document
 from api_shared.ledger.mongo_errors import reason_of
 from api_shared.ledger.mongo_writes import Statement, send_batch
 from api_shared.settings import InvalidSettings, Settings
+
+log = structlog.get_logger(__name__)
 
 
 class Connection:
@@ -35,7 +38,8 @@ class Connection:
                 socketTimeoutMS=10_000,
             )
         except (ConfigurationError, ValueError) as error:
-            raise InvalidSettings([f"MONGODB_URL: {type(error).__name__}"]) from None
+            wanted = "mongodb://[user:password@]host[:port]/[?options] is wanted"
+            raise InvalidSettings([f"MONGODB_URL: {type(error).__name__}: {wanted}"]) from None
         database = self.client.get_database(
             settings.database_name,
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
@@ -46,6 +50,7 @@ class Connection:
         self.jobs: AsyncIOMotorCollection[Document] = database["jobs"]
         self.workers: AsyncIOMotorCollection[Document] = database["workers"]
         self._is_suspect = True
+        self._is_away = False
         self.batcher: Batcher[Statement, Any] = Batcher(
             self._send,
             key=lambda statement: statement.id,
@@ -75,4 +80,10 @@ class Connection:
             with pymongo.timeout(3.0):
                 await self.client.admin.command("ping")
         except PyMongoError as error:
+            if not self._is_away:
+                log.warning("ledger.away", reason=reason_of(error))
+            self._is_away = True
             raise Unsent(reason_of(error)) from None
+        if self._is_away:
+            log.info("ledger.back")
+        self._is_away = False
