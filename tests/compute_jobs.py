@@ -190,6 +190,17 @@ def leave_process_behind(own_session: bool) -> int:
     return subprocess.Popen(program, start_new_session=own_session).pid
 
 
+def start_daemon_and_wait(path: str) -> bool:
+    """A process whose parent has exited must live on as long as the job does."""
+    started = subprocess.run(
+        ["sh", "-c", "sleep 60 >/dev/null & echo $!"], stdout=subprocess.PIPE, check=True
+    )
+    daemon = int(started.stdout)
+    wait_for_file(path)
+    os.kill(daemon, 0)
+    return "sleep" in Path(f"/proc/{daemon}/cmdline").read_text()
+
+
 def leave_processes_and_loop() -> None:
     current_job().progress(
         os.getpid(), others=[leave_process_behind(False), leave_process_behind(True)]

@@ -290,6 +290,19 @@ async def test_what_a_job_started_ends_with_it(compute: Compute, own_session: bo
     await until(lambda: is_gone(left), "the process left behind is killed")
 
 
+async def test_a_daemon_of_a_job_lives_while_the_job_does(compute: Compute, tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    began = Pid()
+    job = asyncio.create_task(
+        compute.run(jobs.start_daemon_and_wait, (str(sign),), on_progress=began)
+    )
+    await until(lambda: began.value, "the daemon is there")
+    for _ in range(3):  # each end makes the server look for orphans
+        await compute.run(jobs.add, (1, 2))
+    sign.touch()
+    assert await job == Returned(b"true")
+
+
 async def test_closing_stops_what_runs() -> None:
     pid = Pid()
     compute = Compute(preload=PRELOAD)
@@ -368,6 +381,23 @@ async def test_nothing_survives_a_worker_that_is_killed() -> None:
     worker.kill()
     await worker.wait()
     await until(lambda: all(is_gone(pid) for pid in pids), f"all of {pids} die")
+
+
+async def test_jobs_die_with_their_worker_though_the_fork_server_hangs() -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "compute_worker", stdout=PIPE, env=environment()
+    )
+    assert worker.stdout is not None
+    async with asyncio.timeout(DEADLINE_S):
+        server, *pids = [int(await worker.stdout.readline()) for _ in range(6)]
+    tied = [pid for pid in pids if os.getsid(pid) == server]
+    assert len(tied) == 4
+    os.kill(server, signal.SIGSTOP)
+    worker.kill()
+    await worker.wait()
+    await until(lambda: all(is_gone(pid) for pid in tied), f"all of {tied} die")
+    os.kill(server, signal.SIGCONT)
+    await until(lambda: all(is_gone(pid) for pid in (server, *pids)), "and then the others")
 
 
 async def test_a_worker_that_multiprocessing_forked_can_compute() -> None:
