@@ -92,6 +92,7 @@ class JobBroker(AioPikaBroker):
         self._contracts: dict[str, Contract[Any, Any]] = {}
         self._backing: Backing | None = None
         self._link: Link | None = None
+        self._borrowed = False
         doors[name] = self
 
     # Contracts and tasks.
@@ -223,6 +224,7 @@ class JobBroker(AioPikaBroker):
         await ledger.start()
         await notifier.start()
         await self.use(Backing(settings, topology, ledger, notifier, publisher))
+        self._borrowed = False
         await self._link.start(wait_s=settings.connect_deadline_s)
         if self._link.failure is not None and not self.is_worker_process:
             failure = self._link.failure
@@ -233,8 +235,13 @@ class JobBroker(AioPikaBroker):
             await self.engine.start(self, publisher)
 
     async def use(self, backing: Backing | None) -> None:
-        """Stand on these connections (tests stand on their own); None: on none."""
+        """
+        Stand on these connections (tests stand on their own); None: on none.
+
+        They stay the caller's: `startup` leaves them in place and `shutdown` open.
+        """
         self._backing = backing
+        self._borrowed = backing is not None
         if backing is not None:
             self.result_backend = JobResultBackend(
                 backing.settings, backing.ledger, backing.notifier
@@ -254,7 +261,7 @@ class JobBroker(AioPikaBroker):
         """Stop the worker's side, then close all connections."""
         if self.engine is not None and self.is_worker_process:
             await self.engine.stop()
-        if self._backing is None:
+        if self._backing is None or self._borrowed:
             return
         await AsyncBroker.shutdown(self)
         if self._link is not None:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import Protocol
 
 import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
@@ -26,6 +27,14 @@ HIGHER_WAIT_S = 0.05
 GONE = (AMQPError, ChannelInvalidStateError, OSError)
 
 
+class Settles(Protocol):
+    """Answers deliveries by their tag; the second answer to one is left alone."""
+
+    def ack(self, tag: int) -> None: ...
+
+    def give_back(self, tag: int) -> None: ...
+
+
 @dataclass(order=True, slots=True)
 class Delivery:
     """A message in this worker's hands: neither acked nor given back yet."""
@@ -36,7 +45,7 @@ class Delivery:
     headers: FieldTable = field(compare=False)
     redelivered: bool = field(compare=False)
     _tag: int = field(compare=False)
-    _acks: Acks = field(compare=False)
+    _acks: Settles = field(compare=False)
 
     def ack(self) -> None:
         self._acks.ack(self._tag)
@@ -238,7 +247,8 @@ class Consumer:
         """
         channel = self._channel
         for queue in self.queues:
-            if queue.rank >= best.queue.rank or not self._maybe_more[queue.name]:
+            lower = queue.rank >= best.queue.rank or queue.name in self._stopped
+            if lower or not self._maybe_more[queue.name]:
                 continue
             if channel is None:
                 return False

@@ -22,6 +22,21 @@ class Outbox(Protocol):
         """Raises `Unroutable` and `RabbitUnavailable`."""
 
 
+class DeadLetterbox(Protocol):
+    """Where dead letters go."""
+
+    async def publish_dead_letter(
+        self,
+        queue: QueueSpec,
+        body: bytes,
+        *,
+        reason: str,
+        detail: str,
+        headers: FieldTable | None = None,
+    ) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+
+
 class Publisher:
     """Publishes on one link. Raises `RabbitUnavailable` at once while the link is down."""
 

@@ -12,7 +12,7 @@ from taskiq.utils import maybe_awaitable
 
 from api_shared.amqp.consumer import Delivery
 from api_shared.amqp.link import RabbitUnavailable
-from api_shared.amqp.publisher import Publisher
+from api_shared.amqp.publisher import DeadLetterbox
 from api_shared.amqp.topology import Topology
 from api_shared.contracts.contract import Contract, FailedJob
 from api_shared.errors import LedgerUnavailable, Unroutable
@@ -36,14 +36,14 @@ class DeadLetters:
 
     def __init__(
         self,
-        publisher: Publisher,
+        letterbox: DeadLetterbox,
         topology: Topology,
         ledger: Ledger,
         contracts: Mapping[str, Contract[Any, Any]],
         *,
         retention_s: float,
     ) -> None:
-        self._publisher = publisher
+        self._letterbox = letterbox
         self._topology = topology
         self._ledger = ledger
         self._contracts = contracts
@@ -52,7 +52,7 @@ class DeadLetters:
     async def bury_message(self, delivery: Delivery, reason: Reason, detail: str) -> bool:
         """To the queue's dead letters, then ack. False: RabbitMQ did not take it, given back."""
         try:
-            await self._publisher.publish_dead_letter(
+            await self._letterbox.publish_dead_letter(
                 delivery.queue,
                 delivery.body,
                 reason=reason,
@@ -80,7 +80,7 @@ class DeadLetters:
         try:
             queue = self._topology.queue(job.queue)
             detail = f"{error.type}: {error.message}" if error else ""
-            await self._publisher.publish_dead_letter(
+            await self._letterbox.publish_dead_letter(
                 queue, encode(job), reason=reason, detail=detail
             )
             await self._tell(job)

@@ -10,12 +10,12 @@ import asyncio
 import secrets
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from taskiq.exceptions import NoResultError
 
-from api_shared.amqp.consumer import Consumer, Delivery
+from api_shared.amqp.consumer import Delivery
 from api_shared.errors import (
     LedgerUnavailable,
     UsageError,
@@ -63,13 +63,20 @@ LEDGER_PAUSE_S = 2.0
 SUSPECT_WAIT_S = 5.0
 
 
+class Intake(Protocol):
+    """Where deliveries come from."""
+
+    def pause(self, seconds: float) -> None:
+        """Take no more for a while."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """What a worker process has at hand to run jobs with."""
 
     worker_id: str
     backing: Backing
-    consumer: Consumer
+    intake: Intake
     claims: Claims
     dead_letters: DeadLetters
     compute: Compute
@@ -141,12 +148,16 @@ async def _claim(
     except LedgerUnavailable as error:
         log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
         delivery.give_back()
-        at.consumer.pause(LEDGER_PAUSE_S)
+        at.intake.pause(LEDGER_PAUSE_S)
         raise NotOurs from None
     except UsageError as error:
         await at.dead_letters.bury_message(delivery, Reason.INVALID_ARGUMENTS, str(error))
         raise NotOurs from None
     match verdict:
+        case Claimed(job) if job.task != wire.task:
+            await _let_go(job, claim, at)
+            detail = f"job {job.id} is a {job.task!r}, this message says {wire.task!r}"
+            await at.dead_letters.bury_message(delivery, Reason.UNREADABLE, detail)
         case Claimed(job):
             delivery.ack()
             return HeldClaim(job, claim.token, at.backing.ledger, at.backing.notifier)
@@ -161,6 +172,12 @@ async def _claim(
             log.debug("delivery.dropped", job_id=wire.job_id, status=job.status if job else None)
             delivery.ack()
     raise NotOurs
+
+
+async def _let_go(job: Job, claim: Claim, at: Workplace) -> None:
+    """Undo a claim that a message of another task has brought about."""
+    why = "claimed by a message of another task"
+    await at.backing.ledger.apply(HandBack(job.id, claim.token, job.seq + 1, 0, why))
 
 
 async def _apply_claim(claim: Claim, at: Workplace) -> Claimed | Refused:
