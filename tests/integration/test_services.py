@@ -274,15 +274,18 @@ def owner_of(
 ) -> Iterator[tuple[subprocess.Popen[bytes], ProcessMark, list[ProcessMark]]]:
     """A process that runs servers, its keeper, and all that runs below that."""
     script = (
-        "import signal, sys\n"
+        "import os, signal, sys\n"
         "from api_shared.services import running_services\n"
         "with running_services(env={}, only=sys.argv[1:]) as services:\n"
         "    print(services.keeper.pid, flush=True)\n"
+        "    if os.fork() == 0:  # it inherits the lifeline, and outlives its parent\n"
+        "        os._exit(bool(sys.stdin.read()))\n"
         "    signal.pause()\n"
     )
     argv = [sys.executable, "-c", script, *names]
     env = os.environ | {"TMPDIR": str(temp)}
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as owner:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe) as owner:
         try:
             assert owner.stdout is not None
             keeper = ProcessMark.of(int(owner.stdout.readline()))

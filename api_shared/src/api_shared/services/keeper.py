@@ -3,9 +3,9 @@ The process that starts local servers and outlives whoever asked for them, by a 
 
 Run as a script (`python keeper.py FOLDER [--remove]`) with the standard library only, in a session
 of its own, so that a Ctrl-C in the owner's terminal does not reach the servers. Its standard input
-is the lifeline: when it closes, because the owner ended in whatever way (kill -9 included), every
-server is stopped and FOLDER is removed if `--remove` was given. Until then it answers one JSON
-line for each JSON line:
+is the lifeline: when it closes, or its parent ends in whatever way (kill -9 included; a forked
+child may still hold the lifeline then), every server is stopped and FOLDER is removed if
+`--remove` was given. Until then it answers one JSON line for each JSON line:
 
     {"do": "start", "name": "mongodb", "processes": [{"argv", "env", "cwd", "log", "port"}]}
     {"do": "stop", "name": "mongodb", "grace_s": 10}      SIGTERM, later SIGKILL
@@ -138,11 +138,20 @@ def main() -> None:
 def _serve(keeper: Keeper, wake: int) -> None:
     """Answer requests until SIGTERM, or until the lifeline closes unless detached."""
     lifeline, pending = 0, b""
-    sources = [lifeline, wake]
+    owner: int | None = None
+    with suppress(OSError):  # Linux before 5.3: the lifeline alone must do
+        owner = os.pidfd_open(os.getppid())
+    sources = [fd for fd in (lifeline, wake, owner) if fd is not None]
     while True:
         readable, _, _ = select.select(sources, [], [])
         if wake in readable:
             return
+        if owner in readable:
+            if not keeper.detached:
+                return
+            sources.remove(owner)
+        if lifeline not in readable:
+            continue
         data = os.read(lifeline, 65536)
         if not data:
             if not keeper.detached:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
 from api_shared.services.compose import MANAGEMENT_URL, URLS, compose_up, engine_answers
 from api_shared.services.errors import ServicesError, ServiceUnavailable
-from api_shared.services.given import found_server, given_server
+from api_shared.services.given import VARIABLES, found_server, given_server
 from api_shared.services.keeper_link import KeeperLink
 from api_shared.services.mongodb import MongoDB, find_mongod
 from api_shared.services.ports import are_free, free_ports
@@ -127,19 +128,24 @@ def start_services(
     if not missing:
         return Services(servers, None)
 
+    if sys.platform != "linux":
+        raise ServiceUnavailable(
+            ", ".join(missing),
+            f"private servers are started on Linux only, not on {sys.platform}",
+            remedy=f"set {', '.join(VARIABLES[name] for name in missing)}, or start Docker",
+        )
     keeper = KeeperLink(folder, remove=remove_folder)
-    try:
-        with ThreadPoolExecutor(len(missing), thread_name_prefix="start") as pool:
-            started = list(
-                pool.map(
-                    lambda name: _started(name, folder, keeper, tell, (ports or {}).get(name, ())),
-                    missing,
-                )
-            )
-    except BaseException:
-        keeper.close()
-        raise
-    servers |= {server.name: server for server in started}
+    with ThreadPoolExecutor(len(missing), thread_name_prefix="start") as pool:
+        try:
+            starting = [
+                pool.submit(_started, name, folder, keeper, tell, (ports or {}).get(name, ()))
+                for name in missing
+            ]
+            for ready in as_completed(starting):
+                servers[ready.result().name] = ready.result()
+        except BaseException:
+            keeper.close()  # the other starts give up as soon as they look
+            raise
     return Services({name: servers[name] for name in only}, keeper)
 
 
