@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from typing import Any
 
@@ -50,6 +51,13 @@ class DeliveredBody(bytes):
         return body
 
 
+    def let_go(self, _: object) -> None:
+        """Whatever became of the receiver's task: what nobody settled is RabbitMQ's again."""
+        self.delivery.give_back()
+        if self.slot is not None:
+            self.slot.release()
+
+
 current_delivery: ContextVar[DeliveredBody] = ContextVar("current_delivery")
 """What this asyncio task of taskiq's receiver is about."""
 
@@ -73,6 +81,8 @@ class JobFormatter(TaskiqFormatter):
         if isinstance(message, DeliveredBody):
             wire = message.wire
             current_delivery.set(message)
+            if (task := asyncio.current_task()) is not None:
+                task.add_done_callback(message.let_go)
         else:
             wire = decode(message, max_bytes=self._max_bytes)
         return to_message(wire)

@@ -36,13 +36,15 @@ class GuardedMiddleware(TaskiqMiddleware):
         await self._call(self.inner.shutdown)
 
     async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
-        return await self._call(self.inner.pre_send, message) or message
+        changed = await self._call(self.inner.pre_send, message)
+        return changed if isinstance(changed, TaskiqMessage) else message
 
     async def post_send(self, message: TaskiqMessage) -> None:
         await self._call(self.inner.post_send, message)
 
     async def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
-        return await self._call(self.inner.pre_execute, message) or message
+        changed = await self._call(self.inner.pre_execute, message)
+        return changed if isinstance(changed, TaskiqMessage) else message
 
     async def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
         await self._call(self.inner.post_execute, message, result)

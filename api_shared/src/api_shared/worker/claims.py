@@ -46,6 +46,7 @@ class HeldClaim:
         self._notifier = notifier
         self._seq = job.seq
         self._progress: Progress | None = None
+        self._saved_at = 0.0
         self._reporter: asyncio.Task[None] | None = None
 
     @property
@@ -85,16 +86,19 @@ class HeldClaim:
         return self.next_seq()
 
     async def _report(self) -> None:
-        saved_at = 0.0
-        while True:
+        """Listeners hear of the latest ten times a second, the ledger once; then there is rest."""
+        unsaved: tuple[int, Progress] | None = None
+        while self._progress is not None or unsaved is not None:
             progress, self._progress = self._progress, None
             if progress is not None:
-                seq = self.next_seq()
-                self._tell(progress, seq)
-                if monotonic() - saved_at >= SAVE_EVERY_S:
-                    await self._ledger.apply(SaveProgress(self.job.id, self.token, seq, progress))
-                    saved_at = monotonic()
+                unsaved = (self.next_seq(), progress)
+                self._tell(progress, unsaved[0])
+            if unsaved is not None and monotonic() - self._saved_at >= SAVE_EVERY_S:
+                write = SaveProgress(self.job.id, self.token, *unsaved)
+                self._saved_at, unsaved = monotonic(), None
+                await self._ledger.apply(write)
             await asyncio.sleep(TELL_EVERY_S)
+        self._reporter = None
 
     def _tell(self, progress: Progress, seq: int) -> None:
         job = self.job

@@ -177,11 +177,7 @@ class WorkerEngine:
     async def run(self, task: JobTask[Any, Any]) -> Any:
         """The job of this asyncio task. Raises what the task raised."""
         body = current_delivery.get()
-        try:
-            return await run_job(task, body.delivery, body.wire, body.slot, self._running.place)
-        finally:
-            if body.slot is not None:
-                body.slot.release()
+        return await run_job(task, body.delivery, body.wire, body.slot, self._running.place)
 
     async def _next(self, parts: _Parts) -> tuple[Delivery, WireJob, Slot | None]:
         """The next delivery that is a job of ours and may start now."""

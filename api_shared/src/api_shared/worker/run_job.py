@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from time import monotonic
 from typing import Any, Protocol
 
@@ -112,7 +113,7 @@ async def _run_and_settle(
     started = monotonic()
     outcome = await _run(task, claim, wire, slot, at)
     run_s = monotonic() - started
-    job = await _settle(task, claim, outcome, at)
+    job = await _settle(task, claim, outcome, run_s, at)
     _log_outcome(job, outcome, run_s)
     if job is not None and job.status is Status.FAILED:
         await at.dead_letters.bury_job(job)
@@ -234,7 +235,7 @@ async def _body(
 
 
 async def _settle(
-    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, at: Workplace
+    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, run_s: float, at: Workplace
 ) -> Job | None:
     """Write the outcome; the job as settled, None when the claim was gone and nothing written."""
     seq = await claim.settle()
@@ -244,7 +245,7 @@ async def _settle(
     if not await at.backing.ledger.apply(write):
         log.warning("settle.refused", job_id=claim.job.id, outcome=type(outcome).__name__)
         return None
-    job = _as_settled(claim.job, write)
+    job = _as_settled(claim.job, write, run_s)
     result = None
     if job.status.is_terminal:
         result = StoredResult(job.id, encode_result(taskiq_result_of(job)))
@@ -279,7 +280,7 @@ def _settlement(
             return None
 
 
-def _as_settled(job: Job, write: HolderWrite) -> Job:
+def _as_settled(job: Job, write: HolderWrite, run_s: float) -> Job:
     """The record as the write left it, for telling; times are near enough."""
     put = {
         name: value
@@ -287,7 +288,8 @@ def _as_settled(job: Job, write: HolderWrite) -> Job:
         if name in ("status", "seq", "result_json", "error")
     }
     failures = 1 if isinstance(write, (Fail, Retry)) else 0
-    return replace(job, **put, attempt=job.attempt + failures)
+    ended_at = job.started_at and job.started_at + timedelta(seconds=run_s)
+    return replace(job, **put, attempt=job.attempt + failures, ended_at=ended_at)
 
 
 def _notify(
