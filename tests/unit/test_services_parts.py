@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,7 @@ from api_shared.services.state import (
     save_state,
     without_stale,
 )
+from api_shared.services.wheel import program_from_wheel
 
 
 def test_free_ports_are_different_and_can_be_listened_on() -> None:
@@ -81,6 +83,28 @@ def test_without_apt_rabbitmq_is_refused_in_one_sentence(
     with pytest.raises(ServiceUnavailable, match="there is no apt-get to fetch it with") as raised:
         find_rabbitmq(lambda _: None)
     assert "\n" not in str(raised.value)
+
+
+def test_a_program_without_its_run_bit_is_copied_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = tmp_path / "site-packages" / "server"
+    packaged.parent.mkdir()
+    packaged.write_text("#!/bin/sh\necho runs\n")
+    packaged.chmod(0o644)
+    located = SimpleNamespace(name="server", locate=lambda: packaged)
+    monkeypatch.setattr("api_shared.services.wheel.files", lambda _: [located])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    program = program_from_wheel("some-wheel", "server")
+    assert program is not None
+    assert program.is_relative_to(tmp_path / "cache")
+    assert subprocess.check_output([program]) == b"runs\n"
+    assert packaged.stat().st_mode & 0o777 == 0o644
+    assert program_from_wheel("some-wheel", "server") == program
+
+
+def test_a_wheel_that_is_not_installed_has_no_program() -> None:
+    assert program_from_wheel("no-such-wheel-anywhere", "server") is None
 
 
 def test_an_engine_that_does_not_answer_is_passed_over(
