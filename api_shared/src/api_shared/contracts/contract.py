@@ -211,7 +211,8 @@ doors: dict[str, Door] = {}
 
 def _door(broker: str) -> Door:
     if broker not in doors:
-        raise InvalidOption("broker", broker, f"no such broker here; known: {', '.join(doors)}")
+        known = ", ".join(doors) or "none, `async with api_shared.running():` starts them"
+        raise InvalidOption("broker", broker, f"no such broker here; known: {known}")
     return doors[broker]
 
 
