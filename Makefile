@@ -47,6 +47,10 @@ worker-general: $(SYNCED) ## Run the general worker (on the servers of `make up`
 worker-ml: $(SYNCED) ## Run the ML worker.
 	$(RUN) $(UP) taskiq worker workers_ml.main:broker $(ARGS)
 
+.PHONY: python
+python: $(SYNCED) ## Open a Python (top-level await works) on the servers of `make up`.
+	@$(RUN) $(UP) python -m asyncio
+
 .PHONY: setup
 setup: $(SYNCED) ## Fetch uv and the locked packages; all other targets do it by themselves.
 
