@@ -91,9 +91,9 @@ class Contract(Generic[A, R]):
         itself as the one positional argument. Raises `InvalidArguments`.
         """
         by_name = dict(kwargs)
+        if len(args) == 1 and not kwargs and isinstance(args[0], self.args):
+            return args[0]
         if len(args) == 1 and not kwargs and not self.positional:
-            if isinstance(args[0], self.args):
-                return args[0]
             if not isinstance(args[0], Mapping):
                 raise InvalidArguments(self.name, ["an object with the arguments is wanted"])
             by_name = dict(args[0])

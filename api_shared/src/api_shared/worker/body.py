@@ -76,7 +76,7 @@ async def run_body(
     limit_bytes = settings.max_result_bytes
 
     async def call() -> str:
-        args = task.contract.parse([claim.job.args], {})
+        args = task.contract.parse([], claim.job.args)
         async with _Injected(task, claim, message, settings) as injected:
             if task.bound.is_async:
                 value = await task.bound.function(**task.bound.arguments(args), **injected)
