@@ -1,1 +1,1 @@
-pytest_plugins = ["fixtures.services"]
+pytest_plugins = ["fixtures.services", "fixtures.workers"]
