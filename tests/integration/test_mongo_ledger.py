@@ -353,8 +353,8 @@ async def test_a_heartbeat_ends_within_its_own_deadline(own_server: Server) -> N
             stuck = asyncio.create_task(ledger.apply(insert(a_job())))
             began = time.monotonic()
             with pytest.raises(LedgerUnavailable):
-                await ledger.heartbeat({job.id: token}, lease_s=0.9)
-            assert time.monotonic() - began < 2
+                await ledger.heartbeat({job.id: token}, lease_s=1.5)
+            assert time.monotonic() - began < 3
         await stuck
         assert await ledger.heartbeat({job.id: token}, lease_s=30)
 
@@ -389,7 +389,7 @@ async def test_wrong_credentials_refuse_an_insert_without_doubt(services: Servic
     await ledger.start()
     try:
         with pytest.raises(LedgerUnavailable, match="AuthenticationFailed") as raised:
-            await ledger.apply(insert(a_job()), deadline_s=1)
+            await ledger.apply(insert(a_job()), deadline_s=3)
     finally:
         await ledger.close()
     assert "geheim" not in str(raised.value)
