@@ -31,6 +31,10 @@ check: $(SYNCED) ## Format, lint, types, import rules and unit tests.
 	$(RUN) lint-imports --no-cache
 	$(RUN) pytest -q tests/unit
 
+.PHONY: bench
+bench: $(SYNCED) ## Drain jobs that do nothing, beside plain taskiq, and print the ratios.
+	@$(RUN) python bench/drain.py $(ARGS)
+
 .PHONY: up
 up: $(SYNCED) ## Start RabbitMQ, MongoDB and Valkey and leave them running.
 	$(RUN) kiq services up
