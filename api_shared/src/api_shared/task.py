@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from taskiq import AsyncTaskiqDecoratedTask
 from taskiq.exceptions import SendTaskError
@@ -26,6 +26,27 @@ class JobKicker(AsyncKicker[P, T]):
     """Taskiq's kicker; kiq returns a `JobHandle` and raises our own errors as they are."""
 
     broker: JobBroker
+
+    def with_labels(self, **labels: str | float) -> Self:
+        super().with_labels(**labels)
+        return self
+
+    def with_task_id(self, task_id: str | None) -> Self:
+        super().with_task_id(task_id)
+        return self
+
+    @overload
+    async def kiq(
+        self: JobKicker[P, CoroutineType[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(
+        self: JobKicker[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(self: JobKicker[P, R], *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
 
     async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         try:
@@ -74,7 +95,7 @@ class JobTask(AsyncTaskiqDecoratedTask[P, T]):
         """Accept a job with these arguments. Raises as `Contract.kiq` does."""
         return await self.kicker().kiq(*args, **kwargs)
 
-    def kicker(self) -> AsyncKicker[P, T]:
+    def kicker(self) -> JobKicker[P, T]:
         return JobKicker(self.task_name, self.broker, dict(self.labels), self.return_type)
 
     async def _run(self, *_: Any, **__: Any) -> Any:
