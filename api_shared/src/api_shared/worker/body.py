@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,10 @@ class WillNotStop(Exception):
     """The body went on after it was cancelled."""
 
 
+class Escaped(Exception):
+    """The body raised what would have ended more than itself: its asyncio task, or the worker."""
+
+
 async def run_body(
     task: JobTask[Any, Any],
     claim: HeldClaim,
@@ -92,12 +96,20 @@ async def run_body(
         return text
 
     watched = limits if task.bound.is_async else None
-    text, error, stopped = await _watch(call, claim, watched)
+    text, error, stopped = await _watch(_contained(call()), claim, watched)
     return _outcome(task, text, error, stopped, limits)
 
 
+async def _contained(body: Awaitable[str]) -> str:
+    """asyncio would let these two out of the event loop, and so end the worker."""
+    try:
+        return await body
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Escaped(f"raised {error!r}") from error
+
+
 async def _watch(
-    call: Callable[[], Awaitable[str]], claim: HeldClaim, limits: Limits | None
+    call: Coroutine[Any, Any, str], claim: HeldClaim, limits: Limits | None
 ) -> tuple[str | None, BaseException | None, Stop | str | None]:
     """
     Await `call` in a task of its own; cancel it when the claim is stopped or its time is up.
@@ -105,7 +117,7 @@ async def _watch(
     A body that goes on all the same is left behind: it holds no slot, and its writes are refused.
     """
     loop = asyncio.get_running_loop()
-    body = asyncio.ensure_future(call())
+    body = asyncio.create_task(call)
     started = loop.time()
     stopped: Stop | str | None = None
     wait_s = limits.soft_s if limits else None
@@ -152,6 +164,8 @@ def _outcome(
             limit = TimeLimitExceeded(limits.hard_s)
         limit.__traceback__ = error.__traceback__
         return failure(limit, task.contract)
+    if isinstance(error, asyncio.CancelledError):
+        error = Escaped("raised CancelledError, though nobody had stopped it")
     if isinstance(error, Snooze):
         return Snoozed(error.delay_s)
     if isinstance(error, NoResultError):
