@@ -107,11 +107,7 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
             progress = None
         if progress is not None:
             return progress
-        job = await self._job(task_id)
-        if job.progress is None:
-            return None
-        state = PROGRESS_STATES.get(job.status, str(job.status))
-        return TaskProgress(state=state, meta=asdict(job.progress))
+        return taskiq_progress_of(await self._job(task_id))
 
     async def _job(self, job_id: str) -> Job:
         job = await self._ledger.get(job_id)
@@ -140,6 +136,14 @@ def taskiq_result_of(job: Job) -> TaskiqResult[Any]:
         labels=dict(job.labels),
         error=error,
     )
+
+
+def taskiq_progress_of(job: Job) -> TaskProgress[Any] | None:
+    """How far a job is; None when it has not said."""
+    if job.progress is None:
+        return None
+    state = PROGRESS_STATES.get(job.status, str(job.status))
+    return TaskProgress(state=state, meta=asdict(job.progress))
 
 
 def encode_result(result: TaskiqResult[Any]) -> bytes:

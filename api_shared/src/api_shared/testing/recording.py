@@ -1,0 +1,52 @@
+"""Recording what is kiqed, and running nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import TypeVar
+
+from api_shared.amqp.topology import topology_of
+from api_shared.broker import JobBroker
+from api_shared.brokers import broker, ml_broker
+from api_shared.job import Job
+from api_shared.kiq import Backing
+from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.operations import Inserted, Operation
+from api_shared.notifier.memory import MemoryNotifier
+from api_shared.settings import Settings
+from api_shared.testing.standing import Nowhere, default_settings, standing_on
+
+V = TypeVar("V")
+
+
+@asynccontextmanager
+async def recording(
+    *brokers: JobBroker, settings: Settings | None = None
+) -> AsyncIterator[list[Job]]:
+    """
+    Each kiq is validated and recorded, and nothing runs: the list grows with what was accepted.
+
+    `result()` of a handle waits in vain; `status()`, `watch()` and `cancel()` work. No broker
+    named: both.
+    """
+    settings = settings or default_settings()
+    ledger, notifier = _Recorder(), MemoryNotifier()
+    with ExitStack() as stack:
+        for each in brokers or (broker, ml_broker):
+            topology = topology_of(each.name, settings)
+            backing = Backing(settings, topology, ledger, notifier, Nowhere())
+            stack.enter_context(standing_on(each, backing))
+        yield ledger.kiqs
+
+
+class _Recorder(MemoryLedger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kiqs: list[Job] = []
+
+    async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
+        verdict = await super().apply(operation, deadline_s=deadline_s)
+        if isinstance(verdict, Inserted) and verdict.by_us:
+            self.kiqs.append(verdict.job)
+        return verdict

@@ -1,0 +1,86 @@
+"""A broker that stands on memory for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pamqp.common import FieldTable
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from taskiq.depends.progress_tracker import TaskProgress
+
+from api_shared.amqp.topology import QueueSpec
+from api_shared.broker import JobBroker
+from api_shared.job import Job
+from api_shared.kiq import Backing
+from api_shared.ledger import Ledger
+from api_shared.notifier import Notifier
+from api_shared.results import JobResultBackend, taskiq_progress_of
+from api_shared.settings import Settings
+
+
+def default_settings(**values: Any) -> Settings:
+    """The settings' default values, with `values` of your own; the environment is not read."""
+    return _SettingsOfNobody(**values)
+
+
+@contextmanager
+def standing_on(broker: JobBroker, backing: Backing) -> Iterator[None]:
+    """Leaves the broker as it was, started or not."""
+    before = broker._backing, broker._borrowed, broker.result_backend
+    broker._backing, broker._borrowed = backing, True
+    broker.result_backend = _ResultsInMemory(backing.settings, backing.ledger, backing.notifier)
+    try:
+        yield
+    finally:
+        broker._backing, broker._borrowed, broker.result_backend = before
+
+
+class Nowhere:
+    """Takes messages, dead letters and answers, and keeps none."""
+
+    async def publish_job(self, job: Job) -> None: ...
+
+    async def publish_dead_letter(
+        self,
+        queue: QueueSpec,
+        body: bytes,
+        *,
+        reason: str,
+        detail: str,
+        headers: FieldTable | None = None,
+    ) -> None: ...
+
+    def ack(self, tag: int) -> None: ...
+
+    def give_back(self, tag: int) -> None: ...
+
+    def pause(self, seconds: float) -> None: ...
+
+
+class _SettingsOfNobody(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class _ResultsInMemory(JobResultBackend):
+    """Taskiq's results, with what its `ProgressTracker` says kept here and not in Redis."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, notifier: Notifier) -> None:
+        super().__init__(settings, ledger, notifier)
+        self._progress: dict[str, TaskProgress[Any]] = {}
+
+    async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
+        self._progress[task_id] = progress
+
+    async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
+        return self._progress.get(task_id) or taskiq_progress_of(await self._job(task_id))
