@@ -37,6 +37,13 @@ def test_one_item_over_the_limit_of_bytes_is_still_taken() -> None:
     assert backlog.take(10) == ["huge"]
 
 
+def test_what_was_replaced_does_not_count_any_more() -> None:
+    backlog: Backlog[int] = Backlog(10, limit_bytes=100)
+    assert [backlog.add(number, key="job", size_bytes=60) for number in range(5)] == [0] * 5
+    assert backlog.add(5, size_bytes=40) == 0
+    assert backlog.take(10) == [4, 5]
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([None, "a", "b"]), st.integers(0, 40), st.integers(0, 3)),
