@@ -22,7 +22,13 @@ from api_shared.errors import LedgerUnavailable, ServerError, Unroutable
 from api_shared.job import Job, Status
 from api_shared.kiq import Backing
 from api_shared.ledger.change import Change
-from api_shared.ledger.transitions import look_again, publish_due, take_back, tell_failure
+from api_shared.ledger.transitions import (
+    cancel_waiting,
+    look_again,
+    publish_due,
+    take_back,
+    tell_failure,
+)
 from api_shared.notifier import status_event
 from api_shared.worker.backoff import backoff_s
 from api_shared.worker.dead_letters import DeadLetters
@@ -95,6 +101,11 @@ class Dispatcher:
         self._patient_until = monotonic() + self.backing.settings.lease_s
 
     async def _publish_due(self, job: Job) -> None:
+        """A cancel that came while its last claim was being settled is honoured now."""
+        if job.cancel_requested:
+            retention_s = self.backing.settings.retention_s
+            await self._change(cancel_waiting(job.id, retention_s=retention_s))
+            return
         after_s = self.backing.settings.republish_after_s
         queued = await self._change(publish_due(job, republish_after_s=after_s))
         if queued is not None:

@@ -44,7 +44,7 @@ from api_shared.task import JobTask
 from api_shared.wire import ACCEPTED, WireJob
 from api_shared.worker.backoff import backoff_s
 from api_shared.worker.body import run_body
-from api_shared.worker.claims import Claims, HeldClaim
+from api_shared.worker.claims import Claims, HeldClaim, Stop
 from api_shared.worker.compute import Compute, Slot
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.outcome import (
@@ -161,7 +161,10 @@ async def _claim(
             await at.dead_letters.bury_message(delivery, Reason.UNREADABLE, detail)
         case Claimed(job):
             delivery.ack()
-            return HeldClaim(job, claim.token, at.backing.ledger, at.backing.notifier)
+            held = HeldClaim(job, claim.token, at.backing.ledger, at.backing.notifier)
+            if job.cancel_requested:  # while its last claim was being settled
+                held.stop(Stop.CANCEL)
+            return held
         case Refused(None):
             detail = "accepted once, but its record has expired"
             await at.dead_letters.bury_message(delivery, Reason.FORGOTTEN, detail)
@@ -210,6 +213,8 @@ async def _run(
     The body, once. A job that was lost before is a suspect: suspects run one at a time in a
     process, so that a poison job cannot bring its neighbours to their limit.
     """
+    if claim.stop_reason is Stop.CANCEL:
+        return Cancelled()
     if claim.job.lost == 0:
         return await _body(task, claim, wire, slot, at)
     if at.suspects.locked():
