@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic_core import from_json
 from taskiq.message import TaskiqMessage
 from taskiq_dependencies.dependency import Dependency
 
@@ -284,4 +285,7 @@ def problems_of(error: ValidationError) -> list[str]:
 
 
 def _json_text(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    if "\\ud" in text:
+        from_json(text)  # raises for a lone surrogate: nobody could read it back
+    return text
