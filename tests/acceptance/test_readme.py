@@ -1,0 +1,71 @@
+"""What the README shows is run as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from fixtures.workers import Platform
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+CLIENT = """
+import asyncio
+from letters import COUNT_LETTERS, LettersArgs, broker
+
+async def main():
+    async with broker:
+        job = await COUNT_LETTERS.kiq(LettersArgs(words=["one", "three"]))
+        print(await job.result(timeout=60))
+
+asyncio.run(main())
+"""
+
+
+def block(name: str) -> str:
+    """The code block behind `<!-- test: name -->`."""
+    found = re.search(rf"<!-- test: {re.escape(name)} -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found, f"the README has no block {name!r}"
+    return found[1]
+
+
+async def run(platform: Platform, *arguments: str, stdin: str = "") -> str:
+    """What a Python with the platform's variables prints to stdout."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        env={**platform.env, "PYTHONPATH": str(platform.folder)},
+        cwd=platform.folder,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(90):
+        out, err = await process.communicate(stdin.encode())
+    assert process.returncode == 0, err.decode()
+    return out.decode() or err.decode()
+
+
+async def test_the_five_lines_and_the_synchronous_program_print_a_result(
+    platform: Platform,
+) -> None:
+    await platform.worker("workers_ml.main:broker")
+    five_lines = block("five lines")
+    assert len(five_lines.strip().splitlines()) == 5
+
+    pasted = await run(platform, "-m", "asyncio", stdin=five_lines)
+    script = await run(platform, "-c", block("synchronous"))
+
+    assert "dataset='wine'" in pasted
+    assert "dataset='wine'" in script
+
+
+async def test_the_new_task_runs_under_plain_taskiq_worker(platform: Platform) -> None:
+    (platform.folder / "letters.py").write_text(block("letters.py"))
+    await platform.worker("letters:broker", PYTHONPATH=str(platform.folder))
+
+    printed = await run(platform, "-c", CLIENT)
+
+    assert printed == "{'one': 3, 'three': 5}\n"
