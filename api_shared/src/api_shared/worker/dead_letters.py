@@ -24,6 +24,8 @@ from api_shared.wire import encode
 log = structlog.get_logger()
 
 HOOK_DEADLINE_S = 30.0
+BURIAL_S = HOOK_DEADLINE_S + 15.0
+"""How long the burial of a job may take whose contract has a hook: its dead letter's confirm too."""
 
 
 class DeadLetters:
@@ -89,6 +91,12 @@ class DeadLetters:
             log.warning("dead_letter.later", job_id=job.id, error=str(problem))
             return
         log.warning("job.dead_lettered", job_id=job.id, task=job.task, reason=reason)
+
+    def again_in_s(self, task: str, lease_s: float) -> float:
+        """When a burial that nobody finished is begun again: not before its hook must have ended."""
+        contract = self._contracts.get(task)
+        has_hook = contract is not None and contract.on_failure is not None
+        return max(lease_s, BURIAL_S) if has_hook else lease_s
 
     async def _tell(self, job: Job) -> None:
         contract = self._contracts.get(job.task)

@@ -130,8 +130,9 @@ class Dispatcher:
             await self._publish(taken)
 
     async def _bury(self, job: Job) -> None:
-        """One dispatcher at a time has the right to tell of a failure, for one lease."""
-        change = tell_failure(job, again_in_s=self.backing.settings.lease_s)
+        """One dispatcher at a time has the right to tell of a failure."""
+        again_in_s = self.dead_letters.again_in_s(job.task, self.backing.settings.lease_s)
+        change = tell_failure(job, again_in_s=again_in_s)
         ours = await self.backing.ledger.change(change)
         if ours is not None:
             await self.dead_letters.bury_job(ours)

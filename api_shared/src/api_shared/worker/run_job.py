@@ -270,7 +270,8 @@ def _settlement(
                 settings.task_max_retries if contract.max_retries is None else contract.max_retries
             )
             if permanent or job.attempt >= retries:
-                return Fail(job.id, claim.token, seq, error, settings.lease_s)
+                again_in_s = at.dead_letters.again_in_s(job.task, settings.lease_s)
+                return Fail(job.id, claim.token, seq, error, again_in_s)
             wait_s = backoff_s(
                 job.attempt + 1, base_s=contract.backoff_s, cap_s=contract.backoff_cap_s
             )
