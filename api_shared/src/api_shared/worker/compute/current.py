@@ -46,7 +46,11 @@ class CurrentJob:
         message: str | None = None,
         **extra: Any,
     ) -> None:
-        """Cheap; at most ten a second are sent, the latest wins, the last is always sent."""
+        """
+        Cheap; at most ten a second are sent, the latest wins, the last is always sent.
+
+        A C call that does not release the interpreter holds up what was not sent before it.
+        """
         if self._send_progress is not None:
             self._latest = {"done": done, "total": total, "message": message, **extra}
 
