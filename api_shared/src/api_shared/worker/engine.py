@@ -24,6 +24,7 @@ from api_shared.formatter import DeliveredBody, current_delivery
 from api_shared.job import JobError, Reason, Status
 from api_shared.ledger import WorkerInfo
 from api_shared.ledger.transitions import fail_queued
+from api_shared.notifier import status_event
 from api_shared.task import JobTask
 from api_shared.wire import Unreadable, WireJob, decode
 from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
@@ -229,9 +230,9 @@ class WorkerEngine:
             job = await ledger.get(wire.job_id)
             if job is not None and job.status is Status.QUEUED and job.task == wire.task:
                 failed = await ledger.change(fail_queued(job, error))
-                if failed is not None:
+                if failed is not None:  # due now: the dispatcher buries it
+                    parts.place.backing.notifier.tell(status_event(failed))
                     delivery.ack()
-                    await parts.place.dead_letters.bury_job(failed)
                     return
         except LedgerUnavailable:
             delivery.give_back()
