@@ -179,7 +179,7 @@ async def test_a_cancelled_caller_harms_nobody_else(
     first.cancel()
     b.cancel()
     server.open.set()
-    assert await asyncio.gather(a, c) == ["a", "c"]
+    assert [await a, await c] == ["a", "c"]
     assert server.batches == [["first"], ["a", "c"]]
 
 
