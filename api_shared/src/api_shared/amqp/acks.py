@@ -44,7 +44,8 @@ class Acks:
 
     def give_back(self, tag: int) -> None:
         """RabbitMQ delivers the message again, here or elsewhere, at its old place."""
-        if self._unsettled.pop(tag, None) is not None:
+        if self._unsettled.get(tag) is False:  # neither acked nor settled
+            del self._unsettled[tag]
             self._spawn(self._nack(tag))
 
     async def drain(self) -> None:

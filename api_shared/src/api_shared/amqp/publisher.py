@@ -99,7 +99,7 @@ class Publisher:
             )
         except PublishError:
             raise Unroutable(routing_key, exchange) from None
-        except (DeliveryError, AMQPError, ChannelInvalidStateError, OSError) as error:
-            raise RabbitUnavailable(f"{type(error).__name__}: {error}") from None
         except TimeoutError:
             raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
+        except (DeliveryError, AMQPError, ChannelInvalidStateError, OSError) as error:
+            raise RabbitUnavailable(f"{type(error).__name__}: {error}") from None
