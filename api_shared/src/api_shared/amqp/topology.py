@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from pamqp.common import FieldTable
 
 from api_shared.errors import QueueMismatch, UnknownQueue
 from api_shared.settings import Settings
@@ -76,24 +77,29 @@ async def declare(channel: AbstractChannel, topology: Topology) -> None:
     try:
         await channel.exchange_declare(topology.exchange, exchange_type="direct", durable=True)
         for queue in topology.queues:
-            await channel.queue_declare(
-                queue.dead_letter_queue, durable=True, arguments={"x-queue-type": "classic"}
-            )
-            await channel.queue_declare(
-                queue.name,
-                durable=True,
-                arguments={
-                    "x-queue-type": "classic",
-                    "x-max-priority": MAX_PRIORITY,
-                    "x-dead-letter-exchange": "",
-                    "x-dead-letter-routing-key": queue.dead_letter_queue,
-                },
-            )
+            for name, arguments in declarations_of(queue):
+                await channel.queue_declare(name, durable=True, arguments=arguments)
             await channel.queue_bind(queue.name, topology.exchange, queue.routing_key)
     except ChannelPreconditionFailed as error:
         text = str(error)
         found = re.search(r"(?:queue|exchange) '([^']+)'", text)
         raise QueueMismatch(found[1] if found else topology.exchange, text[:300]) from None
+
+
+def declarations_of(queue: QueueSpec) -> tuple[tuple[str, FieldTable], ...]:
+    """A queue's dead-letter queue and the queue itself: names and arguments, in this order."""
+    return (
+        (queue.dead_letter_queue, {"x-queue-type": "classic"}),
+        (
+            queue.name,
+            {
+                "x-queue-type": "classic",
+                "x-max-priority": MAX_PRIORITY,
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": queue.dead_letter_queue,
+            },
+        ),
+    )
 
 
 async def depth(channel: AbstractChannel, queue: str) -> int | None:
