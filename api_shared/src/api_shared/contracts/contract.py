@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import from_json
 from taskiq.message import TaskiqMessage
 from taskiq_dependencies.dependency import Dependency
@@ -19,6 +28,8 @@ from api_shared.job import new_job_id
 
 if TYPE_CHECKING:
     from api_shared.handle import JobHandle
+
+STARS = str(SecretStr("*"))
 
 A = TypeVar("A", bound=BaseModel)
 R = TypeVar("R")
@@ -114,7 +125,7 @@ class Contract(Generic[A, R]):
     def encode_args(self, args: A) -> str:
         """The arguments as JSON text in ASCII. Raises `InvalidArguments` where JSON cannot."""
         try:
-            return _json_text(args.model_dump(mode="json"))
+            return _json_text(args.model_dump(mode="json"), args.model_dump)
         except (ValueError, TypeError) as error:
             raise InvalidArguments(self.name, [f"not JSON: {error}"]) from None
 
@@ -122,7 +133,8 @@ class Contract(Generic[A, R]):
         """The result as JSON text in ASCII. Raises `InvalidResult`."""
         try:
             checked = self._result_adapter.validate_python(value)
-            return _json_text(self._result_adapter.dump_python(checked, mode="json"))
+            dump = self._result_adapter.dump_python
+            return _json_text(dump(checked, mode="json"), lambda: dump(checked))
         except ValidationError as error:
             raise InvalidResult(self.name, problems_of(error)) from None
         except (ValueError, TypeError, RecursionError) as error:
@@ -284,8 +296,25 @@ def problems_of(error: ValidationError) -> list[str]:
     return lines
 
 
-def _json_text(value: Any) -> str:
+def _json_text(value: Any, in_python: Callable[[], Any]) -> str:
+    """Raises `ValueError` where pydantic's JSON says something else than the value."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     if "\\ud" in text:
         from_json(text)  # raises for a lone surrogate: nobody could read it back
+    if ("null" in text or STARS in text) and (lost := _lost_in(in_python())):
+        raise ValueError(lost)
     return text
+
+
+def _lost_in(value: Any) -> str | None:
+    """What pydantic writes as null or as stars, where the field's type lets it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} has no JSON form"
+    if isinstance(value, (SecretStr, SecretBytes)):
+        return "a secret is written as stars: pass a name that the task looks the secret up by"
+    children: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        children = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        children = value
+    return next((lost for child in children if (lost := _lost_in(child))), None)
