@@ -22,7 +22,7 @@ from api_shared.errors import (
     UsageError,
 )
 from api_shared.formatter import to_message
-from api_shared.job import Job, Reason, Status
+from api_shared.job import Job, JobError, Reason, Status
 from api_shared.kiq import Backing, record_of
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.operations import (
@@ -247,7 +247,14 @@ async def _settle(
     write = _settlement(task, claim, outcome, seq, at)
     if write is None:
         return None
-    if not await at.backing.ledger.apply(write):
+    try:
+        applied = await at.backing.ledger.apply(write)
+    except UsageError as error:  # the record cannot hold it
+        if isinstance(outcome, Failed):
+            raise
+        job_error = JobError(Reason.INVALID_RESULT, type(error).__name__, str(error))
+        return await _settle(task, claim, Failed(job_error, True, error), run_s, at)
+    if not applied:
         log.warning("settle.refused", job_id=claim.job.id, outcome=type(outcome).__name__)
         return None
     job = _as_settled(claim.job, write, run_s)
