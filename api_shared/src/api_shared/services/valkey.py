@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from redis import Redis
-
 from api_shared.services.errors import ServiceUnavailable
 from api_shared.services.keeper_link import ProcessSpec
 from api_shared.services.ports import LOOPBACK
@@ -63,6 +61,8 @@ class Valkey(Engine):
 
 def ask_redis(url: str) -> None:
     """PING; raises what redis-py raises."""
+    from redis import Redis  # the command line imports this module for its help too
+
     with Redis.from_url(
         url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
     ) as client:
