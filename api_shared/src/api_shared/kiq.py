@@ -13,13 +13,21 @@ from api_shared.amqp.link import RabbitUnavailable
 from api_shared.amqp.publisher import Outbox
 from api_shared.amqp.topology import MAX_PRIORITY, Topology
 from api_shared.contracts.contract import Submission
-from api_shared.errors import InvalidOption, JobIdTaken, NaiveDatetime, TooLarge, Unroutable
+from api_shared.errors import (
+    InvalidArguments,
+    InvalidOption,
+    JobIdTaken,
+    NaiveDatetime,
+    TooLarge,
+    Unroutable,
+)
 from api_shared.job import Job, Status, new_job_id, parse_job_id
 from api_shared.ledger import Ledger
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.operations import Insert
 from api_shared.notifier import Notifier, status_event
 from api_shared.settings import Settings
+from api_shared.wire import MAX_DEPTH, is_too_deep, labels_problem
 
 log = structlog.get_logger()
 
@@ -79,6 +87,10 @@ def record_of(submission: Submission[Any, Any], topology: Topology, settings: Se
         raise TooLarge(
             f"arguments of {contract.name}", len(args_json), limit, "MAX_ARGUMENTS_BYTES"
         )
+    if is_too_deep(args_json):
+        raise InvalidArguments(contract.name, [f"nested deeper than {MAX_DEPTH}"])
+    if problem := labels_problem(submission.labels):
+        raise InvalidOption("labels", sorted(submission.labels)[:5], problem)
     return Job(
         id=new_job_id() if submission.job_id is None else parse_job_id(submission.job_id),
         task=contract.name,

@@ -13,6 +13,8 @@ from api_shared.errors import ApiWorkersError
 
 Seconds = Annotated[float, Field(gt=0)]
 MEGABYTE = 1024 * 1024
+MOST_ARGUMENTS_BYTES = 8 * MEGABYTE
+"""What MAX_ARGUMENTS_BYTES can be set to."""
 
 
 class InvalidSettings(ApiWorkersError):
@@ -76,7 +78,7 @@ class Settings(BaseSettings):
     connect_deadline_s: Seconds = Field(5, description="For a first connection at start.")
 
     retention_s: Seconds = Field(7 * 86_400, description="How long an ended job is kept.")
-    max_arguments_bytes: int = Field(MEGABYTE, ge=1024, le=8 * MEGABYTE)
+    max_arguments_bytes: int = Field(MEGABYTE, ge=1024, le=MOST_ARGUMENTS_BYTES)
     max_result_bytes: int = Field(MEGABYTE, ge=1024, le=8 * MEGABYTE)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

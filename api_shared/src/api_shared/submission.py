@@ -18,7 +18,6 @@ OPTIONS = frozenset({"priority", "owner", "correlation_id", "queue_name", "delay
 def submission_of(message: TaskiqMessage, contract: Contract[Any, Any]) -> Submission[Any, Any]:
     """Raises `InvalidArguments` and `InvalidOption`."""
     labels = {name: value for name, value in message.labels.items() if value is not None}
-    delay_s = _number(labels, "delay", float)
     return Submission(
         contract,
         contract.parse(message.args, message.kwargs),
@@ -27,7 +26,7 @@ def submission_of(message: TaskiqMessage, contract: Contract[Any, Any]) -> Submi
         correlation_id=labels.get("correlation_id"),
         job_id=message.task_id,
         queue=labels.get("queue_name"),
-        delay=None if delay_s is None else timedelta(seconds=delay_s),
+        delay=_delay(labels),
         at=_time(labels),
         labels={
             name: str(value)
@@ -35,6 +34,14 @@ def submission_of(message: TaskiqMessage, contract: Contract[Any, Any]) -> Submi
             if name not in OPTIONS | STRIPPED_LABELS
         },
     )
+
+
+def _delay(labels: dict[str, Any]) -> timedelta | None:
+    delay_s = _number(labels, "delay", float)
+    try:
+        return None if delay_s is None else timedelta(seconds=delay_s)
+    except (ValueError, OverflowError):
+        raise InvalidOption("delay", labels["delay"], "a number of seconds is wanted") from None
 
 
 def _time(labels: dict[str, Any]) -> datetime | None:

@@ -23,6 +23,7 @@ DEAD_QUEUE = "x-dead-queue"
 MAX_DEPTH = 64
 MAX_LABELS = 64
 MAX_LABEL_LENGTH = 1024
+MAX_LABELS_BYTES = 64 * 1024
 STRIPPED_LABELS = frozenset({"ack_type", "timeout"})
 """Labels that taskiq's receiver would obey and that a sender has no business to set."""
 
@@ -89,12 +90,30 @@ def decode(body: bytes, *, max_bytes: int) -> WireJob:
 
 
 def _labels(labels: Any) -> dict[str, str]:
-    if not isinstance(labels, Mapping) or len(labels) > MAX_LABELS:
-        raise Unreadable(Reason.UNREADABLE, f"labels: an object of at most {MAX_LABELS} is wanted")
+    if not isinstance(labels, Mapping):
+        raise Unreadable(Reason.UNREADABLE, "labels: an object is wanted")
     texts = {str(name): str(value) for name, value in labels.items() if name not in STRIPPED_LABELS}
-    if any(len(name) + len(value) > MAX_LABEL_LENGTH for name, value in texts.items()):
-        raise Unreadable(Reason.UNREADABLE, f"labels: at most {MAX_LABEL_LENGTH} characters each")
+    if problem := labels_problem(texts):
+        raise Unreadable(Reason.UNREADABLE, f"labels: {problem}")
     return texts
+
+
+def labels_problem(labels: Mapping[str, str]) -> str | None:
+    """Why no worker would read these labels."""
+    if len(labels) > MAX_LABELS:
+        return f"at most {MAX_LABELS} are wanted"
+    if any(len(name) + len(value) > MAX_LABEL_LENGTH for name, value in labels.items()):
+        return f"at most {MAX_LABEL_LENGTH} characters each are wanted"
+    if len(json.dumps(dict(labels))) > MAX_LABELS_BYTES:
+        return f"at most {MAX_LABELS_BYTES:,} bytes of JSON are wanted"
+    return None
+
+
+def is_too_deep(args_json: str) -> bool:
+    """Whether no worker would read these arguments for their nesting."""
+    if args_json.count("[") + args_json.count("{") < MAX_DEPTH:
+        return False
+    return _deeper_than({"kwargs": json.loads(args_json)}, MAX_DEPTH)
 
 
 def _deeper_than(value: Any, limit: int) -> bool:

@@ -126,7 +126,7 @@ class Contract(Generic[A, R]):
         """The arguments as JSON text in ASCII. Raises `InvalidArguments` where JSON cannot."""
         try:
             return _json_text(args.model_dump(mode="json"), args.model_dump)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InvalidArguments(self.name, [f"not JSON: {error}"]) from None
 
     def encode_result(self, value: Any) -> str:

@@ -25,8 +25,10 @@ from api_shared.job import JobError, Reason, Status
 from api_shared.ledger import WorkerInfo
 from api_shared.ledger.transitions import fail_queued
 from api_shared.notifier import status_event
+from api_shared.refusal import refuse
+from api_shared.settings import MOST_ARGUMENTS_BYTES
 from api_shared.task import JobTask
-from api_shared.wire import Unreadable, WireJob, decode
+from api_shared.wire import ACCEPTED, Unreadable, WireJob, decode
 from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
 from api_shared.worker.claims import Claims, Stop
 from api_shared.worker.compute import (
@@ -34,11 +36,12 @@ from api_shared.worker.compute import (
     ServerNotStarted,
     Slot,
     SlotFolder,
+    SlotFolderUnsafe,
     default_slot_folder,
 )
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.dispatcher import Dispatcher
-from api_shared.worker.process import follow_parent, hear_signals_at_once, refuse
+from api_shared.worker.process import follow_parent, hear_signals_at_once
 from api_shared.worker.run_job import Workplace, run_job
 from api_shared.worker.slot_gate import SlotGate
 
@@ -95,7 +98,10 @@ class WorkerEngine:
             refuse(problems)
         queues = backing.topology.wanted(settings.worker_queues)
         consumer = Consumer(settings, queues)
-        slots = SlotFolder(default_slot_folder(), settings.ml_worker_count)
+        try:
+            slots = SlotFolder(default_slot_folder(), settings.ml_worker_count)
+        except (SlotFolderUnsafe, OSError) as error:
+            refuse([str(error)])
         compute = Compute(preload=self._preload(broker), max_result_bytes=settings.max_result_bytes)
         contracts = {contract.name: contract for contract in broker.contracts}
         dead_letters = DeadLetters(
@@ -182,13 +188,12 @@ class WorkerEngine:
 
     async def _next(self, parts: _Parts) -> tuple[Delivery, WireJob, Slot | None]:
         """The next delivery that is a job of ours and may start now."""
-        limit = parts.place.backing.settings.max_arguments_bytes + MESSAGE_OVERHEAD_BYTES
         while True:
             taken = await self._either(parts)
             if not isinstance(taken, Delivery):
                 return taken
             try:
-                wire = decode(taken.body, max_bytes=limit)
+                wire = decode(taken.body, max_bytes=self._size_limit(taken, parts))
             except Unreadable as error:
                 await self._bury(taken, error.reason, str(error), parts)
                 continue
@@ -202,6 +207,13 @@ class WorkerEngine:
             if slot is not None:
                 return taken, wire, slot
             parts.gate.wait(taken, wire)
+
+    def _size_limit(self, delivery: Delivery, parts: _Parts) -> int:
+        """What a kiq accepted is read here, whatever the kiqing service's own limit was."""
+        limit = parts.place.backing.settings.max_arguments_bytes
+        if delivery.headers.get(ACCEPTED):
+            limit = MOST_ARGUMENTS_BYTES
+        return limit + MESSAGE_OVERHEAD_BYTES
 
     async def _either(self, parts: _Parts) -> Delivery | tuple[Delivery, WireJob, Slot]:
         """A fresh delivery, or one whose slot has become free."""
@@ -323,10 +335,6 @@ class WorkerEngine:
             for module in self._failures.modules
         ]
         return [*self._problems, *failed, *problems_of(broker, broker.backing.settings)]
-
-    def refuse(self, problem: str) -> None:
-        """End this worker before it has begun."""
-        refuse([problem])
 
     def _preload(self, broker: JobBroker) -> tuple[str, ...]:
         """The modules of synchronous tasks: the fork server imports them once, for all jobs."""

@@ -1,0 +1,254 @@
+"""Accepting a job: what is refused with nothing kept, and the three ends of a kiq."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from api_shared.amqp.link import RabbitUnavailable
+from api_shared.contracts.contract import Contract, Submission
+from api_shared.errors import (
+    AcceptanceUnknown,
+    InvalidArguments,
+    InvalidJobId,
+    InvalidOption,
+    JobIdTaken,
+    LedgerUnavailable,
+    NaiveDatetime,
+    TooLarge,
+    UnknownQueue,
+    Unroutable,
+    UsageError,
+)
+from api_shared.job import Job, Status, new_job_id
+from api_shared.kiq import Backing, accept
+from api_shared.ledger import JobFilter
+from api_shared.ledger.memory import MemoryLedger
+from api_shared.wire import MAX_DEPTH, decode, encode
+from fixtures.doubles import Clock, Outbox, backing_on
+
+
+class Args(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: Any = ""
+
+
+CONTRACT = Contract("text.count", Args, int, queue="keywords")
+OTHER = Contract("text.join", Args, int)
+
+
+class FlakyLedger(MemoryLedger):
+    """`error` is what inserts raise; `loses_answers`: after they were done."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.error: Exception | None = None
+        self.loses_answers = False
+
+    async def apply(self, operation: Any, *, deadline_s: float | None = None) -> Any:
+        if self.error is not None and not self.loses_answers:
+            raise self.error
+        verdict = await super().apply(operation, deadline_s=deadline_s)
+        if self.error is not None:
+            raise self.error
+        return verdict
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> FlakyLedger:
+    return FlakyLedger(clock)
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox()
+
+
+@pytest.fixture
+def backing(ledger: FlakyLedger, outbox: Outbox) -> Backing:
+    return backing_on(ledger, outbox)
+
+
+def asked(text: Any = "x", **options: Any) -> Submission[Any, Any]:
+    contract = options.pop("contract", CONTRACT)
+    return Submission(contract, Args(text=text), **options)
+
+
+async def kept(backing: Backing) -> list[Job]:
+    return await backing.ledger.find(JobFilter())
+
+
+# Accepted.
+
+
+async def test_an_accepted_job_is_in_the_ledger_published_and_told(
+    backing: Backing, outbox: Outbox, clock: Clock
+) -> None:
+    async with backing.notifier.subscribe(owner="ada") as events:
+        job = await accept(
+            asked(priority=7, owner="ada", correlation_id="c-1", labels={"tenant": "blue"}), backing
+        )
+        told = await events.next(0)
+    assert await backing.ledger.get(job.id) == job
+    assert outbox.published == [job]
+    assert (job.status, job.queue, job.priority, job.seq) == (Status.QUEUED, "keywords", 7, 1)
+    assert (job.owner, job.correlation_id, job.labels) == ("ada", "c-1", {"tenant": "blue"})
+    assert job.due_at == clock.now + timedelta(seconds=30)
+    assert told is not None
+    assert (told.kind, told.status, told.seq) == ("status", Status.QUEUED, 1)
+
+
+async def test_the_record_is_written_before_anything_is_published(
+    backing: Backing, ledger: FlakyLedger, outbox: Outbox
+) -> None:
+    ledger.error = LedgerUnavailable("no primary")
+    with pytest.raises(LedgerUnavailable):
+        await accept(asked(), backing)
+    assert outbox.published == []
+
+
+async def test_a_publish_that_fails_fails_no_kiq(backing: Backing, outbox: Outbox) -> None:
+    outbox.error = RabbitUnavailable("not connected")
+    job = await accept(asked(), backing)
+    assert await backing.ledger.get(job.id) == job
+    assert job.due_at is not None
+
+
+async def test_a_job_for_later_is_scheduled_and_not_published(
+    backing: Backing, outbox: Outbox, clock: Clock
+) -> None:
+    in_an_hour = await accept(asked(delay=timedelta(hours=1)), backing)
+    at = datetime(2030, 5, 1, tzinfo=UTC)
+    on_a_day = await accept(asked(at=at), backing)
+    assert [in_an_hour.status, on_a_day.status] == [Status.SCHEDULED] * 2
+    assert [in_an_hour.due_at, on_a_day.due_at] == [clock.now + timedelta(hours=1), at]
+    assert outbox.published == []
+
+
+async def test_no_delay_is_now(backing: Backing, outbox: Outbox) -> None:
+    job = await accept(asked(delay=timedelta(0)), backing)
+    assert outbox.published == [job]
+
+
+async def test_the_queue_of_a_kiq_wins_over_the_contracts(backing: Backing) -> None:
+    assert (await accept(asked(queue="critical"), backing)).queue == "critical"
+    assert (await accept(asked(contract=OTHER), backing)).queue == "taskiq"
+
+
+# Refused, with nothing kept.
+
+
+async def test_an_unroutable_job_is_withdrawn(backing: Backing, outbox: Outbox) -> None:
+    outbox.error = Unroutable("keywords", "taskiq")
+    async with backing.notifier.subscribe() as events:
+        with pytest.raises(Unroutable):
+            await accept(asked(), backing)
+        assert await events.next(0) is None
+    assert await kept(backing) == []
+
+
+async def test_an_unroutable_repetition_withdraws_nothing(backing: Backing, outbox: Outbox) -> None:
+    job = await accept(asked(), backing)
+    outbox.error = Unroutable("keywords", "taskiq")
+    assert await accept(asked(job_id=job.id), backing) == job
+    assert await kept(backing) == [job]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"priority": 11}, InvalidOption, "from 0 to 10"),
+        ({"priority": -1}, InvalidOption, "from 0 to 10"),
+        ({"priority": 2.5}, InvalidOption, "whole number"),
+        ({"priority": "9"}, InvalidOption, "whole number"),
+        ({"owner": ""}, InvalidOption, "1 to 200"),
+        ({"owner": "x" * 201}, InvalidOption, "1 to 200"),
+        ({"owner": 7}, InvalidOption, "a text"),
+        ({"correlation_id": "x" * 201}, InvalidOption, "correlation_id"),
+        ({"queue": "nowhere"}, UnknownQueue, "known: taskiq, critical"),
+        ({"at": datetime(2030, 1, 1)}, NaiveDatetime, "tzinfo=UTC"),
+        ({"delay": timedelta(seconds=-1)}, InvalidOption, "delay"),
+        ({"delay": timedelta(days=4000)}, InvalidOption, "3660 days"),
+        ({"delay": timedelta(1), "at": datetime.now(UTC)}, InvalidOption, "not both"),
+        ({"job_id": "mine"}, InvalidJobId, "24 hexadecimal"),
+        ({"text": "x" * 1_100_000}, TooLarge, "MAX_ARGUMENTS_BYTES"),
+        ({"text": float("nan")}, InvalidArguments, "not JSON"),
+        ({"labels": {"a": "x" * 2000}}, InvalidOption, "labels"),
+        ({"labels": {str(n): "" for n in range(65)}}, InvalidOption, "labels"),
+        ({"labels": {str(n): "\U0001f389" * 1000 for n in range(10)}}, InvalidOption, "labels"),
+    ],
+)
+async def test_a_wrong_option_is_an_error_before_anything_is_kept(
+    backing: Backing, outbox: Outbox, options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as raised:
+        await accept(asked(**options), backing)
+    assert isinstance(raised.value, UsageError)
+    assert await kept(backing) == []
+    assert outbox.published == []
+
+
+async def test_arguments_of_just_the_allowed_size_are_taken(ledger: FlakyLedger) -> None:
+    backing = backing_on(ledger, max_arguments_bytes=1024)
+    fitting = 1024 - len('{"text":""}')
+    await accept(asked("x" * fitting), backing)
+    with pytest.raises(TooLarge) as raised:
+        await accept(asked("x" * (fitting + 1)), backing)
+    assert (raised.value.size_bytes, raised.value.limit_bytes) == (1025, 1024)
+
+
+async def test_whatever_is_accepted_can_be_read_by_a_worker(backing: Backing) -> None:
+    deepest: Any = 1
+    for _ in range(MAX_DEPTH - 2):
+        deepest = [deepest]
+    labels = {"\U0001f389" * 10 + str(n): "\U0001f389" * 70 for n in range(60)}
+    job = await accept(asked(deepest, labels=labels), backing)
+    wire = decode(encode(job), max_bytes=2_000_000)
+    assert (wire.kwargs, wire.labels) == ({"text": deepest}, labels)
+    with pytest.raises(InvalidArguments, match="nested deeper than 64"):
+        await accept(asked([deepest]), backing)
+
+
+# One job, however often it is asked for.
+
+
+async def test_the_same_job_id_twice_is_one_job(backing: Backing, outbox: Outbox) -> None:
+    job_id = new_job_id()
+    first = await accept(asked(job_id=job_id), backing)
+    second = await accept(asked(job_id=job_id.upper()), backing)
+    assert first == second
+    assert len(outbox.published) == len(await kept(backing)) == 1
+
+
+@pytest.mark.parametrize("other", [asked("y"), asked(contract=OTHER)], ids=["args", "task"])
+async def test_the_same_job_id_for_something_else_is_taken(
+    backing: Backing, other: Submission[Any, Any]
+) -> None:
+    job = await accept(asked(), backing)
+    again = Submission(other.contract, other.args, job_id=job.id)
+    with pytest.raises(JobIdTaken, match="use another job_id"):
+        await accept(again, backing)
+    assert await kept(backing) == [job]
+
+
+async def test_a_lost_answer_is_unknown_and_asking_again_is_safe(
+    backing: Backing, ledger: FlakyLedger, outbox: Outbox
+) -> None:
+    job_id = new_job_id()
+    ledger.error, ledger.loses_answers = AcceptanceUnknown(job_id), True
+    with pytest.raises(AcceptanceUnknown) as raised:
+        await accept(asked(job_id=job_id), backing)
+    ledger.error = None
+    job = await accept(asked(job_id=raised.value.job_id), backing)
+    assert await kept(backing) == [job]
+    assert job.due_at is not None, "the dispatcher publishes it: the second kiq does not"
+    assert outbox.published == []
