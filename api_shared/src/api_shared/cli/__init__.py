@@ -1,0 +1,8 @@
+"""`kiq`: jobs from the command line. Data goes to stdout, words to stderr."""
+
+import sys
+from importlib.util import find_spec
+
+if not (find_spec("typer") and find_spec("rich")):
+    print("kiq needs an extra: pip install 'api-shared[cli]'", file=sys.stderr)  # noqa: T201
+    sys.exit(2)

@@ -1,0 +1,214 @@
+"""RabbitMQ: reachable, the rights, and the queues as they should be. Changes nothing there."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from base64 import b64encode
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from aiormq.abc import AbstractConnection
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelClosed,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    PublishError,
+)
+
+from api_shared.amqp.topology import QueueSpec, Topology, declarations_of, topology_of
+from api_shared.cli.connections import BROKERS
+from api_shared.cli.findings import Finding, Findings
+from api_shared.cli.masking import masked_url
+from api_shared.cli.rabbitmq import ANSWER_S, channel_of, depth_of, rabbitmq_of, words
+from api_shared.errors import ServerError
+from api_shared.settings import Settings
+
+FOUND = Findings("rabbitmq")
+OLDEST = (3, 10)
+RESTART = "a worker declares it at its start, and so does a kiq"
+MISMATCH = (
+    "drain it (stop who publishes to it, let workers empty it), delete it in the management UI, "
+    "then restart a worker"
+)
+
+
+async def check_rabbitmq(settings: Settings) -> list[Finding]:
+    management = Management(settings)
+    try:
+        async with rabbitmq_of(settings) as connection:
+            findings = [_version(connection, settings)]
+            for broker in BROKERS:
+                findings += await _check_topology(connection, topology_of(broker, settings))
+    except ServerError as error:
+        where = masked_url(settings.amqp_url)
+        remedy = f"start RabbitMQ, or correct RABBITMQ_URL (or RABBITMQ_HOST, ...): now {where}"
+        return [FOUND.away(str(error), remedy)]
+    return findings + await asyncio.to_thread(management.check, settings)
+
+
+def _version(connection: AbstractConnection, settings: Settings) -> Finding:
+    properties: dict[str, Any] = getattr(connection, "server_properties", {})
+    product, version = (_text(properties.get(name, "?")) for name in ("product", "version"))
+    return FOUND.version(product, version, OLDEST, masked_url(settings.amqp_url))
+
+
+async def _check_topology(connection: AbstractConnection, topology: Topology) -> list[Finding]:
+    findings = await _check_exchange(connection, topology)
+    missing, sound = [], 0
+    for queue in topology.queues:
+        for name, arguments in declarations_of(queue):
+            depth = await depth_of(connection, name)
+            if depth is None:
+                missing.append(name)
+                continue
+            problem = await _check_queue(connection, name, arguments)
+            if problem is not None:
+                findings.append(problem)
+                continue
+            sound += 1
+            if name == queue.dead_letter_queue and depth.ready:
+                findings.append(_dead_letters(queue, depth.ready))
+    if missing:
+        queues = {queue.name for queue in topology.queues if queue.name in missing}
+        missing = [name for name in missing if name.removesuffix(".dlq") not in queues - {name}]
+        text = f"queues of {topology.broker!r} that are not declared yet: {', '.join(missing)}"
+        findings.append(FOUND.warn(text, RESTART))
+    if sound:
+        text = f"{sound} queues of {topology.broker!r} are declared as they should be"
+        findings.append(FOUND.ok(text))
+    return findings
+
+
+async def _check_exchange(connection: AbstractConnection, topology: Topology) -> list[Finding]:
+    """Declared as ours, and we may publish: a message that no queue takes comes back."""
+    name = topology.exchange
+    try:
+        async with channel_of(connection) as channel:
+            await channel.exchange_declare(name, passive=True, timeout=ANSWER_S)
+    except ChannelNotFoundEntity:
+        return [FOUND.warn(f"exchange {name!r} is not declared yet", RESTART)]
+    try:
+        async with channel_of(connection) as channel:
+            await channel.exchange_declare(
+                name, exchange_type="direct", durable=True, timeout=ANSWER_S
+            )
+            await channel.basic_publish(
+                b"", exchange=name, routing_key="kiq.doctor", mandatory=True, timeout=ANSWER_S
+            )
+    except PublishError:
+        return [FOUND.ok(f"exchange {name!r} is declared, and takes what is published")]
+    except ChannelClosed as error:
+        return [_refused(f"exchange {name!r}", error)]
+    return [FOUND.warn(f"exchange {name!r} routes any key to a queue", "remove that binding")]
+
+
+async def _check_queue(connection: AbstractConnection, name: str, arguments: Any) -> Finding | None:
+    """A queue that exists is declared again: that changes nothing, or is refused."""
+    try:
+        async with channel_of(connection) as channel:
+            await channel.queue_declare(name, durable=True, arguments=arguments, timeout=ANSWER_S)
+    except ChannelClosed as error:
+        return _refused(f"queue {name!r}", error)
+    return None
+
+
+def _refused(what: str, error: ChannelClosed) -> Finding:
+    if isinstance(error, ChannelPreconditionFailed):
+        return FOUND.bad(f"{what} exists with other arguments: {words(error)}", MISMATCH)
+    if isinstance(error, ChannelAccessRefused):
+        remedy = "give the user configure, write and read rights: rabbitmqctl set_permissions"
+        return FOUND.bad(f"{what}: this user may not declare or publish: {words(error)}", remedy)
+    return FOUND.bad(f"{what}: {words(error)}", "see RabbitMQ's log")
+
+
+def _dead_letters(queue: QueueSpec, count: int) -> Finding:
+    return FOUND.warn(
+        f"{count} dead letters in {queue.dead_letter_queue!r}",
+        f"see why: kiq list --status failed --queue {queue.name}, and the messages' headers "
+        f"in the management UI",
+    )
+
+
+class Management:
+    """The management API, with the login of its URL or else RabbitMQ's own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.rabbitmq_management_url
+        amqp, own = urlsplit(settings.amqp_url), urlsplit(self.url)
+        self.vhost = unquote(amqp.path.removeprefix("/")) or "/"
+        user = unquote(own.username or amqp.username or "guest")
+        password = unquote(own.password or amqp.password or "guest")
+        login = b64encode(f"{user}:{password}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {login}"}
+
+    def check(self, settings: Settings) -> list[Finding]:
+        """Blocking. Nothing but operators depends on it: it is a warning at most."""
+        where = masked_url(self.url)
+        try:
+            status, _ = self._get("overview")
+            if status != http.HTTPStatus.OK:
+                text = f"the management UI at {where} answers {status} to this login"
+                remedy = "rabbitmqctl set_user_tags USER monitoring"
+                return [FOUND.warn(text, remedy)]
+            findings = [FOUND.ok(f"the management UI answers at {where}")]
+            return findings + self._alarms() + self._unbound(settings)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            text = f"the management UI at {where} does not answer: {error or type(error).__name__}"
+            remedy = (
+                "rabbitmq-plugins enable rabbitmq_management, or correct RABBITMQ_MANAGEMENT_URL"
+            )
+            return [FOUND.warn(text, remedy)]
+
+    def _alarms(self) -> list[Finding]:
+        """While one of these is raised RabbitMQ takes nothing from publishers."""
+        status, nodes = self._get("nodes")
+        names = {"mem_alarm": "memory", "disk_free_alarm": "free disk space"}
+        return [
+            FOUND.bad(
+                f"RabbitMQ has raised its alarm for {name}: nothing can be published",
+                "give the machine more of it; accepted jobs are published afterwards",
+            )
+            for alarm, name in names.items()
+            if status == http.HTTPStatus.OK and any(node.get(alarm) for node in nodes)
+        ]
+
+    def _unbound(self, settings: Settings) -> list[Finding]:
+        """Queues that their exchange does not route to, though both exist."""
+        findings = []
+        for broker in BROKERS:
+            topology = topology_of(broker, settings)
+            for queue in topology.queues:
+                vhost, exchange, name = (
+                    quote(part, safe="") for part in (self.vhost, topology.exchange, queue.name)
+                )
+                status, bindings = self._get(f"bindings/{vhost}/e/{exchange}/q/{name}")
+                if status != http.HTTPStatus.OK:
+                    continue
+                if not any(each.get("routing_key") == queue.routing_key for each in bindings):
+                    text = f"exchange {topology.exchange!r} does not route to queue {queue.name!r}"
+                    exists = self._get(f"queues/{vhost}/{name}")[0] == http.HTTPStatus.OK
+                    if exists:
+                        findings.append(FOUND.bad(text, "restart a worker: it binds its queues"))
+        return findings
+
+    def _get(self, path: str) -> tuple[int, Any]:
+        parts = urlsplit(self.url)
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        connection = kind(parts.hostname or "localhost", parts.port, timeout=ANSWER_S)
+        try:
+            path = f"{parts.path.rstrip('/')}/api/{path}"
+            connection.request("GET", path, headers=self._headers)
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        return response.status, json.loads(body) if response.status == http.HTTPStatus.OK else None
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,86 @@
+"""What a command connects to: no more than it needs, each with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from api_shared.job import Job
+    from api_shared.kiq import Backing
+    from api_shared.ledger import Ledger
+    from api_shared.settings import Settings
+
+T = TypeVar("T")
+
+LEVELS = ("WARNING", "INFO", "DEBUG")
+BROKERS = ("general", "ml")
+
+
+class Verbosity:
+    """How often `-v` was given."""
+
+    count = 0
+
+
+def run(main: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
+    """Run a command's coroutine. Raises what it raises, and `InvalidSettings`."""
+    from api_shared.settings import load_settings
+
+    settings = load_settings()
+    configure_words(settings)
+    return asyncio.run(main(settings))
+
+
+def configure_words(settings: Settings) -> None:
+    """Logging before anything starts: to stderr, and only what went wrong unless -v is given."""
+    from api_shared.logs import configure_logging
+
+    level = LEVELS[min(Verbosity.count, len(LEVELS) - 1)]
+    log_format = "console" if settings.log_format == "auto" else settings.log_format
+    configure_logging(settings.model_copy(update={"log_level": level, "log_format": log_format}))
+    if Verbosity.count:
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    else:
+        # The drivers' own complaints: each command says in a sentence what a server did.
+        logging.getLogger().addHandler(logging.NullHandler())
+
+
+@asynccontextmanager
+async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
+    """The ledger alone."""
+    from api_shared.ledger.mongo import MongoLedger
+
+    ledger = MongoLedger(settings)
+    await ledger.start()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+@asynccontextmanager
+async def backing_of(settings: Settings) -> AsyncIterator[Backing]:
+    """Ledger and notifier; nothing can be published through it."""
+    from api_shared.amqp.topology import topology_of
+    from api_shared.kiq import Backing
+    from api_shared.notifier.redis import RedisNotifier
+
+    async with ledger_of(settings) as ledger:
+        notifier = RedisNotifier(settings)
+        await notifier.start()
+        try:
+            topology = topology_of(BROKERS[0], settings)
+            yield Backing(settings, topology, ledger, notifier, _NoOutbox())
+        finally:
+            await notifier.close()
+
+
+class _NoOutbox:
+    async def publish_job(self, job: Job) -> None:
+        from api_shared.amqp.link import RabbitUnavailable
+
+        raise RabbitUnavailable("this command does not publish")

@@ -1,0 +1,57 @@
+"""The contracts that can be kiqed from here: the platform's, and those of `--module`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from api_shared.errors import InvalidOption, UnknownTask
+
+if TYPE_CHECKING:
+    from api_shared.broker import JobBroker
+    from api_shared.contracts.contract import Contract
+
+
+class Modules:
+    """What `--module` names."""
+
+    names: tuple[str, ...] = ()
+
+
+def known_contracts() -> tuple[Contract[Any, Any], ...]:
+    """Touches no server. Raises `InvalidOption` for a module that does not import."""
+    if Modules.names:
+        return tuple(contract for broker in known_brokers() for contract in broker.contracts)
+    from api_shared.contracts import general, ml
+
+    return (*general.CONTRACTS, *ml.CONTRACTS)
+
+
+def contract_named(name: str) -> Contract[Any, Any]:
+    """Raises `UnknownTask`, with the names of all that are known."""
+    contracts = {contract.name: contract for contract in known_contracts()}
+    if name not in contracts:
+        raise UnknownTask(name, contracts)
+    return contracts[name]
+
+
+def broker_named(name: str) -> JobBroker:
+    """The broker a contract names, not started."""
+    return next(broker for broker in known_brokers() if broker.name == name)
+
+
+def known_brokers() -> list[JobBroker]:
+    import api_shared.brokers  # noqa: F401 - its brokers put themselves into `doors`
+    from api_shared.broker import JobBroker
+    from api_shared.contracts.contract import doors
+
+    for module in Modules.names:
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # the working directory, as for taskiq's own command
+        try:
+            import_module(module)
+        except Exception as error:
+            problem = f"does not import: {type(error).__name__}: {error}"
+            raise InvalidOption("--module", module, problem) from None
+    return [door for door in doors.values() if isinstance(door, JobBroker)]

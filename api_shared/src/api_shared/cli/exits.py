@@ -1,0 +1,43 @@
+"""The exit codes, and which error ends in which."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from api_shared.errors import (
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    ResultTimeout,
+    ServerError,
+)
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    JOB_FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    UNREACHABLE = 4
+    TIMED_OUT = 124
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+FINDINGS = ExitCode.JOB_FAILED
+"""What `doctor` ends with when all servers answer and something is wrong all the same."""
+
+
+def exit_code_of(error: Exception) -> ExitCode:
+    """For the errors that this package raises on purpose; all that is left is a wrong usage."""
+    match error:
+        case JobNotFound():
+            return ExitCode.NOT_FOUND
+        case JobFailed() | JobCancelled():
+            return ExitCode.JOB_FAILED
+        case ResultTimeout():
+            return ExitCode.TIMED_OUT
+        case ServerError():
+            return ExitCode.UNREACHABLE
+        case _:
+            return ExitCode.USAGE

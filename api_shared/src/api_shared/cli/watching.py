@@ -1,0 +1,168 @@
+"""`kiq watch`: what becomes of a job, live. Goes on without Redis, a little slower."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import aclosing
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api_shared.cli.connections import backing_of, run
+from api_shared.cli.exits import ExitCode
+from api_shared.cli.output import STYLES, AsJson, clean, console, print_line, say
+
+if TYPE_CHECKING:
+    from api_shared.job import Job
+    from api_shared.kiq import Backing
+    from api_shared.notifier import JobEvent
+    from api_shared.settings import Settings
+
+EPILOG = """
+Examples:
+
+kiq watch 692a6f1d9c41b2a7c3d5e8f0
+
+kiq watch 692a6f1d9c41b2a7c3d5e8f0 --json | jq .status
+"""
+
+
+def watch(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="What submit printed.")],
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="At most so many seconds; then exit code 124.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Print each change of status and show the progress until the job ends.
+
+    Ends with 0 if it completed, with 1 if it failed or was cancelled. --json prints one event a
+    line, progress included.
+    """
+
+    async def main(settings: Settings) -> ExitCode:
+        async with backing_of(settings) as backing:
+            code, job = await follow(job_id, backing, timeout, story="json" if as_json else "text")
+            if job is not None:
+                from api_shared.cli.job_text import end_of
+
+                say(end_of(job))
+            return code
+
+    raise typer.Exit(run(main))
+
+
+async def follow(
+    job_id: str, backing: Backing, timeout_s: float | None, *, story: str = ""
+) -> tuple[ExitCode, Job | None]:
+    """
+    Watch a job to its end; returns how a command that waited for it ends, and the job.
+
+    Its changes go to stdout as `story` ("text" or "json"), its progress to stderr. None: not ended
+    within `timeout_s`, which is said. Raises `InvalidJobId`, `JobNotFound`, `LedgerUnavailable`.
+    """
+    from api_shared.handle import read_job
+    from api_shared.job import Status, parse_job_id
+    from api_shared.watch import watch as events_of
+
+    job_id = parse_job_id(job_id)
+    status = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            with Board(story) as board:
+                told = events_of(job_id, ledger=backing.ledger, notifier=backing.notifier)
+                async with aclosing(told) as events:
+                    async for event in events:
+                        status = event.status
+                        board.show(event)
+    except TimeoutError:
+        say(
+            f"job {job_id} was still {status} after {timeout_s:g} s; it goes on: kiq watch {job_id}"
+        )
+        return ExitCode.TIMED_OUT, None
+    except asyncio.CancelledError:
+        say(f"job {job_id} goes on: kiq watch {job_id}, or kiq cancel {job_id}")
+        raise
+    job = await read_job(job_id, backing)
+    return ExitCode.OK if job.status is Status.COMPLETED else ExitCode.JOB_FAILED, job
+
+
+class Board:
+    """Shows events: a bar where stderr is a terminal, else a line now and then."""
+
+    EVERY_S = 2.0
+
+    def __init__(self, story: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._story = story
+        self._again_at = 0.0
+        target = console(sys.stderr)
+        self._has_bar = target.is_terminal and not (story == "json" and sys.stdout.isatty())
+        self._bar = Progress(
+            TextColumn("{task.fields[status]:10}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[words]}", markup=False),
+            console=target,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._row = self._bar.add_task("", total=None, status="", words="")
+
+    def __enter__(self) -> Board:
+        if self._has_bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._has_bar:
+            self._bar.stop()
+
+    def show(self, event: JobEvent) -> None:
+        if self._story == "json":
+            print_line(event.to_json())
+        if event.kind == "progress":
+            self._show_progress(event)
+        else:
+            self._bar.update(self._row, status=event.status, words="", total=None, completed=0)
+            if self._story == "text":
+                self._tell(event)
+
+    def _tell(self, event: JobEvent) -> None:
+        at = f"{event.at.astimezone():%H:%M:%S}" if event.at else "        "
+        attempt = f"attempt {event.attempt}" if event.attempt else ""
+        words = "  ".join(filter(None, (attempt, event.error)))
+        line = clean(f"{at}  {event.status:10}  {words}".rstrip().replace("\n", " "))
+        if self._has_bar and sys.stdout.isatty():
+            from rich.text import Text
+
+            # Above the bar, on the same terminal.
+            self._bar.console.print(Text(line, style=STYLES.get(event.status, "")))
+        else:
+            print_line(line)
+
+    def _show_progress(self, event: JobEvent) -> None:
+        from api_shared.cli.job_text import progress_text
+
+        progress = event.progress
+        if progress is None:
+            return
+        words = clean(": ".join(filter(None, (progress.stage, progress.message))))
+        self._bar.update(
+            self._row, completed=progress.done, total=progress.total, words=words[:200]
+        )
+        if not self._has_bar and self._story != "json" and monotonic() >= self._again_at:
+            self._again_at = monotonic() + self.EVERY_S
+            say(f"{event.status}  {progress_text(progress)}")
