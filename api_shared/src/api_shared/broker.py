@@ -16,7 +16,7 @@ from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, declare, topology_of
 from api_shared.contracts.contract import Contract, Submission, contract_of, doors, with_broker
-from api_shared.errors import InvalidOption, UnknownTask
+from api_shared.errors import InvalidOption, QueueMismatch, UnknownTask
 from api_shared.formatter import JobFormatter, PreparedMessage
 from api_shared.handle import JobHandle
 from api_shared.job import Job, new_job_id, parse_job_id
@@ -25,6 +25,7 @@ from api_shared.ledger.mongo import MongoLedger
 from api_shared.logs import configure_logging
 from api_shared.middleware_guard import GuardedMiddleware
 from api_shared.notifier.redis import RedisNotifier
+from api_shared.refusal import refuse
 from api_shared.results import JobResultBackend
 from api_shared.settings import InvalidSettings, Settings, load_settings
 from api_shared.submission import submission_of
@@ -70,8 +71,6 @@ class Engine(Protocol):
     async def run(self, task: JobTask[Any, Any]) -> Any: ...
 
     async def stop(self) -> None: ...
-
-    def refuse(self, problem: str) -> None: ...
 
 
 class JobBroker(AioPikaBroker):
@@ -214,6 +213,13 @@ class JobBroker(AioPikaBroker):
         """
         if self._backing is not None:
             return
+        if self.is_worker_process and self.engine is None:
+            refuse(
+                [
+                    f"broker {self.name!r} has no worker engine: start the worker from a module "
+                    f"that calls `api_shared.worker.engine.attach(broker, tasks=...)`"
+                ]
+            )
         settings = self._load_settings()
         if not structlog.is_configured():
             configure_logging(settings)
@@ -225,11 +231,13 @@ class JobBroker(AioPikaBroker):
         await notifier.start()
         await self.use(Backing(settings, topology, ledger, notifier, publisher))
         self._borrowed = False
-        await self._link.start(wait_s=settings.connect_deadline_s)
-        if self._link.failure is not None and not self.is_worker_process:
-            failure = self._link.failure
+        try:
+            await self._link.start(wait_s=settings.connect_deadline_s)
+        except QueueMismatch as error:
+            if self.is_worker_process:
+                refuse([str(error)])
             await self.shutdown()
-            raise failure
+            raise
         await AsyncBroker.startup(self)
         if self.is_worker_process and self.engine is not None:
             await self.engine.start(self, publisher)
@@ -250,10 +258,7 @@ class JobBroker(AioPikaBroker):
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """What taskiq's receiver takes its messages from."""
         if self.engine is None:
-            raise RuntimeError(
-                f"broker {self.name!r} has no worker engine: start the worker from a module "
-                f"that calls `api_shared.worker.attach(broker, ...)`"
-            )
+            raise RuntimeError(f"broker {self.name!r} has no worker engine")
         async for message in self.engine.deliveries():
             yield message
 
@@ -275,8 +280,8 @@ class JobBroker(AioPikaBroker):
         try:
             return load_settings()
         except InvalidSettings as error:
-            if self.is_worker_process and self.engine is not None:
-                self.engine.refuse(str(error))
+            if self.is_worker_process:
+                refuse([str(error)])
             raise
 
     def _make_link(self, settings: Settings, topology: Topology) -> Link:

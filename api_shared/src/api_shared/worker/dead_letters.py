@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 HOOK_DEADLINE_S = 30.0
 BURIAL_S = HOOK_DEADLINE_S + 15.0
-"""How long the burial of a job may take whose contract has a hook: its dead letter's confirm too."""
+"""How long the burial of a job with a hook may take, its dead letter's confirm included."""
 
 
 class DeadLetters:
@@ -93,7 +93,7 @@ class DeadLetters:
         log.warning("job.dead_lettered", job_id=job.id, task=job.task, reason=reason)
 
     def again_in_s(self, task: str, lease_s: float) -> float:
-        """When a burial that nobody finished is begun again: not before its hook must have ended."""
+        """When a burial that nobody finished is begun again: its hook must have ended by then."""
         contract = self._contracts.get(task)
         has_hook = contract is not None and contract.on_failure is not None
         return max(lease_s, BURIAL_S) if has_hook else lease_s

@@ -1,15 +1,14 @@
-"""A worker's process: signals, its parent, and how it refuses to start."""
+"""A worker's process: signals and its parent."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
@@ -54,18 +53,3 @@ def hear_signals_at_once(on_stop: Callable[[], None]) -> None:
 
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             loop.add_signal_handler(number, hear)
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """
-    Print what is wrong and end this worker: its main process too, which would only restart it.
-    """
-    print("This worker does not start:", file=sys.stderr)  # noqa: T201 - for the operator
-    for problem in problems:
-        print(f"  - {problem}", file=sys.stderr)  # noqa: T201
-    sys.stderr.flush()
-    logging.shutdown()
-    parent = os.getppid()
-    if parent > 1 and os.environ.get("API_WORKERS_REFUSE_ALONE") is None:
-        os.kill(parent, signal.SIGTERM)
-    os._exit(1)
