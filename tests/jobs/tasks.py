@@ -62,6 +62,14 @@ async def hold(folder: str, name: str, job: JobContext = TaskiqDepends()) -> int
     return job.claim_no
 
 
+@broker.task(task_name="hold_and_fail", backoff_s=0.1)
+async def hold_and_fail(folder: str, name: str) -> None:
+    say(folder, f"{name}.attempts", "one")
+    say(folder, f"{name}.started")
+    await told_to_go(folder, name)
+    raise RuntimeError("told to fail")
+
+
 @broker.task(task_name="stubborn", soft_timeout=0.3, timeout=0.8, max_retries=0)
 async def stubborn(folder: str, name: str) -> str:
     """Swallows every cancellation until it is told to go."""
@@ -101,7 +109,7 @@ async def flaky(failures: int, job: JobContext = TaskiqDepends()) -> int:
 
 @broker.task(task_name="hopeless", backoff_s=0.1, max_retries=2, on_failure=write_failure)
 async def hopeless(folder: str) -> None:
-    say(folder, "hopeless")
+    say(folder, "hopeless", "attempt")
     raise RuntimeError("there is no hope")
 
 
@@ -136,7 +144,6 @@ async def snooze(times: int, delay_s: float, job: JobContext = TaskiqDepends()) 
 ODD_RESULTS: dict[str, Any] = {
     "huge": 2**70,
     "surrogate": "\ud800",
-    "nan": float("nan"),
     "bytes": b"\xff",
     "object": object(),
     "cycle": [],
@@ -147,6 +154,11 @@ ODD_RESULTS["cycle"].append(ODD_RESULTS["cycle"])
 @broker.task(task_name="odd_result")
 async def odd_result(kind: str) -> Any:
     return ODD_RESULTS[kind]
+
+
+@broker.task(task_name="ratio")
+async def ratio(number: float) -> float:
+    return (number and 1 / number) or float("nan")
 
 
 @broker.task(task_name="big_result")
@@ -208,8 +220,8 @@ async def connection(context: Context = TaskiqDepends()) -> Any:
 @broker.task(task_name="dependencies")
 async def dependencies(
     word: str,
-    context: Annotated[Context, TaskiqDepends()],
-    opened: Annotated[Connection, TaskiqDepends(connection, use_cache=False)],
+    context: Context = TaskiqDepends(),
+    opened: Connection = TaskiqDepends(connection, use_cache=False),
     job: JobContext = TaskiqDepends(),
 ) -> dict[str, Any]:
     await asyncio.sleep(POLL_S)
