@@ -1,0 +1,35 @@
+"""
+Where tasks keep their files: one small protocol, chosen by STORAGE_URL.
+
+    storage = open_storage(load_settings().storage_url)
+    storage.save("projects/news/notes.json", b"{}")
+
+A key is a path of plain names below the storage's root; those of a project begin with
+`projects/{project_id}/`.
+"""
+
+from .errors import (
+    InvalidKey,
+    NotStored,
+    StorageError,
+    StorageUnavailable,
+    StoredTooLarge,
+    SwapRefused,
+)
+from .keys import check_key, project_key
+from .opened import open_storage
+from .protocol import Storage, digest_of
+
+__all__ = [
+    "InvalidKey",
+    "NotStored",
+    "Storage",
+    "StorageError",
+    "StorageUnavailable",
+    "StoredTooLarge",
+    "SwapRefused",
+    "check_key",
+    "digest_of",
+    "open_storage",
+    "project_key",
+]

@@ -1,0 +1,32 @@
+"""The storage that a URL names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from .errors import StorageUnavailable
+from .folder import FolderStorage
+from .protocol import Storage
+
+OBJECT_STORES = ("s3", "gs", "az", "memory")
+
+
+def open_storage(url: str) -> Storage:
+    """
+    `file:./storage` (from the worker's working folder), `file:///srv/storage`; with the extra
+    `workers-ml[objects]` also `s3://bucket/prefix`, `gs://…`, `az://…`.
+
+    Raises `StorageUnavailable`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc and parts.path:
+        return FolderStorage(Path(unquote(parts.path)))
+    if parts.scheme in OBJECT_STORES:
+        from .objects import open_objects
+
+        return open_objects(url)
+    raise StorageUnavailable(
+        f"STORAGE_URL={parts.scheme or url[:80]!r}…: one of file:FOLDER, s3://BUCKET/PREFIX, "
+        f"gs://BUCKET/PREFIX, az://CONTAINER/PREFIX is wanted"
+    )
