@@ -1,0 +1,73 @@
+"""Read documents from a path, whatever their format, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .document import Fields, Malformed, Row
+from .errors import DocumentsUnreadable
+from .json_lines import read_json_lines
+from .parquet import read_parquet
+from .table import read_csv, read_tsv
+from .text_file import read_text_file
+
+Reader = Callable[[Path, str, Fields], Iterator[Row]]
+
+FORMATS: dict[str, Reader] = {
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".parquet": read_parquet,
+    ".txt": read_text_file,
+    ".md": read_text_file,
+}
+"""By the ending; all but Parquet (compressed in itself) may be gzipped: `.jsonl.gz`."""
+
+
+def read_documents(path: str | Path, fields: Fields | None = None) -> Iterator[Row]:
+    """
+    Each document of a file, or of all files below a folder, in the order of their names.
+
+    A text file is one document, its id the path below the folder without `.gz`. Hidden files are
+    passed over; one of an unknown kind is a malformed row. Raises `DocumentsUnreadable` where a
+    file is missing, truncated or damaged, or has no column of the wanted name.
+    """
+    path, fields = Path(path), fields or Fields()
+    if path.is_dir():
+        for file in _files_below(path):
+            name = file.relative_to(path).as_posix()
+            reader = _reader_of(file)
+            if reader is None or not file.is_file():
+                yield Malformed(name, 0, f"no file of a known kind ({', '.join(FORMATS)})")
+            else:
+                yield from reader(file, name, fields)
+        return
+    if not path.exists():
+        raise DocumentsUnreadable(str(path), "there is no such file or folder on this worker")
+    reader = _reader_of(path)
+    if reader is None or not path.is_file():
+        wanted = f"a folder, or a file that ends in {', '.join(FORMATS)}, is wanted"
+        raise DocumentsUnreadable(str(path), wanted)
+    yield from reader(path, path.name, fields)
+
+
+def _reader_of(path: Path) -> Reader | None:
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        suffix = Path(path.stem).suffix.lower()
+        return None if suffix == ".parquet" else FORMATS.get(suffix)
+    return FORMATS.get(suffix)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise DocumentsUnreadable(str(error.filename), error.strerror or str(error))
+
+    for here, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(here) / name

@@ -1,0 +1,62 @@
+"""CSV and TSV with a header; quoting as spreadsheets write it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from .document import MAX_TEXT, Fields, Malformed, Row, row_of
+from .errors import DocumentsUnreadable
+from .lines import lines_of
+
+TOO_LONG = "\ud800"
+"""Stands for a line over the limit: no valid Unicode, so its row is malformed, quoted or not."""
+
+
+def read_csv(path: Path, name: str, fields: Fields) -> Iterator[Row]:
+    return _read(path, name, fields, ",")
+
+
+def read_tsv(path: Path, name: str, fields: Fields) -> Iterator[Row]:
+    return _read(path, name, fields, "\t")
+
+
+def _read(path: Path, name: str, fields: Fields, delimiter: str) -> Iterator[Row]:
+    """A quote that is never closed swallows lines until its field is too long, and no more."""
+    csv.field_size_limit(MAX_TEXT)
+    records = csv.reader(_text_lines(path), delimiter=delimiter, strict=True)
+    header = _header(path, records, fields)
+    while True:
+        line = records.line_num + 1
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Malformed(name, line, str(error))
+            continue
+        if not record:
+            continue
+        if len(record) != len(header):
+            yield Malformed(name, line, f"{len(record)} fields, the header has {len(header)}")
+            continue
+        yield row_of(name, line, dict(zip(header, record, strict=True)), fields)
+
+
+def _header(path: Path, records: Iterator[list[str]], fields: Fields) -> list[str]:
+    try:
+        header = next(records, [])
+    except csv.Error as error:
+        raise DocumentsUnreadable(str(path), f"its header: {error}") from None
+    for wanted in (fields.id, fields.text):
+        if wanted not in header:
+            there = ", ".join(repr(column[:60]) for column in header[:20]) or "none"
+            raise DocumentsUnreadable(str(path), f"no column {wanted!r}; its columns: {there}")
+    return header
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    """Bad bytes become lone surrogates, which make their own row malformed and no other."""
+    for _, line in lines_of(path):
+        yield f"{TOO_LONG}\n" if line is None else line.decode("utf-8", "surrogateescape")
