@@ -136,10 +136,10 @@ async def _watch(
         body.cancel()
         left_s = limits.hard_s - (loop.time() - started) if limits else STOP_GRACE_S
         wait_s = max(0.1, min(STOP_GRACE_S, left_s) if stopped != "limit" else left_s)
-    if body.cancelled():
-        return None, asyncio.CancelledError(), stopped
-    error = body.exception()
-    return (None if error else body.result()), error, stopped
+    try:
+        return body.result(), None, stopped
+    except BaseException as error:  # CancelledError too: its traceback says where the body was
+        return None, error, stopped
 
 
 def _outcome(
