@@ -73,7 +73,7 @@ class SlotGate:
                     slot = await self._slots.acquire()
             except TimeoutError:
                 await self._until_free()
-                return
+                continue  # one may have come meanwhile
             if not self._waiting:
                 slot.release()
                 return
@@ -86,6 +86,10 @@ class SlotGate:
         await self._consumer.stop_queues(queues)
         log.info("slots.full", queues=sorted(queues))
         slot = await self._slots.acquire()
+        if self._waiting:
+            self.ready.put_nowait((*self._waiting.popleft(), slot))
+            await self._consumer.resume_queues(queues)
+            return
         self._reserved = slot
         await self._consumer.resume_queues(queues)
         await asyncio.sleep(PATIENCE_S)
