@@ -1,0 +1,234 @@
+"""Claims and their heartbeat, on a ledger in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from api_shared.errors import ClaimLost, LedgerUnavailable
+from api_shared.job import Progress, Status
+from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.operations import Complete
+from api_shared.ledger.transitions import request_cancel, take_back
+from api_shared.notifier.memory import MemoryNotifier
+from api_shared.worker.claims import Claims, HeldClaim, Stop
+from fixtures.doubles import Clock, until
+from fixtures.ledgers import claimed, inserted
+
+LEASE_S = 15.0
+
+
+class Ledger(MemoryLedger):
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.is_away = False
+        self.beats = 0
+
+    async def heartbeat(self, held: Any, *, lease_s: float) -> Any:
+        self.beats += 1
+        if self.is_away:
+            raise LedgerUnavailable("no primary")
+        return await super().heartbeat(held, lease_s=lease_s)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> Ledger:
+    return Ledger(clock)
+
+
+@pytest.fixture
+def claims(ledger: Ledger) -> Claims:
+    return Claims(ledger, lease_s=LEASE_S, heartbeat_s=0.001)
+
+
+async def held(ledger: Ledger, claims: Claims) -> HeldClaim:
+    job = await inserted(ledger)
+    job, token = await claimed(ledger, job.id, lease_s=LEASE_S)
+    claim = HeldClaim(job, token, ledger, MemoryNotifier())
+    claims.add(claim)
+    return claim
+
+
+async def lose(ledger: Ledger, claim: HeldClaim, clock: Clock) -> None:
+    clock.advance(LEASE_S + 1)
+    job = await ledger.get(claim.job.id)
+    assert job is not None
+    change = take_back(job, max_lost=3, retry_in_s=1, republish_after_s=30, retention_s=60)
+    assert await ledger.change(change) is not None
+
+
+# The heartbeat.
+
+
+async def test_one_write_renews_all_claims_of_the_process(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    both = [await held(ledger, claims) for _ in range(2)]
+    clock.advance(10)
+    await claims._beat()
+    clock.advance(10)
+    assert await ledger.due("general") == []
+    assert ledger.beats == 1
+    assert [claim.stop_reason for claim in both] == [None, None]
+
+
+async def test_a_claim_that_was_taken_back_stops_its_body_and_no_other(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    lost = await held(ledger, claims)
+    await lose(ledger, lost, clock)
+    kept = await held(ledger, claims)
+    await claims._beat()
+    assert (lost.stop_reason, kept.stop_reason) == (Stop.LOST, None)
+
+
+async def test_an_expired_lease_is_renewed_while_its_token_stands(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    claim = await held(ledger, claims)
+    clock.advance(LEASE_S * 3)
+    await claims._beat()
+    assert claim.stop_reason is None
+    assert await ledger.due("general") == []
+
+
+async def test_a_cancel_is_heard_with_the_heartbeat(ledger: Ledger, claims: Claims) -> None:
+    claim = await held(ledger, claims)
+    await ledger.change(request_cancel(claim.job.id))
+    await claims._beat()
+    assert claim.stop_reason is Stop.CANCEL
+
+
+async def test_a_ledger_that_is_away_stops_nobody(ledger: Ledger, claims: Claims) -> None:
+    claim = await held(ledger, claims)
+    ledger.is_away = True
+    await claims._beat()
+    assert claims.unreachable
+    assert claim.stop_reason is None
+    ledger.is_away = False
+    await claims._beat()
+    assert not claims.unreachable
+
+
+async def test_the_heartbeat_goes_on_when_the_ledger_is_back(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    claim = await held(ledger, claims)
+    ledger.is_away = True
+    keeping = asyncio.create_task(claims.keep())
+    await until(lambda: ledger.beats >= 3)
+    await ledger.change(request_cancel(claim.job.id))
+    ledger.is_away = False
+    await until(lambda: claim.stop_reason is Stop.CANCEL)
+    keeping.cancel()
+
+
+async def test_a_process_without_claims_asks_nothing(ledger: Ledger, claims: Claims) -> None:
+    claim = await held(ledger, claims)
+    keeping = asyncio.create_task(claims.keep())
+    await until(lambda: ledger.beats >= 1)
+    claims.remove(claim)
+    await asyncio.wait_for(claims.wait_idle(), 5)
+    beats = ledger.beats
+    for _ in range(3):
+        await asyncio.sleep(0.002)
+    assert ledger.beats == beats
+    keeping.cancel()
+
+
+async def test_a_claim_that_ended_during_the_heartbeat_is_left_alone(
+    ledger: Ledger, claims: Claims
+) -> None:
+    claim = await held(ledger, claims)
+    seq = await claim.settle()
+    await ledger.apply(Complete(claim.job.id, claim.token, seq, "1", 60))
+    await claims._beat()
+    assert claim.stop_reason is None, "it settles: nobody stops it any more"
+
+
+async def test_a_newer_claim_on_the_same_job_is_not_removed_with_the_older(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    older = await held(ledger, claims)
+    await lose(ledger, older, clock)
+    job, token = await claimed(ledger, older.job.id)
+    newer = HeldClaim(job, token, ledger, MemoryNotifier())
+    claims.add(newer)
+    claims.remove(older)
+    assert len(claims) == 1
+    claims.cancel(job.id)
+    assert (newer.stop_reason, older.stop_reason) == (Stop.CANCEL, None)
+
+
+async def test_stopping_all_stops_all(ledger: Ledger, claims: Claims) -> None:
+    both = [await held(ledger, claims) for _ in range(2)]
+    claims.stop_all(Stop.DRAIN)
+    claims.stop_all(Stop.LOST)
+    assert [claim.stop_reason for claim in both] == [Stop.DRAIN, Stop.DRAIN]
+
+
+# What a holder writes.
+
+
+async def test_the_journal_is_written_before_record_returns(ledger: Ledger, claims: Claims) -> None:
+    claim = await held(ledger, claims)
+    await claim.record("page", "7")
+    job = await ledger.get(claim.job.id)
+    assert job is not None
+    assert job.journal == {"page": "7"} == claim.journal
+
+
+async def test_a_holder_that_lost_its_claim_writes_no_more(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    claim = await held(ledger, claims)
+    await lose(ledger, claim, clock)
+    with pytest.raises(ClaimLost):
+        await claim.record("page", "8")
+    assert claim.stop_reason is Stop.LOST
+    job = await ledger.get(claim.job.id)
+    assert job is not None
+    assert job.journal == {}
+
+
+async def test_progress_is_told_at_once_and_the_last_before_the_end(
+    ledger: Ledger, claims: Claims
+) -> None:
+    job = await inserted(ledger)
+    job, token = await claimed(ledger, job.id)
+    notifier = MemoryNotifier()
+    claim = HeldClaim(job, token, ledger, notifier)
+    async with notifier.subscribe(job_id=job.id) as events:
+        claim.report(Progress(1, 3))
+        first = await events.next(5)
+        claim.report(Progress(2, 3))
+        claim.report(Progress(3, 3))
+        seq = await claim.settle()
+        last = await events.next(5)
+    assert first is not None
+    assert last is not None
+    assert (first.progress, last.progress) == (Progress(1, 3), Progress(3, 3))
+    assert job.seq < first.seq < last.seq < seq
+    recorded = await ledger.get(job.id)
+    assert recorded is not None
+    assert recorded.progress == Progress(1, 3)
+
+
+async def test_progress_after_the_end_is_dropped(ledger: Ledger, claims: Claims) -> None:
+    claim = await held(ledger, claims)
+    await claim.settle()
+    claim.report(Progress(1))
+    assert claim._reporter is None
+
+
+async def test_numbers_count_up_from_the_claims_own(ledger: Ledger, claims: Claims) -> None:
+    claim = await held(ledger, claims)
+    assert claim.job.status is Status.PROCESSING
+    assert [claim.next_seq() for _ in range(3)] == [claim.job.seq + n for n in (1, 2, 3)]
