@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_ID = 512
-MAX_TEXT = 16 * 1024 * 1024
+MAX_TEXT = 4 * 1024 * 1024
 """Characters; also what one line of JSON or one field of CSV may hold."""
 
 
