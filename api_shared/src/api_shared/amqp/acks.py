@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Coroutine
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -28,7 +29,8 @@ class Acks:
         self._loop = asyncio.get_running_loop()
         self._unsettled: OrderedDict[int, bool] = OrderedDict()
         self._flush_planned = False
-        self._flushing: set[asyncio.Task[None]] = set()
+        self._frames: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
+        self._sender: asyncio.Task[None] | None = None
 
     def delivered(self, tag: int) -> None:
         self._unsettled[tag] = False
@@ -46,13 +48,13 @@ class Acks:
         """RabbitMQ delivers the message again, here or elsewhere, at its old place."""
         if self._unsettled.get(tag) is False:  # neither acked nor settled
             del self._unsettled[tag]
-            self._spawn(self._nack(tag))
+            self._send(partial(self._nack, tag))
 
     async def drain(self) -> None:
         """Wait until what was acked or given back is written."""
         self._start_flush()
-        while self._flushing:
-            await asyncio.gather(*self._flushing, return_exceptions=True)
+        while self._sender is not None:
+            await asyncio.gather(self._sender, return_exceptions=True)
 
     def _start_flush(self) -> None:
         self._flush_planned = False
@@ -64,16 +66,27 @@ class Acks:
             del self._unsettled[tag]
             last_of_run = tag
         if last_of_run:
-            self._spawn(self._ack(last_of_run, multiple=True))
+            self._send(partial(self._ack, last_of_run, multiple=True))
         beyond_a_gap = [tag for tag, done in self._unsettled.items() if done]
         for tag in beyond_a_gap:
             del self._unsettled[tag]
-            self._spawn(self._ack(tag, multiple=False))
+            self._send(partial(self._ack, tag, multiple=False))
 
-    def _spawn(self, frame: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(frame)
-        self._flushing.add(task)
-        task.add_done_callback(self._flushing.discard)
+    def _send(self, frame: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """
+        One after the other: the connection's queue of frames is short, and of several that wait
+        for a place in it a later one may come first. A multiple ack must not overtake.
+        """
+        self._frames.append(frame)
+        if self._sender is None:
+            self._sender = self._loop.create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        try:
+            while self._frames:
+                await self._frames.popleft()()
+        finally:
+            self._sender = None
 
     async def _ack(self, tag: int, *, multiple: bool) -> None:
         try:
