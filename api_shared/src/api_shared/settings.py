@@ -26,9 +26,11 @@ class InvalidSettings(ApiWorkersError):
 
 
 class Settings(BaseSettings):
-    """Each field is read from the variable of the same name in capitals."""
+    """Each field is read from the variable of the same name in capitals; an empty one is unset."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     rabbitmq_url: SecretStr | None = Field(None, description="Whole AMQP URL; wins over the parts.")
     rabbitmq_host: str = "localhost"
