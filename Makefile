@@ -24,11 +24,13 @@ test: $(SYNCED) ## Run all tests, on real servers that are started and stopped f
 	$(RUN) pytest $(ARGS)
 
 .PHONY: check
-check: $(SYNCED) ## Format, lint, types, import rules and unit tests.
+check: $(SYNCED) ## Format, lint, types, import rules, container files and unit tests.
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports --no-cache
+	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec compose*.yaml
+	$(RUN) hadolint deploy/*.Dockerfile
 	$(RUN) pytest -q tests/unit
 
 .PHONY: bench
