@@ -1,0 +1,115 @@
+"""Train a classifier: hold out, fit class by class, calibrate, measure."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+
+from workers_ml.features import fit_weighting
+
+from .calibration import calibration_error, fit_temperature, probabilities
+from .classifier import TextClassifier
+from .errors import NotTrainable
+from .examples import Examples
+from .metrics import Metrics, measure
+from .split import hold_out
+
+OnFit = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    c: float = 1.0
+    min_df: int = 2
+    hold_out_share: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """
+    `metrics` are of the documents held out. `calibration_error` too: each half of them is measured
+    with the temperature of the other. `unconverged` counts classes whose fit was cut short.
+    """
+
+    classifier: TextClassifier
+    metrics: Metrics
+    calibration_error: float
+    trained_on: int
+    held_out: int
+    unconverged: int
+
+
+def train(
+    examples: Examples, options: TrainingOptions, on_fit: OnFit = lambda done, total: None
+) -> Trained:
+    """
+    `on_fit` is told classes done and classes in all. The same examples, options and machine give
+    the same bits. Raises `NotTrainable`.
+    """
+    held_out = hold_out(examples, options.hold_out_share, options.seed)
+    rows = examples.rows.take(~held_out)
+    weighting = fit_weighting(rows, min_df=options.min_df)
+    if not len(weighting.features):
+        raise NotTrainable(
+            f"no word occurs in {options.min_df} documents: lower min_df, or bring longer texts"
+        )
+    weights, intercepts, unconverged = _fit(
+        weighting.weigh(rows), examples.labels[~held_out], len(examples.classes), options, on_fit
+    )
+    uncalibrated = TextClassifier(examples.classes, weighting, weights, intercepts)
+    true = examples.labels[held_out]
+    scores = uncalibrated.scores(examples.rows.take(held_out))
+    return Trained(
+        classifier=replace(uncalibrated, temperature=fit_temperature(scores, true)),
+        metrics=measure(true, scores.argmax(axis=1), len(examples.classes)),
+        calibration_error=_cross_error(scores, true),
+        trained_on=len(rows),
+        held_out=len(true),
+        unconverged=unconverged,
+    )
+
+
+def _fit(
+    matrix: csr_matrix,
+    labels: NDArray[np.int64],
+    classes: int,
+    options: TrainingOptions,
+    on_fit: OnFit,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """
+    One against the rest, a class at a time: what LinearSVC does itself, but with progress and
+    within reach of the time limit. Weights are rounded to what a stored model keeps of them.
+    """
+    weights = np.empty((matrix.shape[1], classes), np.float32)
+    intercepts = np.empty(classes, np.float32)
+    unconverged = 0
+    on_fit(0, classes)
+    for number in range(classes):
+        model = LinearSVC(C=options.c, tol=1e-2, random_state=options.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(matrix, labels == number)
+        unconverged += int(model.n_iter_ >= model.max_iter)
+        weights[:, number] = model.coef_[0].astype(np.float16)
+        intercepts[number] = model.intercept_[0]
+        on_fit(number + 1, classes)
+    return weights, intercepts, unconverged
+
+
+def _cross_error(scores: NDArray[np.float32], true: NDArray[np.int64]) -> float:
+    halves = (np.arange(len(true)) % 2).astype(np.bool_)
+    if len(true) < 2:
+        return 0.0
+    confidence = np.empty(len(true), np.float32)
+    for half in (halves, ~halves):
+        temperature = fit_temperature(scores[~half], true[~half])
+        confidence[half] = probabilities(scores[half], temperature).max(axis=1)
+    return calibration_error(confidence, scores.argmax(axis=1) == true)
