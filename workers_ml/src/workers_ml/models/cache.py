@@ -1,0 +1,58 @@
+"""Models that were used lately, kept in memory; safe to use from several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from workers_ml.storage import Storage
+
+from .model_id import parse_model_id
+from .store import ModelStore, StoredModel
+
+MAX_BYTES = 1 << 30
+
+
+class ModelCache:
+    """
+    Each call looks which version is in force (one small file), so that a model that was trained
+    anew or deleted is never answered from memory. The model used longest ago goes first.
+    """
+
+    def __init__(self, storage: Storage, max_bytes: int = MAX_BYTES) -> None:
+        self._storage = storage
+        self._max_bytes = max_bytes
+        self._models: OrderedDict[tuple[str, str], StoredModel] = OrderedDict()
+        self._lock = threading.Lock()
+        self._loading: dict[tuple[str, str], threading.Lock] = {}
+
+    def get(self, model_id: str) -> tuple[str, StoredModel]:
+        """Project id and model. Raises `NoModel`, `UnknownVersion`, `ModelRefused`."""
+        project_id, version = parse_model_id(model_id)
+        store = ModelStore(self._storage, project_id)
+        key = (project_id, store.version_of(version))
+        with self._lock:
+            if key in self._models:
+                self._models.move_to_end(key)
+                return project_id, self._models[key]
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:  # of many that want it, one loads it
+            with self._lock:
+                found = self._models.get(key)
+            model = found or store.load(key[1])
+            with self._lock:
+                self._loading.pop(key, None)
+                self._models[key] = model
+                self._shrink()
+        return project_id, model
+
+    def _shrink(self) -> None:
+        while len(self._models) > 1 and sum(map(_size_bytes, self._models.values())) > (
+            self._max_bytes
+        ):
+            self._models.popitem(last=False)
+
+
+def _size_bytes(model: StoredModel) -> int:
+    weighting = model.classifier.weighting
+    return model.classifier.weights.nbytes + weighting.features.nbytes + weighting.idf.nbytes

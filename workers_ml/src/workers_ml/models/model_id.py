@@ -1,0 +1,13 @@
+"""What a caller names a model by: `project`, or `project@version` for one that never changes."""
+
+from __future__ import annotations
+
+
+def parse_model_id(model_id: str) -> tuple[str, str | None]:
+    """Project id and version; None is the current one."""
+    project_id, at, version = model_id.rpartition("@")
+    return (project_id, version) if at else (model_id, None)
+
+
+def model_id_of(project_id: str, version: str) -> str:
+    return f"{project_id}@{version}"
