@@ -1,0 +1,118 @@
+"""The files of one project's index in the storage: `projects/{project_id}/index/…`."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from workers_ml.index.errors import BrokenIndex, IndexChanged, NoIndex
+from workers_ml.index.manifest import (
+    FILE_NAME,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    IndexFile,
+    Manifest,
+    SegmentEntry,
+)
+from workers_ml.index.segment import Part, Segment
+from workers_ml.index.tensors import arrays_in
+from workers_ml.storage import (
+    NotStored,
+    Storage,
+    StoredTooLarge,
+    SwapRefused,
+    digest_of,
+    project_key,
+)
+
+
+class IndexFiles:
+    """Reads check size, hash and shapes; writes are whole or not at all, as the storage's are."""
+
+    def __init__(self, storage: Storage, project_id: str) -> None:
+        self.project_id = project_id
+        self._storage = storage
+        self._prefix = project_key(project_id, "index")
+
+    # The manifest.
+
+    def load_manifest(self) -> tuple[bytes, str]:
+        """Its bytes, unread, and their digest. Raises `NoIndex`."""
+        try:
+            content = self._storage.load(self._key(MANIFEST), max_bytes=MAX_MANIFEST_BYTES)
+        except NotStored:
+            raise NoIndex(self.project_id) from None
+        except StoredTooLarge as error:
+            raise BrokenIndex(MANIFEST, str(error)) from None
+        return content, digest_of(content)
+
+    def swap_manifest(self, manifest: Manifest, *, expected: str | None) -> None:
+        """Make `manifest` the index, if it still is `expected`. Raises `IndexChanged`."""
+        try:
+            self._storage.swap(self._key(MANIFEST), manifest.encode(), expected=expected)
+        except SwapRefused:
+            raise IndexChanged(self.project_id, manifest.generation - 1) from None
+
+    # Segments and their dead rows.
+
+    def save_segment(self, name: str, segment: Segment) -> IndexFile:
+        return self._save(name, segment.encode())
+
+    def open_part(self, entry: SegmentEntry) -> Part:
+        """A segment and which of its rows live. Raises `BrokenIndex`."""
+        segment = Segment.decode(entry.file.name, self._mapped(entry.file))
+        live = np.ones(len(segment), np.bool_)
+        if entry.dead is not None:
+            live[self._open_dead_rows(entry.dead, len(segment))] = False
+        dead = len(segment) - int(live.sum())
+        found = (len(segment), len(segment.postings), dead)
+        if found != (entry.documents, entry.postings, entry.dead_documents):
+            problem = f"documents, postings and dead rows are {found}, not as in the manifest"
+            raise BrokenIndex(entry.file.name, problem)
+        return Part(segment, live)
+
+    def save_dead_rows(self, name: str, rows: NDArray[np.intp]) -> IndexFile:
+        return self._save(name, bytes(save({"rows": rows.astype(np.uint32)})))
+
+    def _open_dead_rows(self, file: IndexFile, documents: int) -> NDArray[Any]:
+        """Row numbers, ascending; those of a segment of so many documents."""
+        rows = arrays_in(file.name, self._mapped(file), {"rows": ("U32", 1)})["rows"]
+        if not (rows[1:] > rows[:-1]).all() or (len(rows) and int(rows[-1]) >= documents):
+            raise BrokenIndex(file.name, "rows does not ascend, or names one that is not there")
+        return rows
+
+    def list(self) -> frozenset[str]:
+        """The names of all segments and dead rows that are there, named by the manifest or not."""
+        names = (key.removeprefix(f"{self._prefix}/") for key in self._storage.list(self._prefix))
+        return frozenset(name for name in names if re.fullmatch(FILE_NAME, name))
+
+    def delete(self, name: str) -> None:
+        self._storage.delete(self._key(name))
+
+    def _save(self, name: str, content: bytes) -> IndexFile:
+        self._storage.save(self._key(name), content)
+        return IndexFile.of(name, content)
+
+    def _mapped(self, file: IndexFile) -> memoryview:
+        """Raises `BrokenIndex`; `NotStored` where a later index has no use for the file."""
+        with self._storage.local(self._key(file.name)) as path:
+            content = _map(path)
+        file.check(content)
+        return content
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
+
+
+def _map(path: Path) -> memoryview:
+    """The mapping lives as long as a view on it does, even when the file is deleted."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
