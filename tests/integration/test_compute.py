@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,20 @@ def is_gone(pid: int) -> bool:
     return state(pid) in ("", "Z", "X")
 
 
+OTHERS: set[int] = set()
+"""Children of this process that are no concern of the running test: the servers' keeper, say."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    OTHERS.update(children(os.getpid()))
+    yield
+    OTHERS.clear()
+
+
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if int(child) not in OTHERS]
 
 
 def processes_with(variable: str, value: str) -> list[int]:

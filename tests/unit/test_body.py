@@ -11,7 +11,6 @@ from taskiq import Context, NoResultError, TaskiqDepends, TaskiqState
 from taskiq.message import TaskiqMessage
 
 from api_shared import Discard, JobBroker, Snooze
-from api_shared.contracts.contract import doors
 from api_shared.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 from api_shared.job import Reason
 from api_shared.ledger.memory import MemoryLedger
@@ -42,7 +41,7 @@ HELD = 0.02
 @pytest.fixture
 def broker() -> Iterator[JobBroker]:
     yield JobBroker("own")
-    del doors["own"]
+    del JobBroker.made["own"]
 
 
 @pytest.fixture(autouse=True)

@@ -205,9 +205,11 @@ async def test_a_queue_that_rabbitmq_stopped_delivering_from_closes_the_channel(
     consumer: Consumer, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_module, "FULL_AFTER_S", 0.004)
+    taking = asyncio.create_task(consumer.next())
     channel.consumers.popitem()
     consumer.start()
     await until(lambda: channel.is_closed)
+    taking.cancel()
 
 
 async def test_a_new_channel_forgets_the_deliveries_of_the_old_one(

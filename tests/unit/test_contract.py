@@ -19,7 +19,7 @@ from api_shared.contracts.contract import (
     contract_of,
     with_broker,
 )
-from api_shared.errors import InvalidArguments, InvalidOption
+from api_shared.errors import InvalidArguments, InvalidOption, NotStarted
 
 
 class Args(BaseModel):
@@ -246,8 +246,8 @@ def test_a_soft_limit_is_not_over_the_hard_one() -> None:
         Contract("late", Args, int, soft_limit_s=20, hard_limit_s=10)
 
 
-async def test_a_contract_of_a_broker_that_is_not_here_says_which_are() -> None:
-    with pytest.raises(InvalidOption, match="no such broker here"):
+async def test_a_contract_of_a_broker_that_is_not_started_says_which_are() -> None:
+    with pytest.raises(NotStarted, match="broker 'elsewhere' is not started"):
         await with_broker(CONTRACT, "elsewhere").kiq(Args(user_id="ada"))
 
 

@@ -15,7 +15,6 @@ from taskiq.depends.progress_tracker import ProgressTracker, TaskState
 from api_shared import Contract, Discard, FailedJob, JobBroker, Snooze, Status
 from api_shared import broker as general_broker
 from api_shared.brokers import running
-from api_shared.contracts.contract import doors
 from api_shared.contracts.general import (
     HEALTH_CHECK,
     HealthCheckArgs,
@@ -28,6 +27,7 @@ from api_shared.errors import (
     JobCancelled,
     JobFailed,
     NaiveDatetime,
+    NotStarted,
     TooLarge,
     UnknownQueue,
 )
@@ -53,7 +53,7 @@ class Nothing(BaseModel):
 @pytest.fixture
 def broker() -> Iterator[JobBroker]:
     yield JobBroker("own")
-    del doors["own"]
+    del JobBroker.made["own"]
 
 
 # In place.
@@ -445,7 +445,7 @@ async def test_the_broker_is_left_as_it_was(block: Any, broker: JobBroker) -> No
     results = broker.result_backend
     async with block(broker):
         assert broker.backing
-    with pytest.raises(RuntimeError, match="is not started"):
+    with pytest.raises(NotStarted, match="is not started"):
         _ = broker.backing
     assert broker.result_backend is results
 
@@ -454,7 +454,7 @@ async def test_the_broker_is_left_as_it_was_after_an_error(block: Any, broker: J
     with pytest.raises(ZeroDivisionError):
         async with block(broker):
             raise ZeroDivisionError
-    with pytest.raises(RuntimeError, match="is not started"):
+    with pytest.raises(NotStarted, match="is not started"):
         _ = broker.backing
 
 

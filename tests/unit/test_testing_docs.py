@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.contracts.contract import doors
+from api_shared import JobBroker
 
 DOCS = Path(__file__).parents[2] / "docs" / "testing.md"
 SNIPPET = re.compile(r"```python\n# (\w+)\.py\n(.*?)```", re.DOTALL)
@@ -26,7 +26,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "service", module)
     exec(SNIPPETS["service"], module.__dict__)
     yield
-    del doors["post"]
+    del JobBroker.made["post"]
 
 
 async def run_tests_of(module: ModuleType) -> int:

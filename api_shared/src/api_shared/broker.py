@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar, overload
 
 import structlog
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage
@@ -16,7 +16,7 @@ from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, declare, topology_of
 from api_shared.contracts.contract import Contract, Submission, contract_of, doors, with_broker
-from api_shared.errors import InvalidOption, QueueMismatch, UnknownTask
+from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
 from api_shared.formatter import JobFormatter, PreparedMessage
 from api_shared.handle import JobHandle
 from api_shared.job import Job, new_job_id, parse_job_id
@@ -81,6 +81,9 @@ class JobBroker(AioPikaBroker):
     RabbitMQ that is down delays it by CONNECT_DEADLINE_S at most.
     """
 
+    made: ClassVar[dict[str, JobBroker]] = {}
+    """The broker of each name that this process made last, started or not."""
+
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
@@ -92,7 +95,7 @@ class JobBroker(AioPikaBroker):
         self._backing: Backing | None = None
         self._link: Link | None = None
         self._borrowed = False
-        doors[name] = self
+        self.made[name] = self
 
     # Contracts and tasks.
 
@@ -199,10 +202,7 @@ class JobBroker(AioPikaBroker):
     @property
     def backing(self) -> Backing:
         if self._backing is None:
-            raise RuntimeError(
-                f"broker {self.name!r} is not started: `await broker.startup()`, "
-                f"or `async with running(broker):`"
-            )
+            raise NotStarted(self.name, doors)
         return self._backing
 
     async def startup(self) -> None:
@@ -248,12 +248,19 @@ class JobBroker(AioPikaBroker):
 
         They stay the caller's: `startup` leaves them in place and `shutdown` open.
         """
-        self._backing = backing
-        self._borrowed = backing is not None
+        self._stand_on(backing, borrowed=backing is not None)
         if backing is not None:
             self.result_backend = JobResultBackend(
                 backing.settings, backing.ledger, backing.notifier
             )
+
+    def _stand_on(self, backing: Backing | None, *, borrowed: bool) -> None:
+        """`CONTRACT.kiq` goes through the broker of the contract's name that was started last."""
+        self._backing, self._borrowed = backing, borrowed
+        if backing is not None:
+            doors[self.name] = self
+        elif doors.get(self.name) is self:
+            del doors[self.name]
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """What taskiq's receiver takes its messages from."""
@@ -274,7 +281,7 @@ class JobBroker(AioPikaBroker):
             self._link = None
         await self._backing.notifier.close()
         await self._backing.ledger.close()
-        self._backing = None
+        self._stand_on(None, borrowed=False)
 
     def _load_settings(self) -> Settings:
         try:

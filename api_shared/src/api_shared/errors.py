@@ -43,6 +43,15 @@ class UnknownQueue(UsageError):
         super().__init__(f"no queue named {queue!r}; known: {', '.join(self.known)}")
 
 
+class NotStarted(UsageError):
+    def __init__(self, broker: str, started: Iterable[str]) -> None:
+        self.broker = broker
+        super().__init__(
+            f"broker {broker!r} is not started (started: {', '.join(started) or 'none'}): "
+            f"`await broker.startup()`, or `async with running(broker):`"
+        )
+
+
 class InvalidArguments(UsageError):
     """`problems` holds a line for each argument that does not validate; values are left out."""
 

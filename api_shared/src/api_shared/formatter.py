@@ -50,7 +50,6 @@ class DeliveredBody(bytes):
         body.delivery, body.wire, body.slot = delivery, wire, slot
         return body
 
-
     def let_go(self, _: object) -> None:
         """Whatever became of the receiver's task: what nobody settled is RabbitMQ's again."""
         self.delivery.give_back()

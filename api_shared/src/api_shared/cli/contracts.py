@@ -42,9 +42,8 @@ def broker_named(name: str) -> JobBroker:
 
 
 def known_brokers() -> list[JobBroker]:
-    import api_shared.brokers  # noqa: F401 - its brokers put themselves into `doors`
+    import api_shared.brokers  # noqa: F401 - makes the platform's own
     from api_shared.broker import JobBroker
-    from api_shared.contracts.contract import doors
 
     for module in Modules.names:
         if "" not in sys.path:
@@ -54,4 +53,4 @@ def known_brokers() -> list[JobBroker]:
         except Exception as error:
             problem = f"does not import: {type(error).__name__}: {error}"
             raise InvalidOption("--module", module, problem) from None
-    return [door for door in doors.values() if isinstance(door, JobBroker)]
+    return list(JobBroker.made.values())

@@ -23,7 +23,7 @@ from pydantic_core import from_json
 from taskiq.message import TaskiqMessage
 from taskiq_dependencies.dependency import Dependency
 
-from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption
+from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption, NotStarted
 from api_shared.job import new_job_id
 
 if TYPE_CHECKING:
@@ -219,13 +219,12 @@ class Door(Protocol):
 
 
 doors: dict[str, Door] = {}
-"""The brokers of this process by name; each puts itself here when it is made."""
+"""The started brokers of this process by name; each puts itself here, and takes itself away."""
 
 
 def _door(broker: str) -> Door:
     if broker not in doors:
-        known = ", ".join(doors) or "none, `async with api_shared.running():` starts them"
-        raise InvalidOption("broker", broker, f"no such broker here; known: {known}")
+        raise NotStarted(broker, doors)
     return doors[broker]
 
 

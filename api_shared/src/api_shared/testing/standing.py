@@ -28,13 +28,15 @@ def default_settings(**values: Any) -> Settings:
 @contextmanager
 def standing_on(broker: JobBroker, backing: Backing) -> Iterator[None]:
     """Leaves the broker as it was, started or not."""
-    before = broker._backing, broker._borrowed, broker.result_backend
-    broker._backing, broker._borrowed = backing, True
+    backing_before, borrowed_before = broker._backing, broker._borrowed
+    results_before = broker.result_backend
+    broker._stand_on(backing, borrowed=True)
     broker.result_backend = _ResultsInMemory(backing.settings, backing.ledger, backing.notifier)
     try:
         yield
     finally:
-        broker._backing, broker._borrowed, broker.result_backend = before
+        broker._stand_on(backing_before, borrowed=borrowed_before)
+        broker.result_backend = results_before
 
 
 class Nowhere:
