@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Protocol
 
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
+from pamqp import encode as amqp_encode
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
@@ -13,6 +15,9 @@ from api_shared.amqp.topology import QueueSpec, Topology
 from api_shared.errors import Unroutable
 from api_shared.job import Job
 from api_shared.wire import ACCEPTED, DEAD_DETAIL, DEAD_QUEUE, DEAD_REASON, encode
+
+MAX_HEADERS_BYTES = 64 * 1024
+"""Headers travel in one frame, of 128 KiB: RabbitMQ cuts the connection for a longer one."""
 
 
 class Outbox(Protocol):
@@ -71,12 +76,13 @@ class Publisher:
     ) -> None:
         """To the queue's dead-letter queue, the message whole. Raises as `publish_job` does."""
         marks: FieldTable = {
-            **(headers or {}),
             DEAD_REASON: reason,
             DEAD_DETAIL: detail[:1000],
             DEAD_QUEUE: queue.name,
         }
-        await self._publish("", queue.dead_letter_queue, body, priority=0, headers=marks)
+        whole = {**(headers or {}), **marks}
+        sent = whole if _fits_a_frame(whole) else marks
+        await self._publish("", queue.dead_letter_queue, body, priority=0, headers=sent)
 
     async def _publish(
         self, exchange: str, routing_key: str, body: bytes, *, priority: int, headers: FieldTable
@@ -103,3 +109,11 @@ class Publisher:
             raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
         except (DeliveryError, AMQPError, ChannelInvalidStateError, OSError) as error:
             raise RabbitUnavailable(f"{type(error).__name__}: {error}") from None
+
+
+def _fits_a_frame(headers: FieldTable) -> bool:
+    """Whether headers that somebody else made can be sent again with ours."""
+    try:
+        return len(amqp_encode.field_table(headers)) <= MAX_HEADERS_BYTES
+    except (TypeError, ValueError, struct.error):
+        return False
