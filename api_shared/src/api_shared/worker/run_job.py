@@ -61,7 +61,8 @@ log = structlog.get_logger()
 
 LEDGER_PAUSE_S = 2.0
 """How long a worker that cannot reach the ledger takes no messages."""
-SUSPECT_WAIT_S = 5.0
+SUSPECT_WAIT_S = (0.25, 30.0)
+"""How long a suspect waits for its turn: at first, and at most."""
 
 
 class Intake(Protocol):
@@ -218,9 +219,16 @@ async def _run(
     if claim.job.lost == 0:
         return await _body(task, claim, wire, slot, at)
     if at.suspects.locked():
-        return Snoozed(SUSPECT_WAIT_S)
+        return Snoozed(_suspect_wait_s(claim.job))
     async with at.suspects:
         return await _body(task, claim, wire, slot, at)
+
+
+def _suspect_wait_s(job: Job) -> float:
+    """Doubles each time: many short suspects are soon through, long ones are not asked for ever."""
+    first_s, most_s = SUSPECT_WAIT_S
+    waited = max(0, job.claim_no - 1 - job.lost - job.attempt)
+    return backoff_s(waited + 1, base_s=first_s, cap_s=most_s)
 
 
 async def _body(
