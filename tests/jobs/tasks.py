@@ -62,6 +62,12 @@ async def hold(folder: str, name: str, job: JobContext = TaskiqDepends()) -> int
     return job.claim_no
 
 
+@broker.task(task_name="nap")
+async def nap(folder: str, name: str, seconds: float) -> None:
+    say(folder, f"{name}.started", str(os.getpid()))
+    await asyncio.sleep(seconds)
+
+
 @broker.task(task_name="hold_and_fail", backoff_s=0.1)
 async def hold_and_fail(folder: str, name: str) -> None:
     say(folder, f"{name}.attempts", "one")

@@ -1,0 +1,299 @@
+"""Things are killed: no accepted job is lost, and none ends twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api_shared.job import Job, Status
+from api_shared.ledger import JobFilter
+from api_shared.services import Services, running_services
+from fixtures.workers import SHORT_TIMES, Platform, platform_on, until
+from jobs import tasks
+from jobs.broker import broker
+
+LEASE_S = float(SHORT_TIMES["LEASE_S"])
+SLACK_S = 3.0
+"""For a machine that runs other things besides: the promise itself is lease + 2 s."""
+
+
+@pytest.fixture(scope="module")
+def private_services() -> Iterator[Services]:
+    """Servers of this module's own: its tests stop, kill and wipe them."""
+    keep = {"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME"}
+    env = {name: value for name, value in os.environ.items() if name in keep}
+    with running_services(env=env) as started:
+        yield started
+
+
+@pytest.fixture
+async def platform(
+    private_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Platform]:
+    async with platform_on(private_services, tmp_path, monkeypatch) as opened:
+        await opened.start(broker)
+        yield opened
+
+
+async def started(folder: Path, *names: str) -> None:
+    await until(lambda: all((folder / f"{name}.started").exists() for name in names), 30)
+
+
+def go(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / f"{name}.go").touch()
+
+
+def starts(folder: Path, name: str) -> int:
+    return len((folder / f"{name}.started").read_text().split())
+
+
+def more_started(folder: Path, count: int) -> Callable[[], bool]:
+    return lambda: len(list(folder.glob("*.started"))) >= count
+
+
+def ends(job: Job) -> Counter[Status]:
+    return Counter(entry.status for entry in job.history if entry.status.is_terminal)
+
+
+# Workers.
+
+
+async def test_a_job_of_a_killed_worker_runs_again_within_the_lease_and_two_seconds(
+    platform: Platform, tmp_path: Path
+) -> None:
+    first = await platform.worker("jobs.main:broker")
+    handle = await tasks.hold.kiq(str(tmp_path), "job")
+    steps = await tasks.journal.kiq(str(tmp_path))
+    await started(tmp_path, "job", "journal")
+    await platform.worker("jobs.main:broker")
+    first.kill()
+    died = time.monotonic()
+    await until(lambda: starts(tmp_path, "job") == 2, LEASE_S + 2 + SLACK_S)
+    assert time.monotonic() - died < LEASE_S + 2 + SLACK_S
+    go(tmp_path, "job")
+    assert await handle.result(20) == 2
+    one, two, *others = await steps.result(20)
+    assert [one, two] == [1, 1]
+    assert min(others) > 1, "what was recorded is not done again, the rest is"
+    assert (tmp_path / "steps").read_text().split() == ["0", "1", "2", "3", "4"]
+    job = await platform.job(handle)
+    assert (job.lost, job.attempt, job.claim_no) == (1, 0, 2)
+    assert ends(job) == {Status.COMPLETED: 1}
+
+
+async def test_the_jobs_of_an_only_worker_run_again_in_the_child_that_replaces_it(
+    platform: Platform, tmp_path: Path
+) -> None:
+    worker = await platform.worker("jobs.main:broker")
+    handle = await tasks.hold.kiq(str(tmp_path), "job")
+    await started(tmp_path, "job")
+    (info,) = await platform.reported(worker)
+    os.kill(info.pid, signal.SIGKILL)
+    go(tmp_path, "job")
+    assert await handle.result(40) == 2
+
+
+async def test_a_main_process_that_is_killed_leaves_no_child_consuming(
+    platform: Platform, tmp_path: Path
+) -> None:
+    worker = await platform.worker("jobs.main:broker", "--workers", "2", processes=2)
+    handle = await tasks.hold.kiq(str(tmp_path), "job")
+    deaf = await tasks.block.kiq(str(tmp_path), "deaf")
+    await started(tmp_path, "job", "deaf")
+    worker.kill_main()
+    await worker.wait(30)
+    assert await platform.ledger.workers(seen_within_s=0.5) == []
+    assert {await handle.status(), await deaf.status()} <= {Status.QUEUED, Status.RETRYING}
+    await platform.worker("jobs.main:broker")
+    go(tmp_path, "job", "deaf")
+    await handle.result(30)
+    await deaf.result(30)
+
+
+async def test_a_frozen_worker_that_wakes_up_late_cannot_write_any_more(
+    platform: Platform, tmp_path: Path
+) -> None:
+    first = await platform.worker("jobs.main:broker")
+    handle = await tasks.hold.kiq(str(tmp_path), "job")
+    await started(tmp_path, "job")
+    await platform.worker("jobs.main:broker")
+    for pid in first.group:
+        os.kill(pid, signal.SIGSTOP)
+    await until(lambda: starts(tmp_path, "job") == 2, 30)
+    for pid in first.group:
+        os.kill(pid, signal.SIGCONT)
+    await until((tmp_path / "job.cancelled").exists, 30, "the body whose claim is gone is stopped")
+    assert await handle.status() is Status.PROCESSING
+    go(tmp_path, "job")
+    assert await handle.result(20) == 2
+    assert ends(await platform.job(handle)) == {Status.COMPLETED: 1}
+
+
+@pytest.mark.parametrize("how", ["terminate", "interrupt"])
+async def test_a_stopped_worker_finishes_what_it_can_and_hands_on_the_rest(
+    platform: Platform, tmp_path: Path, how: str
+) -> None:
+    worker = await platform.worker("jobs.main:broker", "--max-async-tasks", "2", DRAIN_S="2")
+    short = await tasks.hold.kiq(str(tmp_path), "short")
+    long = await tasks.hold.kiq(str(tmp_path), "long")
+    await started(tmp_path, "short", "long")
+    waiting = [await tasks.add.kiq(number, 1) for number in range(5)]
+    getattr(worker, how)()
+    await until(lambda: "worker.draining" in worker.log, 20)
+    go(tmp_path, "short")
+    other = await platform.worker("jobs.main:broker", "--max-async-tasks", "50")
+    assert await short.result(20) == 1
+    assert [await handle.result(20) for handle in waiting] == list(range(1, 6))
+    assert await worker.wait(30) == 0
+    await until(lambda: starts(tmp_path, "long") == 2, 20)
+    go(tmp_path, "long")
+    assert await long.result(20) == 2
+    job = await platform.job(long)
+    assert (job.attempt, job.lost) == (0, 0)
+    assert (await platform.job(short)).claim_no == 1
+    assert other.returncode is None
+    assert [info.pid for info in await platform.ledger.workers()] == [
+        info.pid for info in await platform.reported(other)
+    ], "the stopped one has said that it is gone"
+
+
+async def test_killing_workers_again_and_again_loses_no_job_and_ends_none_twice(
+    platform: Platform, tmp_path: Path
+) -> None:
+    count = 120
+    env = {"TASK_MAX_LOST": "20", "WORKER_PREFETCH": "5"}
+    workers = [await platform.worker("jobs.main:broker", ready=False, **env) for _ in range(2)]  # type: ignore[arg-type]
+    handles = [await tasks.nap.kiq(str(tmp_path), f"n{number}", 0.3) for number in range(count)]
+    for round_ in range(3):
+        running = await until(lambda: list(tmp_path.glob("*.started")), 30)
+        assert running
+        await until(more_started(tmp_path, min(count, len(running) + 5)), 60)
+        workers[round_ % 2].kill()
+        workers[round_ % 2] = await platform.worker("jobs.main:broker", ready=False, **env)  # type: ignore[arg-type]
+
+    async def all_ended() -> bool:
+        found = await platform.ledger.find(JobFilter(), limit=count)
+        return all(job.status.is_terminal for job in found)
+
+    await until(all_ended, 120)
+    jobs = [await platform.job(handle) for handle in handles]
+    assert Counter(job.status for job in jobs) == {Status.COMPLETED: count}
+    assert all(ends(job) == {Status.COMPLETED: 1} for job in jobs)
+
+
+# RabbitMQ.
+
+
+async def test_a_job_kiqed_while_rabbitmq_is_down_runs_when_it_is_back(
+    platform: Platform,
+) -> None:
+    await platform.worker("jobs.main:broker")
+    assert await (await tasks.add.kiq(0, 0)).result(20) == 0
+    platform.services.rabbitmq.kill()
+    try:
+        begun = time.monotonic()
+        handles = [await tasks.add.kiq(number, 1) for number in range(20)]
+        assert time.monotonic() - begun < 10
+    finally:
+        await asyncio.to_thread(platform.services.rabbitmq.start)
+    assert [await handle.result(40) for handle in handles] == list(range(1, 21))
+
+
+async def test_a_purged_queue_is_filled_again(platform: Platform) -> None:
+    handles = [await tasks.add.kiq(number, 1) for number in range(20)]
+    platform.management("DELETE", f"queues/{platform.name}/taskiq/contents")
+    await platform.worker("jobs.main:broker")
+    assert [await handle.result(40) for handle in handles] == list(range(1, 21))
+
+
+async def test_jobs_run_after_rabbitmq_has_lost_its_disk(platform: Platform) -> None:
+    handles = [await tasks.add.kiq(number, 1) for number in range(20)]
+    await platform.worker("jobs.main:broker", WORKER_QUEUES="low")
+    rabbitmq = platform.services.rabbitmq
+    rabbitmq.kill()
+    try:
+        rabbitmq.wipe()
+    finally:
+        await asyncio.to_thread(rabbitmq.start)
+    platform.make_vhost()
+    await platform.worker("jobs.main:broker")
+    assert [await handle.result(60) for handle in handles] == list(range(1, 21))
+
+
+# Redis.
+
+
+async def test_jobs_complete_and_watchers_see_the_end_without_redis(
+    platform: Platform, tmp_path: Path
+) -> None:
+    await platform.worker("jobs.main:broker")
+    held = await tasks.hold.kiq(str(tmp_path), "held")
+    await started(tmp_path, "held")
+    statuses: list[Status] = []
+
+    async def watch() -> None:
+        async for event in held.watch():
+            statuses.extend([event.status] if event.kind == "status" else [])
+
+    watching = asyncio.create_task(watch())
+    await until(lambda: statuses)
+    platform.services.redis.kill()
+    try:
+        go(tmp_path, "held")
+        async with asyncio.timeout(30):
+            await watching
+        assert statuses == [Status.QUEUED, Status.PROCESSING, Status.COMPLETED]
+        handles = [await tasks.add.kiq(number, 1) for number in range(10)]
+        assert [await handle.result(30) for handle in handles] == list(range(1, 11))
+        assert (await handles[0].wait_result(timeout=20)).return_value == 1
+        doomed = await tasks.hold.kiq(str(tmp_path), "doomed")
+        await started(tmp_path, "doomed")
+        await doomed.cancel()
+        await platform.status_of(doomed, Status.CANCELLED)
+    finally:
+        await asyncio.to_thread(platform.services.redis.start)
+
+
+# MongoDB.
+
+
+async def test_a_healthy_job_is_not_taken_back_after_mongodb_was_away(
+    platform: Platform, tmp_path: Path
+) -> None:
+    workers = [await platform.worker("jobs.main:broker") for _ in range(2)]
+    running = await tasks.hold.kiq(str(tmp_path), "running")
+    ending = await tasks.hold.kiq(str(tmp_path), "ending")
+    await started(tmp_path, "running", "ending")
+    mongodb = platform.services.mongodb
+    mongodb.kill()
+    try:
+        go(tmp_path, "ending")
+        away = time.monotonic()
+        # Longer than the lease: every claim has run out when it is back.
+        await until(lambda: time.monotonic() - away > LEASE_S + 1)
+    finally:
+        await asyncio.to_thread(mongodb.start)
+    assert await ending.result(40) == 1, "its outcome was written when there was a ledger again"
+
+    async def is_renewed() -> bool:
+        job = await platform.job(running)
+        return job.due_at is not None and job.due_at > job.accepted_at and not job.lost
+
+    await until(is_renewed)
+    handles: list[Any] = [await tasks.add.kiq(number, 1) for number in range(10)]
+    assert [await handle.result(40) for handle in handles] == list(range(1, 11))
+    go(tmp_path, "running")
+    assert await running.result(20) == 1
+    job = await platform.job(running)
+    assert (job.lost, job.claim_no) == (0, 1)
+    assert starts(tmp_path, "running") == 1
+    assert all(worker.log.count("worker.started") == 1 for worker in workers)
