@@ -1,1 +1,1 @@
-pytest_plugins = ["fixtures.services", "fixtures.skips", "fixtures.workers"]
+pytest_plugins = ["fixtures.services", "fixtures.skips", "fixtures.workers", "fixtures.cli"]

@@ -126,7 +126,7 @@ def _refused(what: str, error: ChannelClosed) -> Finding:
 
 def _dead_letters(queue: QueueSpec, count: int) -> Finding:
     return FOUND.warn(
-        f"{count} dead letters in {queue.dead_letter_queue!r}",
+        f"{count} dead letter{'' if count == 1 else 's'} in {queue.dead_letter_queue!r}",
         f"see why: kiq list --status failed --queue {queue.name}, and the messages' headers "
         f"in the management UI",
     )

@@ -72,8 +72,8 @@ def standing(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
             return f"until {due}, {_why_again(job)}"
         case Status.QUEUED:
             takers = sum(job.queue in worker.queues for worker in workers)
-            who = f"{takers} alive" if takers else f"NONE is alive: start one of {job.broker!r}"
-            return f"in {job.queue!r} since {since(job.queued_at, at)}, for a worker ({who})"
+            who = f"workers alive: {takers}" if takers else "NO worker that takes it is alive"
+            return f"in queue {job.queue!r} for {between(job.queued_at, at)}; {who}"
         case Status.PROCESSING if job.due_at is not None and job.due_at < at:
             return f"its worker is silent since {lasted((at - job.due_at).total_seconds())}: " + (
                 "the next dispatcher that looks takes it back"

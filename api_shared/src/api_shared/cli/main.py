@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn, TextIO
@@ -109,10 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: no error that a person can mend ends in a traceback."""
     _accept_any_text(sys.stdout)
     _accept_any_text(sys.stderr)
-    sys.exit(_run(arguments))
+    code = run_command(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Every command has closed what it opened. The interpreter's own way out waits for threads of
+    # MongoDB's driver that sleep, up to a second for each command.
+    os._exit(code)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def run_command(arguments: Sequence[str] | None) -> int:
     try:
         code = get_command(app).main(arguments, prog_name="kiq", standalone_mode=False)
     except ApiWorkersError as error:

@@ -14,6 +14,7 @@ import typer
 from api_shared.cli.connections import backing_of, run
 from api_shared.cli.exits import ExitCode
 from api_shared.cli.output import STYLES, AsJson, clean, console, print_line, say
+from api_shared.cli.times import now
 
 if TYPE_CHECKING:
     from api_shared.job import Job
@@ -141,7 +142,7 @@ class Board:
                 self._tell(event)
 
     def _tell(self, event: JobEvent) -> None:
-        at = f"{event.at.astimezone():%H:%M:%S}" if event.at else "        "
+        at = f"{(event.at or now()).astimezone():%H:%M:%S}"
         attempt = f"attempt {event.attempt}" if event.attempt else ""
         words = "  ".join(filter(None, (attempt, event.error)))
         line = clean(f"{at}  {event.status:10}  {words}".rstrip().replace("\n", " "))

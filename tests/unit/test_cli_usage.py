@@ -1,0 +1,116 @@
+"""What a person got wrong is said in a line, with exit code 2, before any server is asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from api_shared.cli.main import run_command
+
+PROCESS = ("submit", "process_data", "user_id=a", "options.source=x")
+
+
+@pytest.fixture(autouse=True)
+def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, scheme in (("RABBITMQ", "amqp"), ("MONGODB", "mongodb"), ("REDIS", "redis")):
+        monkeypatch.setenv(f"{name}_URL", f"{scheme}://me:hunter2@127.0.0.1:9/")
+    monkeypatch.setenv("MAX_ARGUMENTS_BYTES", "1024")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nope",), "No such command 'nope'"),
+        (("submit",), "TASK"),
+        (("submit", "nope"), "no contract named 'nope'; known: "),
+        (("submit", "process_data"), "user_id: Field required"),
+        (("submit", "health_check", "url=nonsense"), "url: Input should be a valid URL"),
+        (("submit", "train_model", "dataset=iris"), "'digits', 'wine' or 'breast_cancer'"),
+        (("submit", "train_model", "datset=wine"), "datset: Extra inputs are not permitted"),
+        (("submit", "train_model", "c=x"), "c: Input should be a valid number"),
+        (("submit", "process_data", "user_id"), "key=value is wanted"),
+        (("submit", "process_data", "--json", "{"), "not JSON"),
+        ((*PROCESS, "--json", "{}"), "not both"),
+        ((*PROCESS, "--priority", "11"), "from 0 to 10"),
+        ((*PROCESS, "--queue", "training"), "no queue named 'training'; known: taskiq"),
+        ((*PROCESS, "--job-id", "7"), "24 hexadecimal digits"),
+        ((*PROCESS, "--at", "2030-01-31T08:00:00"), "with its zone"),
+        ((*PROCESS, "--at", "tomorrow"), "ISO 8601"),
+        ((*PROCESS, "--at", "2030-01-31T08:00:00Z", "--delay", "3"), "not both"),
+        ((*PROCESS, "--timeout", "3"), "--wait"),
+        ((*PROCESS, "--owner", ""), "1 to 200 characters"),
+        (("submit", "process_data", f"user_id={'x' * 150}", f"options.source={'x' * 2000}"),
+         "over the limit of 1,024"),
+        (("list", "--status", "done"), "one of scheduled, queued"),
+        (("list", "--limit", "0"), "--limit"),
+        (("tasks", "nope"), "no contract named 'nope'"),
+        (("-m", "no.such.module", "tasks"), "--module='no.such.module': does not import"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_a_wrong_call_is_one_line_and_2(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(arguments) == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert "hunter2" not in told.err
+
+
+def test_a_setting_that_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEASE_S", "soon")
+    assert run_command(["list"]) == 2
+    assert "LEASE_S" in capsys.readouterr().err
+
+
+def test_tasks_lists_each_argument_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["tasks", "process_data", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in told["arguments"]}
+    assert list(rows) == ["user_id", "options.source", "options.chunk_lines", "options.pause_s"]
+    assert rows["options.chunk_lines"]["default"] == 1000
+    assert rows["user_id"]["required"]
+    assert (told["queue"], told["hard_limit_s"]) == ("taskiq", 3600)
+    assert run_command(["tasks"]) == 0
+    assert "digits|wine|breast_cancer" in capsys.readouterr().out
+
+
+def test_config_names_the_source_of_each_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("LEASE_S=20\n", encoding="utf-8")
+    assert run_command(["config"]) == 0
+    told = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in told.splitlines()}
+    assert rows["LEASE_S"] == [".env", "20.0"]
+    assert rows["MONGODB_URL"] == ["environment", "mongodb://me:***@127.0.0.1:9/"]
+    assert "hunter2" not in told
+
+
+def test_help_loads_no_driver() -> None:
+    code = (
+        "import sys, api_shared.cli.main\n"
+        "heavy = {'motor', 'pymongo', 'redis', 'taskiq', 'aiormq', 'api_shared.settings', 'rich.table'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_the_broker_of_the_package_is_no_module() -> None:
+    code = (
+        "import api_shared.broker\n"
+        "from api_shared import broker, ml_broker\n"
+        "print(broker.name, ml_broker.name)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "general ml\n"
