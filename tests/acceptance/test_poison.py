@@ -142,7 +142,7 @@ async def test_a_job_that_kills_its_worker_fails_as_lost_and_its_neighbours_comp
     platform: Platform, tmp_path: Path
 ) -> None:
     await platform.start(broker)
-    await platform.worker("jobs.main:broker", "--workers", "2", processes=2, TASK_MAX_LOST="2")
+    await platform.worker("jobs.main:broker", "--workers", "2", processes=2)
     before = [await tasks.add.kiq(number, 1) for number in range(50)]
     held = [await tasks.hold.kiq(str(tmp_path), f"h{number}") for number in range(4)]
     await until(lambda: len(list(tmp_path.glob("*.started"))) == 4)
@@ -153,11 +153,11 @@ async def test_a_job_that_kills_its_worker_fails_as_lost_and_its_neighbours_comp
         (tmp_path / f"h{number}.go").touch()
     job = await platform.status_of(crash, Status.FAILED, within_s=90)
     assert job.error is not None
-    assert (job.error.reason, job.lost, job.attempt) == (Reason.LOST, 2, 0)
+    assert (job.error.reason, job.lost, job.attempt) == (Reason.LOST, 3, 0)
     await until(lambda: all_completed(platform, [*before, *held, *after]), 90)
     for handle in held:
-        assert (await platform.job(handle)).lost <= 1, "no neighbour was lost twice"
-    assert len((tmp_path / "crashes").read_text().split()) == 2
+        assert (await platform.job(handle)).lost < 3, "no neighbour came to its limit"
+    assert len((tmp_path / "crashes").read_text().split()) == 3
 
     def dead() -> Any:
         return platform.dead_letters()

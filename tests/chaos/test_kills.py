@@ -90,6 +90,20 @@ async def test_a_job_of_a_killed_worker_runs_again_within_the_lease_and_two_seco
     assert ends(job) == {Status.COMPLETED: 1}
 
 
+async def test_all_jobs_of_a_killed_worker_run_again_side_by_side(
+    platform: Platform, tmp_path: Path
+) -> None:
+    names = [f"h{number}" for number in range(20)]
+    first = await platform.worker("jobs.main:broker")
+    handles = [await tasks.hold.kiq(str(tmp_path), name) for name in names]
+    await started(tmp_path, *names)
+    await platform.worker("jobs.main:broker")
+    first.kill()
+    await until(lambda: all(starts(tmp_path, name) == 2 for name in names), LEASE_S + 2 + SLACK_S)
+    go(tmp_path, *names)
+    assert [await handle.result(20) for handle in handles] == [2] * 20
+
+
 async def test_the_jobs_of_an_only_worker_run_again_in_the_child_that_replaces_it(
     platform: Platform, tmp_path: Path
 ) -> None:

@@ -211,12 +211,12 @@ async def _run(
     task: JobTask[Any, Any], claim: HeldClaim, wire: WireJob, slot: Slot | None, at: Workplace
 ) -> Outcome:
     """
-    The body, once. A job that was lost before is a suspect: suspects run one at a time in a
-    process, so that a poison job cannot bring its neighbours to their limit.
+    The body, once. A job that would fail if it were lost again is a suspect: suspects run one at
+    a time in a process, so that a poison job cannot bring its neighbours to their limit.
     """
     if claim.stop_reason is Stop.CANCEL:
         return Cancelled()
-    if claim.job.lost == 0:
+    if claim.job.lost < max(1, at.backing.settings.task_max_lost - 1):
         return await _body(task, claim, wire, slot, at)
     if at.suspects.locked():
         return Snoozed(_suspect_wait_s(claim.job))
