@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -282,3 +283,23 @@ def test_a_secret_is_refused_rather_than_sent_as_stars() -> None:
     with pytest.raises(InvalidArguments, match="a secret is written as stars"):
         Contract("login", Login, int).encode_args(Login(password=SecretStr("hunter2")))
     assert "***" in LOOSE.encode_args(Anything(value="*" * 10))
+
+
+def test_a_function_that_does_not_take_its_contracts_arguments_is_refused_when_bound() -> None:
+    async def short(user_id: str) -> int:
+        return len(user_id)
+
+    async def both(args: Args, size: int) -> int:
+        return args.size + size
+
+    for function in (short, both):
+        with pytest.raises(InvalidOption, match="one parameter of type Args, or its fields"):
+            CONTRACT.bind(function)
+
+
+def test_a_task_that_spreads_its_contracts_arguments_can_be_kiqed_by_position() -> None:
+    async def spread(size: int, user_id: str) -> int:
+        return size
+
+    contract = replace(CONTRACT, positional=CONTRACT.bind(spread).positional)
+    assert contract.parse([3, "ada"], {}) == Args(user_id="ada", size=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar, overload
 
 import structlog
@@ -153,6 +154,7 @@ class JobBroker(AioPikaBroker):
                 name = task_name or f"{function.__module__}:{function.__name__}"
                 contract = with_broker(contract_of(function, name, **limits), self.name)
             bound = contract.bind(function)
+            contract = replace(contract, positional=bound.positional)
             task = super(JobBroker, self).task(contract.name, **others)(function)
             assert isinstance(task, JobTask)  # noqa: S101 - by `decorator_class`
             task.contract, task.bound = contract, bound

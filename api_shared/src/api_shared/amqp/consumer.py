@@ -278,8 +278,17 @@ class Consumer:
                 log.warning("consumer.cancelled_by_broker", queues=list(self._tags))
                 async with self._turning:
                     self._forget()
-                    await channel.close()
+                    await _closed(channel)
 
     def _still_consuming(self, channel: AbstractChannel) -> bool:
         consumers = getattr(channel, "consumers", {})
         return all(tag in consumers for tag in self._tags.values())
+
+
+async def _closed(channel: AbstractChannel) -> None:
+    """The link notices, and opens another."""
+    try:
+        async with asyncio.timeout(5):
+            await channel.close()
+    except (*GONE, TimeoutError) as error:
+        log.debug("rabbitmq.close_failed", error=str(error))

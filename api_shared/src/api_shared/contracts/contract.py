@@ -238,14 +238,34 @@ class BoundFunction:
 
     function: Callable[..., Any]
     model_parameter: str | None
+    parameters: tuple[str, ...]
     is_async: bool
 
     @classmethod
     def of(cls, function: Callable[..., Any], args: type[BaseModel]) -> BoundFunction:
-        hints = get_type_hints(function)
-        whole = [n for n, hint in hints.items() if hint is args and n != "return"]
+        """Raises `InvalidOption` where function and arguments do not fit together."""
+        hints = get_type_hints(function, include_extras=True)
+        taken = {
+            parameter.name: parameter.default is not parameter.empty
+            for parameter in inspect.signature(function).parameters.values()
+            if not is_injected(parameter, hints.get(parameter.name))
+        }
+        whole = [name for name in taken if hints.get(name) is args]
+        wanted = set(whole if len(whole) == 1 else args.model_fields)
+        unfilled = {name for name, has_default in taken.items() if not has_default} - wanted
+        if unfilled or wanted - set(taken):
+            name = getattr(function, "__name__", str(function))
+            named = ", ".join(args.model_fields) or "none"
+            problem = f"one parameter of type {args.__name__}, or its fields: {named}"
+            raise InvalidOption(f"parameters of {name}", ", ".join(taken), problem)
         is_async = inspect.iscoroutinefunction(function)
-        return cls(function, whole[0] if whole else None, is_async)
+        fields = tuple(name for name in taken if name in wanted)
+        return cls(function, whole[0] if whole else None, fields, is_async)
+
+    @property
+    def positional(self) -> tuple[str, ...]:
+        """The fields of the arguments in the order in which the function takes them."""
+        return () if self.model_parameter is not None else self.parameters
 
     def arguments(self, args: BaseModel) -> dict[str, Any]:
         if self.model_parameter is not None:

@@ -125,7 +125,11 @@ async def _watch(
         watched: set[asyncio.Future[Any]] = {body}
         if stopped is None:
             watched.add(claim.stopped)
-        await asyncio.wait(watched, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(watched, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # nobody waits for this job any more
+            body.cancel()
+            raise
         if body.done():
             break
         if stopped is not None:
