@@ -1,0 +1,54 @@
+"""Answer which documents are like a text, or like another document."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+
+from taskiq import TaskiqDepends
+
+from api_shared.brokers import ml_broker
+from api_shared.contracts.ml_index import (
+    SIMILAR_DOCUMENTS,
+    SimilarDocument,
+    SimilarDocumentsArgs,
+    SimilarDocumentsResult,
+)
+from api_shared.errors import Discard
+from api_shared.settings import load_settings
+from workers_ml.index import BrokenIndex, NoIndex, OtherFeatures, UnknownDocument
+from workers_ml.index.cache import IndexCache
+from workers_ml.storage import open_storage
+
+HOPELESS = (BrokenIndex, NoIndex, OtherFeatures, UnknownDocument)
+
+
+@cache
+def opened_indexes() -> IndexCache:
+    """Those of this process."""
+    return IndexCache(open_storage(load_settings().storage_url))
+
+
+@ml_broker.task(SIMILAR_DOCUMENTS)
+async def similar_documents(
+    args: SimilarDocumentsArgs, indexes: IndexCache = TaskiqDepends(opened_indexes)
+) -> SimilarDocumentsResult:
+    try:
+        return await asyncio.to_thread(find_similar, args, indexes)
+    except HOPELESS as error:
+        raise Discard(str(error)) from error
+
+
+def find_similar(args: SimilarDocumentsArgs, indexes: IndexCache) -> SimilarDocumentsResult:
+    """Raises `NoIndex`, `UnknownDocument`, `BrokenIndex`, `OtherFeatures`."""
+    index = indexes.get(args.project_id)
+    if args.document_id is not None:
+        found = index.similar_to_document(args.document_id, args.k)
+    else:
+        found = index.similar_to_text(args.text or "", args.k)
+    return SimilarDocumentsResult(
+        project_id=args.project_id,
+        similar=[SimilarDocument(document_id=n.document_id, score=n.score) for n in found],
+        documents=index.documents,
+        generation=index.generation,
+    )
