@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from api_shared.job import Job, Status
+from api_shared.amqp.publisher import Publisher
+from api_shared.job import Job, Status, new_job_id
 from api_shared.ledger import JobFilter
 from api_shared.services import Services, running_services
 from fixtures.workers import SHORT_TIMES, Platform, platform_on, until
@@ -311,3 +313,22 @@ async def test_a_healthy_job_is_not_taken_back_after_mongodb_was_away(
     assert (job.lost, job.claim_no) == (0, 1)
     assert starts(tmp_path, "running") == 1
     assert all(worker.log.count("worker.started") == 1 for worker in workers)
+
+
+async def test_a_message_that_nobody_could_record_is_kept_until_somebody_can(
+    platform: Platform,
+) -> None:
+    """A foreign message is its job's only trace: it is not acked before the ledger has it."""
+    worker = await platform.worker("jobs.main:broker")
+    outbox = platform.general.backing.outbox
+    assert isinstance(outbox, Publisher)
+    body = {"task_id": new_job_id(), "task_name": "add", "labels": {}, "args": [20, 22]}
+    mongodb = platform.services.mongodb
+    mongodb.kill()
+    try:
+        await outbox._publish("taskiq", "taskiq", json.dumps(body).encode(), priority=0, headers={})
+        await until(lambda: "claim.ledger_away" in worker.log, 30)
+    finally:
+        await asyncio.to_thread(mongodb.start)
+    await until(lambda: platform.ledger.get(str(body["task_id"])), 30)
+    assert await broker.handle(str(body["task_id"])).result(30) == 42

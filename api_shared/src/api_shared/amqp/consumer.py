@@ -104,8 +104,8 @@ class Consumer:
         self._taking = True
         try:
             while True:
+                self._news.clear()  # first: what happens while it resumes is news
                 await self._resume()
-                self._news.clear()
                 if self._held and await self._none_above(self._held[0]):
                     return heapq.heappop(self._held)
                 wait_s = HIGHER_WAIT_S if self._held else None
@@ -162,8 +162,7 @@ class Consumer:
         return not self._closed and monotonic() >= self._paused_until
 
     async def _resume(self) -> None:
-        pause_s = self._paused_until - monotonic()
-        if pause_s > 0:
+        while (pause_s := self._paused_until - monotonic()) > 0:
             await asyncio.sleep(pause_s)
         if self._consuming or self._channel is None:
             return
@@ -273,6 +272,7 @@ class Consumer:
                 log.info("consumer.stopped", why="full" if full else "paused")
                 async with self._turning:
                     await self._unsubscribe()
+                self._news.set()  # whoever began to take meanwhile consumes again
             channel = self._channel
             if self._tags and channel is not None and not self._still_consuming(channel):
                 log.warning("consumer.cancelled_by_broker", queues=list(self._tags))
