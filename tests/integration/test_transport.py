@@ -19,7 +19,7 @@ from api_shared.amqp.link import Link, RabbitUnavailable
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, depth
 from api_shared.broker import JobBroker
-from api_shared.contracts.contract import contract_of
+from api_shared.contracts.derived import contract_of
 from api_shared.errors import Unroutable
 from api_shared.job import Status, new_job_id
 from api_shared.ledger import JobFilter

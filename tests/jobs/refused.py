@@ -3,7 +3,7 @@
 from taskiq import SimpleRetryMiddleware, SmartRetryMiddleware
 
 from api_shared.broker import JobBroker
-from api_shared.contracts.contract import contract_of
+from api_shared.contracts.derived import contract_of
 from api_shared.worker.engine import attach
 
 

@@ -13,13 +13,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, SecretStr
 from taskiq import Context, TaskiqDepends
 
-from api_shared.contracts.contract import (
-    Contract,
-    InvalidResult,
-    Submission,
-    contract_of,
-    with_broker,
-)
+from api_shared.contracts.contract import Contract, InvalidResult
+from api_shared.contracts.derived import contract_of
+from api_shared.contracts.door import Submission
 from api_shared.errors import InvalidArguments, InvalidOption, NotStarted
 
 
@@ -249,7 +245,7 @@ def test_a_soft_limit_is_not_over_the_hard_one() -> None:
 
 async def test_a_contract_of_a_broker_that_is_not_started_says_which_are() -> None:
     with pytest.raises(NotStarted, match="broker 'elsewhere' is not started"):
-        await with_broker(CONTRACT, "elsewhere").kiq(Args(user_id="ada"))
+        await replace(CONTRACT, broker="elsewhere").kiq(Args(user_id="ada"))
 
 
 def test_a_bound_function_gets_the_model_whole_or_its_fields() -> None:

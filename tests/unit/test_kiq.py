@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from api_shared.amqp.link import RabbitUnavailable
-from api_shared.contracts.contract import Contract, Submission
+from api_shared.contracts.contract import Contract
+from api_shared.contracts.door import Submission
 from api_shared.errors import (
     AcceptanceUnknown,
     InvalidArguments,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from taskiq.message import TaskiqMessage
 
-from api_shared.contracts.contract import Submission, contract_of
+from api_shared.contracts.derived import contract_of
+from api_shared.contracts.door import Submission
 from api_shared.errors import InvalidArguments, InvalidOption
 from api_shared.job import new_job_id
 from api_shared.submission import submission_of

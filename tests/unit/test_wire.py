@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.contracts.contract import Contract, contract_of
+from api_shared.contracts.contract import Contract
+from api_shared.contracts.derived import contract_of
 from api_shared.errors import InvalidArguments
 from api_shared.job import Reason, new_job_id
 from api_shared.wire import (

@@ -16,7 +16,9 @@ from taskiq_aio_pika import AioPikaBroker
 from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, declare, topology_of
-from api_shared.contracts.contract import Contract, Submission, contract_of, doors, with_broker
+from api_shared.contracts.contract import Contract
+from api_shared.contracts.derived import contract_of
+from api_shared.contracts.door import Submission, doors
 from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
 from api_shared.formatter import JobFormatter, PreparedMessage
 from api_shared.handle import JobHandle
@@ -152,7 +154,7 @@ class JobBroker(AioPikaBroker):
                 contract = self._checked(task_name)
             else:
                 name = task_name or f"{function.__module__}:{function.__name__}"
-                contract = with_broker(contract_of(function, name, **limits), self.name)
+                contract = contract_of(function, name, broker=self.name, **limits)
             bound = contract.bind(function)
             contract = replace(contract, positional=bound.positional)
             task = super(JobBroker, self).task(contract.name, **others)(function)

@@ -12,7 +12,7 @@ import structlog
 from api_shared.amqp.link import RabbitUnavailable
 from api_shared.amqp.publisher import Outbox
 from api_shared.amqp.topology import MAX_PRIORITY, Topology
-from api_shared.contracts.contract import Submission
+from api_shared.contracts.door import Submission
 from api_shared.errors import (
     InvalidArguments,
     InvalidOption,

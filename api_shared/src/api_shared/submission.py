@@ -7,7 +7,8 @@ from typing import Any
 
 from taskiq.message import TaskiqMessage
 
-from api_shared.contracts.contract import Contract, Submission
+from api_shared.contracts.contract import Contract
+from api_shared.contracts.door import Submission
 from api_shared.errors import InvalidOption
 from api_shared.wire import STRIPPED_LABELS
 

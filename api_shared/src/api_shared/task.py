@@ -10,7 +10,8 @@ from taskiq import AsyncTaskiqDecoratedTask
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 
-from api_shared.contracts.contract import BoundFunction, Contract
+from api_shared.contracts.binding import BoundFunction
+from api_shared.contracts.contract import Contract
 from api_shared.errors import ApiWorkersError
 from api_shared.handle import JobHandle
 

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     SecretBytes,
     SecretStr,
     TypeAdapter,
     ValidationError,
-    create_model,
 )
 from pydantic_core import from_json
-from taskiq.message import TaskiqMessage
-from taskiq_dependencies.dependency import Dependency
 
-from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption, NotStarted
-from api_shared.job import new_job_id
+from api_shared.contracts.binding import BoundFunction
+from api_shared.contracts.door import Submission, door_of
+from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption
 
 if TYPE_CHECKING:
     from api_shared.handle import JobHandle
@@ -169,141 +165,12 @@ class Contract(Generic[A, R]):
         submission = Submission(
             self, args, priority, owner, correlation_id, job_id, delay=delay, at=at
         )
-        handle: JobHandle[R] = await _door(self.broker).submit(submission)
+        handle: JobHandle[R] = await door_of(self.broker).submit(submission)
         return handle
 
     def bind(self, function: Callable[..., Any]) -> BoundFunction:
         """How to call `function` with this contract's arguments."""
         return BoundFunction.of(function, self.args)
-
-
-@dataclass(frozen=True, slots=True)
-class Submission(Generic[A, R]):
-    """One request to run a job, before it is validated."""
-
-    contract: Contract[A, R]
-    args: A
-    priority: int = 0
-    owner: str | None = None
-    correlation_id: str | None = None
-    job_id: str | None = None
-    queue: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    delay: timedelta | None = None
-    at: datetime | None = None
-
-    def as_message(self) -> TaskiqMessage:
-        """As taskiq's middlewares want to see it."""
-        options = {
-            "priority": str(self.priority),
-            "owner": self.owner,
-            "correlation_id": self.correlation_id,
-            "queue_name": self.queue,
-            "delay": None if self.delay is None else str(self.delay.total_seconds()),
-            "at": None if self.at is None else self.at.isoformat(),
-        }
-        labels = {name: value for name, value in options.items() if value is not None}
-        return TaskiqMessage(
-            task_id=self.job_id or new_job_id(),
-            task_name=self.contract.name,
-            labels={**self.labels, **labels},
-            args=[],
-            kwargs=dict(self.args),
-        )
-
-
-class Door(Protocol):
-    """The one way in: a broker."""
-
-    async def submit(self, submission: Submission[Any, Any]) -> Any: ...
-
-
-doors: dict[str, Door] = {}
-"""The started brokers of this process by name; each puts itself here, and takes itself away."""
-
-
-def _door(broker: str) -> Door:
-    if broker not in doors:
-        raise NotStarted(broker, doors)
-    return doors[broker]
-
-
-@dataclass(frozen=True, slots=True)
-class BoundFunction:
-    """
-    A task's function, and how its arguments reach it: spread by name, or as the model whole.
-
-    `is_async` False: it runs in a process of its own.
-    """
-
-    function: Callable[..., Any]
-    model_parameter: str | None
-    parameters: tuple[str, ...]
-    is_async: bool
-
-    @classmethod
-    def of(cls, function: Callable[..., Any], args: type[BaseModel]) -> BoundFunction:
-        """Raises `InvalidOption` where function and arguments do not fit together."""
-        hints = get_type_hints(function, include_extras=True)
-        taken = {
-            parameter.name: parameter.default is not parameter.empty
-            for parameter in inspect.signature(function).parameters.values()
-            if not is_injected(parameter, hints.get(parameter.name))
-        }
-        whole = [name for name in taken if hints.get(name) is args]
-        wanted = set(whole if len(whole) == 1 else args.model_fields)
-        unfilled = {name for name, has_default in taken.items() if not has_default} - wanted
-        if unfilled or wanted - set(taken):
-            name = getattr(function, "__name__", str(function))
-            named = ", ".join(args.model_fields) or "none"
-            problem = f"one parameter of type {args.__name__}, or its fields: {named}"
-            raise InvalidOption(f"parameters of {name}", ", ".join(taken), problem)
-        is_async = inspect.iscoroutinefunction(function)
-        fields = tuple(name for name in taken if name in wanted)
-        return cls(function, whole[0] if whole else None, fields, is_async)
-
-    @property
-    def positional(self) -> tuple[str, ...]:
-        """The fields of the arguments in the order in which the function takes them."""
-        return () if self.model_parameter is not None else self.parameters
-
-    def arguments(self, args: BaseModel) -> dict[str, Any]:
-        if self.model_parameter is not None:
-            return {self.model_parameter: args}
-        return {name: getattr(args, name) for name in type(args).model_fields}
-
-
-def contract_of(function: Callable[..., Any], name: str, **limits: Any) -> Contract[Any, Any]:
-    """
-    A contract derived from a function's signature: what `@broker.task` without one makes.
-
-    Parameters that taskiq injects are left out; one without annotation takes any JSON value.
-    """
-    hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            problem = "a task names its arguments: *args and **kwargs cannot be validated"
-            raise InvalidOption(name, str(parameter), problem)
-        if is_injected(parameter, hints.get(parameter.name)):
-            continue
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-    model = create_model(f"{name} arguments", __config__=config, **fields)
-    result = hints.get("return", Any)
-    return Contract(name, model, result, positional=tuple(fields), **limits)
-
-
-def with_broker(contract: Contract[A, R], broker: str) -> Contract[A, R]:
-    return replace(contract, broker=broker)
-
-
-def is_injected(parameter: inspect.Parameter, hint: Any) -> bool:
-    """Whether taskiq's dependencies fill this parameter."""
-    if isinstance(parameter.default, Dependency):
-        return True
-    return any(isinstance(meta, Dependency) for meta in getattr(hint, "__metadata__", ()))
 
 
 def problems_of(error: ValidationError) -> list[str]:
