@@ -25,7 +25,7 @@ from rich.table import Table
 
 from api_shared import JobHandle, broker, ml_broker, running
 from api_shared.contracts.general import PROCESS_DATA, ProcessDataArgs, ProcessDataOptions
-from api_shared.contracts.ml import TRAIN_MODEL, TrainModelArgs
+from api_shared.contracts.ml import TRAIN_MODEL, Hyperparameters, TrainModelArgs
 from api_shared.services import Services, ServiceUnavailable, running_services
 
 WORKERS = {
@@ -60,7 +60,10 @@ async def show(services: Services, folder: Path) -> int:
             ),
             owner="demo",
         )
-        training = await TRAIN_MODEL.kiq(TrainModelArgs(dataset="digits", repeats=8), owner="demo")
+        training = await TRAIN_MODEL.kiq(
+            TrainModelArgs(dataset_id="digits", hyperparameters=Hyperparameters(repeats=8)),
+            owner="demo",
+        )
         await watch_live({"process_data": counting, "train_model": training})
         counted, trained = await counting.result(), await training.result()
         say.print(f"  process_data: {counted.lines:,} lines, {counted.words:,} words")

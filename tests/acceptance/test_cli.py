@@ -61,7 +61,15 @@ def test_submit_that_waits_prints_the_result_alone(cli: Cli, text: Path) -> None
 
 
 def test_a_job_of_the_ml_broker_can_be_waited_for(cli: Cli) -> None:
-    ran = cli("submit", "train_model", "dataset=wine", "folds=2", "-w", "--output", "json")
+    ran = cli(
+        "submit",
+        "train_model",
+        "dataset_id=wine",
+        "hyperparameters.folds=2",
+        "-w",
+        "--output",
+        "json",
+    )
     assert ran.json["result"]["fits"] == 2
     assert ran.json["queue"] == "training"
 

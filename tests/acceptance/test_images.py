@@ -243,5 +243,5 @@ async def test_the_ml_image_trains_a_model(folder: Path, platform: Platform) -> 
     assert {"workers_ml", "api_shared", "sklearn", "obstore"} <= installed
     assert not installed & {"httpx", "workers_general", "pytest", "watchdog"}
     await runs_jobs_and_stops(
-        image, platform, lambda: TRAIN_MODEL.kiq(TrainModelArgs(dataset="wine"))
+        image, platform, lambda: TRAIN_MODEL.kiq(TrainModelArgs(dataset_id="wine"))
     )

@@ -58,8 +58,8 @@ async def test_the_five_lines_and_the_synchronous_program_print_a_result(
     pasted = await run(platform, "-m", "asyncio", stdin=five_lines)
     script = await run(platform, "-c", block("synchronous"))
 
-    assert "dataset='wine'" in pasted
-    assert "dataset='wine'" in script
+    assert "dataset_id='wine'" in pasted
+    assert "dataset_id='wine'" in script
 
 
 async def test_the_new_task_runs_under_plain_taskiq_worker(platform: Platform) -> None:

@@ -396,7 +396,7 @@ async def test_recording_serves_both_module_brokers_when_none_is_named() -> None
     ]
 
 
-TRAIN: dict[str, Any] = {"dataset": "digits"}
+TRAIN: dict[str, Any] = {"dataset_id": "digits"}
 
 
 async def test_a_job_kiqed_twice_under_one_id_is_recorded_once(broker: JobBroker) -> None:

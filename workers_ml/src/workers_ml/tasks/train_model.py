@@ -1,60 +1,150 @@
-"""Train a support vector machine, in a process that can be killed."""
+"""Train a classifier, in a process that can be killed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from statistics import fmean
+import time
 
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-from sklearn.metrics import accuracy_score, f1_score
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 from taskiq import TaskiqDepends
 
 from api_shared.brokers import ml_broker
-from api_shared.contracts.ml import TRAIN_MODEL, TrainModelArgs, TrainModelResult
+from api_shared.contracts.ml import (
+    TRAIN_MODEL,
+    ClassScore,
+    Hyperparameters,
+    LabelledDocuments,
+    ProjectScore,
+    TrainModelArgs,
+    TrainModelResult,
+)
+from api_shared.errors import Discard
+from api_shared.settings import load_settings
 from api_shared.worker.context import JobContext
+from workers_ml.classifier import Metrics, NotTrainable, TrainingOptions
+from workers_ml.datasets import cross_validate
+from workers_ml.documents import Tally
+from workers_ml.models import ModelRefused, ModelStore, model_id_of
+from workers_ml.projects.labels import read_labels
+from workers_ml.projects.progress import Stage, Tell, tell_nobody
+from workers_ml.projects.sources import HOPELESS, source_of
+from workers_ml.projects.train import ProjectModel, train_project
+from workers_ml.storage import Storage, open_storage
 
-DATASETS = {"digits": load_digits, "wine": load_wine, "breast_cancer": load_breast_cancer}
+SHOWN_MALFORMED = 20
+MAX_PER_CLASS = 1000
+MAX_CONFUSION = 100
 
 
 @ml_broker.task(TRAIN_MODEL)
 def train_model(args: TrainModelArgs, job: JobContext = TaskiqDepends()) -> TrainModelResult:
-    return cross_validate(args, lambda done, total: job.progress(done, total, stage="train"))
+    def tell(stage: str, done: float, total: float | None, message: str) -> None:
+        job.progress(done, total, stage=stage, message=message)
+
+    try:
+        if args.dataset_id is not None:
+            return score_dataset(args.dataset_id, args.hyperparameters, tell)
+        return train_from_labels(args, open_storage(load_settings().storage_url), tell)
+    except (*HOPELESS, NotTrainable, ModelRefused) as error:
+        raise Discard(str(error)) from error
 
 
-def cross_validate(
-    args: TrainModelArgs, on_fit: Callable[[int, int], None] = lambda done, total: None
+def train_from_labels(
+    args: TrainModelArgs, storage: Storage, tell: Tell = tell_nobody
 ) -> TrainModelResult:
-    """
-    Fit on all folds but one and score on that one, `repeats` times with other splits.
-
-    The features are standardised on the folds that are fitted, never on the one held out.
-    `on_fit` is told fits done and fits in all.
-    """
-    features, labels = DATASETS[args.dataset](return_X_y=True)
-    accuracies: list[float] = []
-    f1_scores: list[float] = []
-    total = args.folds * args.repeats
-    for repeat in range(args.repeats):
-        folds = StratifiedKFold(args.folds, shuffle=True, random_state=args.seed + repeat)
-        for fitted, held_out in folds.split(features, labels):
-            model = make_pipeline(
-                StandardScaler(), LinearSVC(C=args.c, tol=1e-2, random_state=args.seed)
-            )
-            model.fit(features[fitted], labels[fitted])
-            predicted = model.predict(features[held_out])
-            accuracies.append(float(accuracy_score(labels[held_out], predicted)))
-            f1_scores.append(float(f1_score(labels[held_out], predicted, average="macro")))
-            on_fit(len(accuracies), total)
-    return TrainModelResult(
-        dataset=args.dataset,
-        documents=len(labels),
-        features=features.shape[1],
-        classes=len(set(labels.tolist())),
-        accuracy=fmean(accuracies),
-        macro_f1=fmean(f1_scores),
-        fits=total,
+    """Raises `HOPELESS`, `NotTrainable`; the model in force is then as it was."""
+    project_id, labels_path = args.project_id or "", args.labels_path or ""  # validated: both
+    started = time.monotonic()
+    tally = Tally()
+    share = args.documents.max_malformed_share
+    labels = read_labels(labels_path, tally, max_malformed_share=share)
+    documents_tally = Tally()
+    source = source_of(storage, project_id, args.documents_path, args.documents, documents_tally)
+    model = train_project(
+        ModelStore(storage, project_id),
+        source,
+        labels,
+        TrainingOptions(
+            c=args.hyperparameters.c,
+            min_df=args.model_options.min_df,
+            hold_out_share=args.hyperparameters.hold_out_share,
+            seed=args.hyperparameters.seed,
+        ),
+        document_ids=args.document_ids,
+        tell=tell,
     )
+    metrics = model.trained.metrics
+    return TrainModelResult(
+        project_id=project_id,
+        model_id=model_id_of(project_id, model.description.version),
+        documents=model.trained.trained_on + model.trained.held_out,
+        features=model.description.weights.features,
+        classes=len(model.description.classes),
+        accuracy=metrics.accuracy,
+        macro_f1=metrics.macro_f1,
+        fits=len(model.description.classes),
+        seconds=round(time.monotonic() - started, 3),
+        score=_score(model, tally, documents_tally),
+    )
+
+
+def score_dataset(
+    dataset_id: str, wanted: Hyperparameters, tell: Tell = tell_nobody
+) -> TrainModelResult:
+    """Cross-validate on one of scikit-learn's data sets; no model is kept."""
+    started = time.monotonic()
+    stage = Stage(tell, "train", wanted.folds * wanted.repeats, "fits")
+    found = cross_validate(
+        dataset_id,
+        c=wanted.c,
+        folds=wanted.folds,
+        repeats=wanted.repeats,
+        seed=wanted.seed,
+        on_fit=lambda done, total: stage.at(done),
+    )
+    return TrainModelResult(
+        dataset_id=dataset_id,
+        documents=found.documents,
+        features=found.features,
+        classes=found.classes,
+        accuracy=found.accuracy,
+        macro_f1=found.macro_f1,
+        fits=found.fits,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _score(model: ProjectModel, labels: Tally, documents: Tally) -> ProjectScore:
+    trained, found = model.trained, model.found
+    examples = [*labels.examples, *documents.examples][:SHOWN_MALFORMED]
+    classes = trained.classifier.classes
+    return ProjectScore(
+        trained_on=trained.trained_on,
+        held_out=trained.held_out,
+        calibration_error=round(trained.calibration_error, 4),
+        temperature=trained.classifier.temperature,
+        unconverged=trained.unconverged,
+        per_class=_per_class(classes, trained.metrics) if len(classes) <= MAX_PER_CLASS else [],
+        confusion=trained.metrics.confusion.tolist() if len(classes) <= MAX_CONFUSION else None,
+        confusion_png=model.picture_key,
+        found=LabelledDocuments(
+            read=found.read,
+            unlabelled=found.unlabelled,
+            duplicates=found.duplicates,
+            without_document=found.without_document,
+            first_without_document=found.first_without_document,
+            malformed=labels.malformed + documents.malformed,
+            first_malformed=[str(example) for example in examples],
+        ),
+    )
+
+
+def _per_class(classes: tuple[str, ...], metrics: Metrics) -> list[ClassScore]:
+    return [
+        ClassScore(
+            label=label,
+            precision=round(float(metrics.precision[number]), 4),
+            recall=round(float(metrics.recall[number]), 4),
+            f1=round(float(metrics.f1[number]), 4),
+            support=int(metrics.support[number]),
+        )
+        for number, label in enumerate(classes)
+    ]
