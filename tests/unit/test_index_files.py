@@ -105,6 +105,8 @@ def test_arrays_that_overlap_or_leave_holes_are_refused() -> None:
         ("term_starts", lambda array: array[::-1].copy(), "term_starts"),
         ("row_starts", lambda array: np.array([0, 2**40, array[-1]]), "does not ascend"),
         ("id_starts", lambda array: array[:-1], "id_starts"),
+        ("row_features", lambda array: array + 2**31, "over 22 bits"),
+        ("terms", lambda array: array[:-1], "term_starts"),
         ("terms", lambda array: array[::-1].copy(), "terms does not ascend"),
         ("hashes", lambda array: array[:1], "16 bytes a document"),
         ("row_features", lambda array: array[:-1], "differ in size"),

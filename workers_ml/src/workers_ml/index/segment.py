@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from scipy.sparse import csr_matrix
 
-from workers_ml.features import FeatureRows
+from workers_ml.features import HASH_BITS, FeatureRows
 from workers_ml.index.errors import BrokenIndex
 from workers_ml.index.identity import HASH_BYTES, keys_of, pack_texts, unpack_text
 from workers_ml.index.tensors import arrays_in
@@ -119,6 +119,8 @@ class Segment:
             == len(self.posting_counts)
             == postings,
             "terms does not ascend": bool((self.terms[1:] > self.terms[:-1]).all()),
+            "a feature is over 22 bits": not postings
+            or max(int(self.rows.features.max()), int(self.terms[-1])) < 1 << HASH_BITS,
             "a posting names a document that is not there": not postings
             or int(self.postings.max()) < documents,
             "a count is zero": bool(self.posting_counts.all() and self.rows.counts.all()),

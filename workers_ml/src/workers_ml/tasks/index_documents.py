@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 
 from taskiq import TaskiqDepends
@@ -33,6 +32,8 @@ from workers_ml.index import (
     OtherFeatures,
     update_index,
 )
+from workers_ml.index.expected import expected_documents
+from workers_ml.projects.progress import Stage, Tell, tell_nobody
 from workers_ml.storage import Storage, open_storage
 
 SHOWN_MALFORMED = 20
@@ -52,11 +53,11 @@ HOPELESS = (
 def index_documents(
     args: IndexDocumentsArgs, job: JobContext = TaskiqDepends()
 ) -> IndexDocumentsResult:
-    def show(stage: str, done: int, total: int | None, message: str) -> None:
+    def tell(stage: str, done: float, total: float | None, message: str) -> None:
         job.progress(done, total, stage=stage, message=message)
 
     try:
-        return index_path(args, open_storage(load_settings().storage_url), show)
+        return index_path(args, open_storage(load_settings().storage_url), tell)
     except HOPELESS as error:
         raise Discard(str(error)) from error
 
@@ -64,20 +65,23 @@ def index_documents(
 def index_path(
     args: IndexDocumentsArgs,
     storage: Storage,
-    on_progress: Callable[[str, int, int | None, str], None] = lambda *progress: None,
+    tell: Tell = tell_nobody,
 ) -> IndexDocumentsResult:
     """
     Read the documents of `args.documents_path` into the index of the project.
 
-    `on_progress` is told stage, done, total and how fast it goes. Raises what `update_index`,
-    `read_documents` and `well_formed` raise; the index is then as it was.
+    Raises what `update_index`, `read_documents` and `well_formed` raise; the index is then as it
+    was.
     """
     started = time.monotonic()
+    expected = expected_documents(args.documents_path)
+    stages: dict[str, Stage] = {}
 
-    def report(stage: str, done: int, total: int | None) -> None:
-        rate = done / max(time.monotonic() - started, 1e-3)
-        told = f"{done:,} documents, {rate:,.0f}/s" if stage == "index" else ""
-        on_progress(stage, done, total, told)
+    def report(name: str, done: int, total: int | None) -> None:
+        unit = "documents" if name == "index" else "segments"
+        if name not in stages:
+            stages[name] = Stage(tell, name, total or expected, unit)
+        stages[name].at(done)
 
     tally = Tally()
     rows = read_documents(args.documents_path, Fields(id=args.id_field, text=args.text_field))
