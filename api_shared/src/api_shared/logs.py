@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
@@ -27,7 +28,7 @@ def configure_logging(settings: Settings) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=_has_colours())
     )
     structlog.configure(
         processors=[
@@ -45,3 +46,8 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
     logging.getLogger("taskiq.receiver.receiver").addFilter(ReceiverNoise())
+
+
+def _has_colours() -> bool:
+    """On a terminal, unless it asks for none: https://no-color.org"""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
