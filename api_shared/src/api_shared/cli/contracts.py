@@ -36,21 +36,25 @@ def contract_named(name: str) -> Contract[Any, Any]:
     return contracts[name]
 
 
-def broker_named(name: str) -> JobBroker:
-    """The broker a contract names, not started."""
-    return next(broker for broker in known_brokers() if broker.name == name)
+def broker_of(contract: Contract[Any, Any]) -> JobBroker:
+    """The broker that knows it, not started."""
+    return next(broker for broker in known_brokers() if contract in broker.contracts)
 
 
 def known_brokers() -> list[JobBroker]:
-    import api_shared.brokers  # noqa: F401 - makes the platform's own
+    """The platform's two, and those that a module of `--module` has in its names."""
     from api_shared.broker import JobBroker
+    from api_shared.brokers import broker, ml_broker
 
-    for module in Modules.names:
+    known = [broker, ml_broker]
+    for name in Modules.names:
         if "" not in sys.path:
             sys.path.insert(0, "")  # the working directory, as for taskiq's own command
         try:
-            import_module(module)
+            module = import_module(name)
         except Exception as error:
             problem = f"does not import: {type(error).__name__}: {error}"
-            raise InvalidOption("--module", module, problem) from None
-    return list(JobBroker.made.values())
+            raise InvalidOption("--module", name, problem) from None
+        found = [value for value in vars(module).values() if isinstance(value, JobBroker)]
+        known += [value for value in found if value not in known]
+    return known

@@ -122,7 +122,7 @@ def fields_of(
         ("owner", job.owner or ""),
         ("correlation", job.correlation_id or ""),
         ("labels", " ".join(f"{name}={value}" for name, value in job.labels.items())),
-        ("attempts", f"{job.attempt} failed, {job.lost} lost, {job.claim_no} claims"),
+        ("attempts", f"{job.attempt} failed, {job.lost} lost, claim {job.claim_no}"),
         ("worker", job.worker or ""),
         ("accepted", _moment(job.accepted_at, at)),
         ("started", _moment(job.started_at, at)),

@@ -16,6 +16,7 @@ from api_shared.cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -50,15 +51,17 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table as wide as the terminal; its last column takes what is left."""
+    """A table as wide as the terminal; its last column takes what the others leave."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for position, name in enumerate(columns):
-        is_last = position == len(columns) - 1
-        table.add_column(name, no_wrap=not is_last, overflow="fold" if is_last else "ellipsis")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+    cells = [[_cell(value) for value in row] for row in rows]
+    for position, name in enumerate(columns[:-1]):
+        widths = [len(name), *(row[position].cell_len for row in cells)]
+        table.add_column(name, no_wrap=True, min_width=max(widths))
+    table.add_column(columns[-1], overflow="fold")
+    for row in cells:
+        table.add_row(*row)
     _print(table)
 
 
@@ -90,7 +93,7 @@ def clean(text: str) -> str:
     )
 
 
-def _cell(value: str) -> Any:
+def _cell(value: str) -> Text:
     from rich.text import Text
 
     return Text(clean(value), style=STYLES.get(value, ""))

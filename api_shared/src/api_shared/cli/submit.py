@@ -15,7 +15,7 @@ import typer
 from api_shared.cli.arguments import arguments_for, parse_json
 from api_shared.cli.completion import queue_names, task_names
 from api_shared.cli.connections import configure_words
-from api_shared.cli.contracts import broker_named, contract_named
+from api_shared.cli.contracts import broker_of, contract_named
 from api_shared.cli.exits import ExitCode
 from api_shared.cli.job_text import as_json, end_of
 from api_shared.cli.output import print_json, print_line, say
@@ -24,7 +24,7 @@ from api_shared.errors import InvalidOption
 
 if TYPE_CHECKING:
     from api_shared.broker import JobBroker
-    from api_shared.contracts.contract import Submission
+    from api_shared.contracts.door import Submission
     from api_shared.handle import JobHandle
     from api_shared.job import Job
     from api_shared.settings import Settings
@@ -34,7 +34,7 @@ Examples:
 
 kiq submit process_data user_id=ada options.source=/etc/hosts --wait
 
-kiq submit train_model --json '{"dataset": "wine"}' --priority 9
+kiq submit train_model --json '{"dataset_id": "wine"}' --priority 9
 
 kiq submit health_check --json @arguments.json --delay 60
 """
@@ -103,7 +103,7 @@ def submit(
         raise InvalidOption("--timeout", timeout, "it says how long to --wait")
     if arguments is not None and pairs:
         raise InvalidOption("--json", arguments[:60], "either --json or key=value, not both")
-    from api_shared.contracts.contract import Submission
+    from api_shared.contracts.door import Submission
     from api_shared.settings import load_settings
 
     settings = load_settings()
@@ -135,7 +135,7 @@ def _check(submission: Submission[Any, Any], settings: Settings) -> None:
 
 
 async def _submit(submission: Submission[Any, Any], output: Output, waiting: Waiting) -> ExitCode:
-    async with _started(broker_named(submission.contract.broker)) as broker:
+    async with _started(broker_of(submission.contract)) as broker:
         handle = await broker.submit(submission)
         _say_if_unpublished(broker, handle)
         if not waiting.wanted:

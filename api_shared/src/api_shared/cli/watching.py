@@ -103,7 +103,8 @@ class Board:
         self._story = story
         self._again_at = 0.0
         target = console(sys.stderr)
-        self._has_bar = target.is_terminal and not (story == "json" and sys.stdout.isatty())
+        can_move = target.is_terminal and not target.is_dumb_terminal
+        self._has_bar = can_move and not (story == "json" and sys.stdout.isatty())
         self._bar = Progress(
             TextColumn("{task.fields[status]:10}"),
             BarColumn(),

@@ -21,7 +21,11 @@ START = {
 
 
 def workers(as_json: AsJson = False) -> None:
-    """List the worker processes that are alive: what they consume, run and hold."""
+    """
+    List the worker processes that are alive: what they consume, run and hold.
+
+    A worker's name is its host, its process id, and a part that is new with each start.
+    """
 
     async def main(settings: Settings) -> list[WorkerInfo]:
         async with ledger_of(settings) as ledger:
@@ -35,20 +39,18 @@ def workers(as_json: AsJson = False) -> None:
         say(f"no worker is alive; start them: {'; '.join(START.values())}")
         return
     at = now()
-    columns = ("broker", "host", "pid", "running", "buffered", "started", "seen", "queues", "id")
+    columns = ("worker", "broker", "running", "buffered", "started", "seen", "queues")
     print_table(
         columns,
         [
             (
+                worker.id,
                 worker.broker,
-                worker.host,
-                str(worker.pid),
                 str(worker.running),
                 str(sum(worker.buffered.values())),
                 since(worker.started_at, at),
                 since(worker.seen_at, at),
                 " ".join(worker.queues),
-                worker.id,
             )
             for worker in alive
         ],
