@@ -12,6 +12,7 @@ from fixtures.indexes import files_in, index
 from workers_ml.index import IndexFiles, NoIndex, SimilarityIndex
 from workers_ml.index.cache import IndexCache
 from workers_ml.index.expected import expected_documents
+from workers_ml.index.merge import Sizes
 from workers_ml.storage import open_storage
 
 
@@ -58,6 +59,16 @@ def test_the_index_used_longest_ago_makes_room(tmp_path: Path) -> None:
     assert cache.get("b") is not kept["b"]
     tiny = IndexCache(storage, max_bytes=1)
     assert tiny.get("a") is tiny.get("a")
+
+
+def test_a_file_that_is_cut_under_an_opened_index_does_not_end_the_process(tmp_path: Path) -> None:
+    index(files_in(tmp_path), {f"d{n}": f"red word{n}" for n in range(2000)}, sizes=Sizes())
+    cache = IndexCache(open_storage(f"file:{tmp_path}"))
+    cache.get("colours")
+    (segment,) = tmp_path.rglob("*.segment")
+    segment.write_bytes(b"")
+    found = cache.get("colours").similar_to_document("d1999", 3)
+    assert [each.document_id for each in found] == ["d0", "d1", "d10"]
 
 
 def test_documents_are_counted_where_that_is_cheap(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class IndexCache:
 
     def get(self, project_id: str) -> SimilarityIndex:
         """The project's index as it is now. Raises `NoIndex`, `BrokenIndex`, `OtherFeatures`."""
-        files = IndexFiles(self._storage, project_id)
+        files = IndexFiles(self._storage, project_id, is_mapped=False)
         _, digest = files.load_manifest()
         if found := self._find(project_id, digest):
             return found

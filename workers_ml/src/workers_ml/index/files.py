@@ -33,10 +33,17 @@ from workers_ml.storage import (
 
 
 class IndexFiles:
-    """Reads check size, hash and shapes; writes are whole or not at all, as the storage's are."""
+    """
+    Reads check size, hash and shapes; writes are whole or not at all, as the storage's are.
 
-    def __init__(self, storage: Storage, project_id: str) -> None:
+    Files are mapped, and read when they are needed, in the process of a job; a process that must
+    not die reads them whole (`is_mapped` False): touching a map whose file was cut, or deleted by
+    another client of a network mount, ends the process (SIGBUS).
+    """
+
+    def __init__(self, storage: Storage, project_id: str, *, is_mapped: bool = True) -> None:
         self.project_id = project_id
+        self._is_mapped = is_mapped
         self._storage = storage
         self._prefix = project_key(project_id, "index")
 
@@ -66,7 +73,7 @@ class IndexFiles:
 
     def open_part(self, entry: SegmentEntry) -> Part:
         """A segment and which of its rows live. Raises `BrokenIndex`."""
-        segment = Segment.decode(entry.file.name, self._mapped(entry.file))
+        segment = Segment.decode(entry.file.name, self._content(entry.file))
         live = np.ones(len(segment), np.bool_)
         if entry.dead is not None:
             live[self._open_dead_rows(entry.dead, len(segment))] = False
@@ -82,7 +89,7 @@ class IndexFiles:
 
     def _open_dead_rows(self, file: IndexFile, documents: int) -> NDArray[Any]:
         """Row numbers, ascending; those of a segment of so many documents."""
-        rows = arrays_in(file.name, self._mapped(file), {"rows": ("U32", 1)})["rows"]
+        rows = arrays_in(file.name, self._content(file), {"rows": ("U32", 1)})["rows"]
         if not (rows[1:] > rows[:-1]).all() or (len(rows) and int(rows[-1]) >= documents):
             raise BrokenIndex(file.name, "rows does not ascend, or names one that is not there")
         return rows
@@ -99,10 +106,10 @@ class IndexFiles:
         self._storage.save(self._key(name), content)
         return IndexFile.of(name, content)
 
-    def _mapped(self, file: IndexFile) -> memoryview:
+    def _content(self, file: IndexFile) -> memoryview:
         """Raises `BrokenIndex`; `NotStored` where a later index has no use for the file."""
         with self._storage.local(self._key(file.name)) as path:
-            content = _map(path)
+            content = _map(path) if self._is_mapped else memoryview(path.read_bytes())
         file.check(content)
         return content
 

@@ -1,4 +1,4 @@
-"""An index that is open: its manifest read, its segments mapped and checked."""
+"""An index that is open: its manifest read, its segments there and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OpenedIndex:
     """
     What one manifest names. `digest` is the manifest's own.
 
-    It stays whole and readable while later jobs replace it: its files are mapped.
+    It stays whole and readable while later jobs replace it and delete its files.
     """
 
     manifest: Manifest

@@ -1,7 +1,7 @@
 """
 A segment: documents that were indexed together, by row and by feature. It never changes.
 
-On disk it is one safetensors file, mapped when it is read; see `SHAPES` for what it holds.
+On disk it is one safetensors file that can be mapped; see `SHAPES` for what it holds.
 """
 
 from __future__ import annotations

@@ -115,6 +115,7 @@ def _write_new(
     on_progress: OnProgress,
 ) -> None:
     """Segments of what is new or has changed; of all documents if not incremental."""
+    on_progress("index", 0, None)
     for batch in batches_of(documents):
         is_new = comparison.new_or_changed(batch)
         chosen = [
