@@ -11,6 +11,8 @@ from scipy.sparse import csr_matrix
 from .hashing import HASH_BITS
 from .rows import FeatureRows
 
+NO_FEATURE = np.uint32(2**32 - 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Weighting:
@@ -22,8 +24,7 @@ class Weighting:
     def weigh(self, rows: FeatureRows) -> csr_matrix:
         """float32, (rows, features): (1 + ln count) · idf, each row of length 1 or all zero."""
         places = np.searchsorted(self.features, rows.features)
-        places[places == len(self.features)] = 0
-        known = self.features[places] == rows.features
+        known = np.append(self.features, NO_FEATURE)[places] == rows.features
         columns = places[known].astype(np.int32)
         held = np.concatenate([[0], np.cumsum(known)])
         starts = held[rows.starts]

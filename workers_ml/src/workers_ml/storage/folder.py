@@ -95,23 +95,19 @@ class FolderStorage:
         unfinished = self.root / UNFINISHED / token_hex(8)
         try:
             self._make_folder(unfinished.parent)
-            with unfinished.open("xb") as file:
+            with unfinished.open("xb") as file, _removed_if_left(unfinished):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            self._put_in_place(unfinished, path)
+                self._put_in_place(unfinished, path)
         except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-            unfinished.unlink(missing_ok=True)
             raise StorageUnavailable(f"{str(path)!r} cannot be written: {error}") from None
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
 
     def _put_in_place(self, unfinished: Path, path: Path) -> None:
-        """Its folder may be removed as empty by another process between the two steps."""
-        for _ in range(100):
-            self._make_folder(path.parent)
+        """Its folder may be removed as empty by another process in between."""
+        for _ in range(1000):
             try:
+                self._make_folder(path.parent)
                 unfinished.replace(path)
             except FileNotFoundError:
                 continue
@@ -153,6 +149,15 @@ class FolderStorage:
         with path.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@contextmanager
+def _removed_if_left(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _flush_folder(folder: Path) -> None:

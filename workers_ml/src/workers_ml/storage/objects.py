@@ -100,8 +100,8 @@ class ObjectStorage:
             raise NotStored(key) from None
         if answer.meta["size"] > max_bytes:
             raise StoredTooLarge(key, answer.meta["size"], max_bytes)
-        version: UpdateVersion = {
-            "e_tag": answer.meta["e_tag"],
-            "version": answer.meta["version"],
-        }
+        version: UpdateVersion = {}
+        for name in ("e_tag", "version"):
+            if answer.meta[name] is not None:
+                version[name] = answer.meta[name]
         return bytes(answer.bytes()), version
