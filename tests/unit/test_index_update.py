@@ -37,6 +37,7 @@ from workers_ml.index.identity import content_hash
 from workers_ml.index.manifest import Manifest
 from workers_ml.index.merge import Sizes
 from workers_ml.index.opened import OpenedIndex
+from workers_ml.storage.folder import FolderStorage
 
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
 corpora = st.dictionaries(st.sampled_from([f"d{n}" for n in range(15)]), texts, min_size=1)
@@ -169,6 +170,55 @@ def test_of_two_jobs_at_a_time_the_later_swap_is_refused_and_nothing_is_mixed(
         assert contents(files).keys() == random_texts(3).keys()
         assert files.list() == OpenedIndex.open(files).manifest.file_names
         index(files, random_texts(1))
+
+
+def test_a_job_whose_segments_another_one_has_replaced_says_that_it_was_overtaken(
+    tmp_path: Path,
+) -> None:
+    files = files_in(tmp_path)
+    for name in ("a", "b"):
+        index(files, {name: "red"}, keeps_missing=True)
+
+    def overtaken() -> Iterator[Document]:
+        yield Document("c", "blue")
+        index(files, {"d": "red"}, is_incremental=False)
+
+    with pytest.raises(IndexChanged):
+        update_index(
+            files, overtaken(), is_incremental=True, keeps_missing=True, sizes=TINY
+        )  # it would merge its segment with those of a and b
+    assert contents(files).keys() == {"d"}
+    assert files.list() == OpenedIndex.open(files).manifest.file_names
+
+
+def test_a_job_that_begins_right_after_the_swap_of_another_keeps_its_segments(
+    tmp_path: Path,
+) -> None:
+    """The first removes what it takes for garbage when the second has written but not swapped."""
+    is_written, may_swap = threading.Event(), threading.Event()
+
+    class Second(FolderStorage):
+        def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
+            is_written.set()
+            assert may_swap.wait(30)
+            return super().swap(key, data, expected=expected)
+
+    second = threading.Thread(
+        target=index, args=(IndexFiles(Second(tmp_path), "colours"), {"b": "red", "c": "blue"})
+    )
+
+    class First(FolderStorage):
+        def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
+            digest = super().swap(key, data, expected=expected)
+            second.start()
+            assert is_written.wait(30)
+            return digest
+
+    index(files_in(tmp_path), {"a": "green"})
+    index(IndexFiles(First(tmp_path), "colours"), {"a": "red"})
+    may_swap.set()
+    second.join()
+    assert contents(files_in(tmp_path)).keys() == {"b", "c"}
 
 
 def test_jobs_side_by_side_each_win_or_lose_whole(tmp_path: Path) -> None:
