@@ -203,3 +203,22 @@ async def test_a_job_whose_process_is_killed_runs_again_and_the_old_index_answer
     assert contents(files) == {name: content_hash(text) for name, text in texts.items()}
     manifest = OpenedIndex.open(files).manifest
     assert files.list() == manifest.file_names, "what the killed run had written is gone"
+
+
+async def test_two_jobs_of_one_project_at_a_time_end_one_after_the_other(
+    platform: Platform, tmp_path: Path
+) -> None:
+    await platform.worker(ML)
+    rng = Random(2)
+    corpora = [
+        {f"{name}{number}": " ".join(rng.choices(WORDS, k=40)) for number in range(20_000)}
+        for name in ("a", "b")
+    ]
+    paths = [
+        write_lines(tmp_path / f"{number}.jsonl.gz", texts) for number, texts in enumerate(corpora)
+    ]
+    results = await asyncio.gather(*(index(path) for path in paths))
+    assert {result.generation for result in results} == {1, 2}
+    last = max((0, 1), key=lambda number: results[number].generation)
+    assert contents(files_in(platform.folder / "storage")).keys() == corpora[last].keys()
+    assert (results[last].added, results[last].deleted) == (20_000, 20_000)
