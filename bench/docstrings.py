@@ -1,9 +1,14 @@
-"""A labelled corpus without a download: the standard library's docstrings, labelled by module."""
+"""
+A labelled corpus without a download: the standard library's docstrings, labelled by module.
+
+    python bench/docstrings.py FOLDER     # FOLDER/texts/…, a file a docstring; FOLDER/labels.tsv
+"""
 
 from __future__ import annotations
 
 import ast
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,3 +52,20 @@ def _all() -> Iterator[Docstring]:
                 text = ast.get_docstring(node)
                 if text:
                     yield Docstring(f"{'/'.join(parts)}:{getattr(node, 'lineno', 0)}", label, text)
+
+
+def write_to(folder: Path) -> None:
+    """Each text as a file, and every label."""
+    lines = []
+    for docstring in docstrings():
+        name = f"{docstring.label}/{docstring.id.replace('/', '.').replace(':', '-')}.txt"
+        path = folder / "texts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(docstring.text, encoding="utf-8", errors="replace")
+        lines.append(f"{name}\t{docstring.label}\n")
+    (folder / "labels.tsv").write_text("".join(lines), encoding="utf-8")
+    print(f"{len(lines):,} texts in {folder}/texts, their labels in {folder}/labels.tsv")
+
+
+if __name__ == "__main__":
+    write_to(Path(sys.argv[1]))

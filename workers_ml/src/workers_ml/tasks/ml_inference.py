@@ -43,7 +43,10 @@ async def ml_inference(
     return MlInferenceResult(
         model_id=model_id,
         predictions=[
-            [LabelProbability(label=each.label, probability=each.probability) for each in best]
+            [
+                LabelProbability(label=each.label, probability=round(each.probability, 6))
+                for each in best
+            ]
             for best in found
         ],
     )
