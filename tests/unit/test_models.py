@@ -206,6 +206,23 @@ def test_a_hostile_file_is_refused_though_all_hashes_fit(
         store.load()
 
 
+@pytest.mark.parametrize("damage", [b"", b"{}}", b"[" * 100_000, b" " * (65 << 20)])
+def test_a_damaged_list_of_versions_is_mended_by_training_or_deleting(
+    storage: FolderStorage, store: ModelStore, damage: bytes
+) -> None:
+    store.save(TRAINED)
+    storage.save("projects/p/models/current.json", damage)
+    with pytest.raises(ModelRefused):
+        store.load()
+    assert store.save(TRAINED).version.startswith("000002-")
+    store.load()
+    storage.save("projects/p/models/current.json", damage)
+    store.delete()
+    assert storage.list("projects/p/models") == ["projects/p/models/current.json"]
+    with pytest.raises(NoModel):
+        store.load()
+
+
 def test_a_missing_file_is_refused(storage: FolderStorage, store: ModelStore) -> None:
     version = store.save(TRAINED).version
     storage.delete(f"projects/p/models/{version}/weights.safetensors")

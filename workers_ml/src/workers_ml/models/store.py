@@ -69,7 +69,7 @@ class ModelStore:
         """
         weights = encode_weights(trained.classifier)
         for _ in range(SWAP_TRIES):
-            current, expected = self._current()
+            current, expected = self._current_to_replace()
             description = _describe(
                 trained, weights, f"{current.last_number + 1:06}-{token_hex(4)}"
             )
@@ -114,11 +114,11 @@ class ModelStore:
     def delete(self) -> int:
         """Delete all models of the project; how many there were. Numbers go on, not back."""
         for _ in range(SWAP_TRIES):
-            current, expected = self._current()
-            if expected is None:
+            current, expected = self._current_to_replace()
+            if expected is None and not self._storage.list(self._prefix):
                 return 0
             following = Current(last_number=current.last_number)
-            if not current.kept or self._swap(following, expected):
+            if self._swap(following, expected):
                 self._remove_others(following)
                 return len(current.kept)
         raise ModelRefused(self._key(CURRENT), "others replace it faster than this job can")
@@ -167,6 +167,22 @@ class ModelStore:
         except NotStored:
             return Current(), None
         return decode_current(key, content), digest_of(content)
+
+    def _current_to_replace(self) -> tuple[Current, str | None]:
+        """A damaged one is no reason not to train anew, or to delete: it counts as empty."""
+        try:
+            return self._current()
+        except ModelRefused:
+            names = {
+                key.removeprefix(f"{self._prefix}/") for key in self._storage.list(self._prefix)
+            }
+            numbers = [int(name[:6]) for name in names if name[:6].isdecimal()]
+            current = Current(last_number=max(numbers, default=0))
+        try:
+            return current, digest_of(self._storage.load(self._key(CURRENT)))
+        except (NotStored, StoredTooLarge):
+            self._storage.delete(self._key(CURRENT))
+            return current, None
 
     def _swap(self, current: Current, expected: str | None) -> bool:
         try:
