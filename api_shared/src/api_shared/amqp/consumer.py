@@ -162,7 +162,8 @@ class Consumer:
         return not self._closed and monotonic() >= self._paused_until
 
     async def _resume(self) -> None:
-        while (pause_s := self._paused_until - monotonic()) > 0:
+        # It may have been made longer meanwhile.
+        while (pause_s := self._paused_until - monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(pause_s)
         if self._consuming or self._channel is None:
             return

@@ -30,7 +30,8 @@ from api_shared.testing.standing import Nowhere, default_settings, standing_on
 from api_shared.wire import ACCEPTED, decode, encode
 from api_shared.worker.claims import Claims, Stop
 from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.run_job import Workplace, run_job
+from api_shared.worker.run_job import run_job
+from api_shared.worker.workplace import Workplace
 
 MAX_ROUNDS = 100
 """How often a job may be retried or snoozed in place, before the test is told."""

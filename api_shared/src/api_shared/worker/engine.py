@@ -42,8 +42,9 @@ from api_shared.worker.compute import (
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.dispatcher import Dispatcher
 from api_shared.worker.process import follow_parent, hear_signals_at_once
-from api_shared.worker.run_job import Workplace, run_job
+from api_shared.worker.run_job import run_job
 from api_shared.worker.slot_gate import SlotGate
+from api_shared.worker.workplace import Workplace
 
 log = structlog.get_logger()
 

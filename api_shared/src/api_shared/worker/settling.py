@@ -1,0 +1,116 @@
+"""From an outcome to the record: the write that ends a claim, and who is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from api_shared.errors import (
+    UsageError,
+)
+from api_shared.job import Job, JobError, Reason, Status
+from api_shared.ledger.operations import (
+    Complete,
+    EndCancelled,
+    Fail,
+    HandBack,
+    HolderWrite,
+    Retry,
+)
+from api_shared.notifier import JobEvent, StoredResult
+from api_shared.results import encode_result, taskiq_result_of
+from api_shared.task import JobTask
+from api_shared.worker.backoff import backoff_s
+from api_shared.worker.claims import HeldClaim
+from api_shared.worker.outcome import (
+    Cancelled,
+    Done,
+    Failed,
+    Gone,
+    HandedOn,
+    Outcome,
+    Snoozed,
+)
+from api_shared.worker.workplace import Workplace
+
+log = structlog.get_logger()
+
+
+async def settle_job(
+    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, run_s: float, at: Workplace
+) -> Job | None:
+    """Write the outcome; the job as settled, None when the claim was gone and nothing written."""
+    seq = await claim.settle()
+    write = _settlement(task, claim, outcome, seq, at)
+    if write is None:
+        return None
+    try:
+        applied = await at.backing.ledger.apply(write)
+    except UsageError as error:  # the record cannot hold it
+        if isinstance(outcome, Failed):
+            raise
+        job_error = JobError(Reason.INVALID_RESULT, type(error).__name__, str(error))
+        return await settle_job(task, claim, Failed(job_error, True, error), run_s, at)
+    if not applied:
+        log.warning("settle.refused", job_id=claim.job.id, outcome=type(outcome).__name__)
+        return None
+    job = _as_settled(claim.job, write, run_s)
+    result = None
+    if job.status.is_terminal:
+        result = StoredResult(job.id, encode_result(taskiq_result_of(job)))
+    tell_status(job, seq, job.status, at, result)
+    return job
+
+
+def _settlement(
+    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, seq: int, at: Workplace
+) -> HolderWrite | None:
+    job, contract, settings = claim.job, task.contract, at.backing.settings
+    match outcome:
+        case Done(_, result_json):
+            return Complete(job.id, claim.token, seq, result_json, settings.retention_s)
+        case Failed(error, permanent):
+            retries = (
+                settings.task_max_retries if contract.max_retries is None else contract.max_retries
+            )
+            if permanent or job.attempt >= retries:
+                again_in_s = at.dead_letters.again_in_s(job.task, settings.lease_s)
+                return Fail(job.id, claim.token, seq, error, again_in_s)
+            wait_s = backoff_s(
+                job.attempt + 1, base_s=contract.backoff_s, cap_s=contract.backoff_cap_s
+            )
+            return Retry(job.id, claim.token, seq, error, wait_s)
+        case Snoozed(delay_s):
+            return HandBack(job.id, claim.token, seq, delay_s, "snoozed")
+        case HandedOn():
+            return HandBack(job.id, claim.token, seq, 0, "worker stopped")
+        case Cancelled():
+            return EndCancelled(job.id, claim.token, seq, settings.retention_s)
+        case Gone():
+            return None
+
+
+def _as_settled(job: Job, write: HolderWrite, run_s: float) -> Job:
+    """The record as the write left it, for telling; times are near enough."""
+    put = {
+        name: value
+        for name, value in write.change.put.items()
+        if name in ("status", "seq", "result_json", "error")
+    }
+    failures = 1 if isinstance(write, (Fail, Retry)) else 0
+    ended_at = job.started_at and job.started_at + timedelta(seconds=run_s)
+    return replace(job, **put, attempt=job.attempt + failures, ended_at=ended_at)
+
+
+def tell_status(
+    job: Job, seq: int, status: Status, at: Workplace, result: StoredResult | None = None
+) -> None:
+    error = f"{job.error.reason}: {job.error.message}" if job.error else None
+    event = JobEvent(
+        "status", job.id, seq, status, job.task, job.queue, job.owner, job.correlation_id,
+        job.attempt, error=error,
+    )  # fmt: skip
+    at.backing.notifier.tell(event, result)

@@ -1,0 +1,32 @@
+"""What a worker process has at hand to run jobs with."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from api_shared.kiq import Backing
+from api_shared.worker.claims import Claims
+from api_shared.worker.compute import Compute
+from api_shared.worker.dead_letters import DeadLetters
+
+
+class Intake(Protocol):
+    """Where deliveries come from."""
+
+    def pause(self, seconds: float) -> None:
+        """Take no more for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """One for each worker process; a test makes its own."""
+
+    worker_id: str
+    backing: Backing
+    intake: Intake
+    claims: Claims
+    dead_letters: DeadLetters
+    compute: Compute
+    suspects: asyncio.Lock
