@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,20 @@ def test_an_opened_index_answers_on_while_jobs_replace_it(tmp_path: Path) -> Non
     index(files, {"only": "red"}, is_incremental=False)
     found = [(each.document_id, each.score) for each in searched.similar_to_text("red", 5)]
     assert found == before["red"]
+
+
+def test_an_index_that_is_replaced_while_it_is_opened_is_opened_as_it_is_now(
+    tmp_path: Path,
+) -> None:
+    index(files_in(tmp_path), {"a": "red"})
+
+    class Overtaken(FolderStorage):
+        is_overtaken = False
+
+        def local(self, key: str) -> AbstractContextManager[Path]:
+            if not self.is_overtaken:
+                self.is_overtaken = True
+                index(files_in(tmp_path), {"b": "red"}, is_incremental=False)
+            return super().local(key)
+
+    assert contents(IndexFiles(Overtaken(tmp_path), "colours")).keys() == {"b"}
