@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -297,10 +297,12 @@ def test_an_index_that_is_replaced_while_it_is_opened_is_opened_as_it_is_now(
     class Overtaken(FolderStorage):
         is_overtaken = False
 
-        def local(self, key: str) -> AbstractContextManager[Path]:
+        @contextmanager
+        def local(self, key: str) -> Iterator[Path]:
             if not self.is_overtaken:
                 self.is_overtaken = True
                 index(files_in(tmp_path), {"b": "red"}, is_incremental=False)
-            return super().local(key)
+            with super().local(key) as path:
+                yield path
 
     assert contents(IndexFiles(Overtaken(tmp_path), "colours")).keys() == {"b"}
