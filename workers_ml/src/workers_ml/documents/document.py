@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_ID = 512
@@ -12,11 +12,16 @@ MAX_TEXT = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`group` is what documents of one source share: a split never tears it apart."""
+    """
+    `group` is what documents of one source share: a split never tears it apart. `source` and
+    `line` say where it was read, for a message; they make no difference between documents.
+    """
 
     id: str
     text: str
     group: str | None = None
+    source: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,9 @@ def row_of(source: str, line: int, values: dict[str, Any], fields: Fields) -> Ro
     problem = _problem_of_id(identity) or _problem_of_text(text)
     if problem is None and group is not None and not _is_unicode(group):
         problem = f"{fields.group!r} is no valid UTF-8"
-    return Malformed(source, line, problem) if problem else Document(identity, text, group or None)
+    if problem is not None:
+        return Malformed(source, line, problem)
+    return Document(identity, text, group or None, source, line)
 
 
 def _problem_of_id(identity: str) -> str | None:

@@ -46,7 +46,8 @@ def well_formed(
             continue
         digest = hashlib.blake2b(row.id.encode(), digest_size=16).digest()
         if digest in seen:
-            tally.note(Malformed(f"id {row.id!r}", 0, "appears again: the first one counts"))
+            reason = f"the id {row.id!r} came before: the first one counts"
+            tally.note(Malformed(row.source, row.line, reason))
             continue
         seen.add(digest)
         tally.documents += 1
