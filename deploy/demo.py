@@ -25,13 +25,28 @@ from rich.table import Table
 
 from api_shared import JobHandle, broker, ml_broker, running
 from api_shared.contracts.general import PROCESS_DATA, ProcessDataArgs, ProcessDataOptions
-from api_shared.contracts.ml import TRAIN_MODEL, Hyperparameters, TrainModelArgs
+from api_shared.contracts.ml import (
+    ML_INFERENCE,
+    PREDICT_DOCUMENTS,
+    TRAIN_MODEL,
+    MlInferenceArgs,
+    PredictDocumentsArgs,
+    TrainModelArgs,
+)
+from api_shared.contracts.ml_index import (
+    INDEX_DOCUMENTS,
+    SIMILAR_DOCUMENTS,
+    IndexDocumentsArgs,
+    SimilarDocumentsArgs,
+)
 from api_shared.services import Services, ServiceUnavailable, running_services
 
 WORKERS = {
     "general": "taskiq worker workers_general.main:broker --workers 2",
     "ml": "taskiq worker workers_ml.main:broker --workers 1",
 }
+DOCSTRINGS = Path(__file__).parents[1] / "bench" / "docstrings.py"
+PROJECT = "demo"
 START_S = 60.0
 say = Console(highlight=False, soft_wrap=True)
 
@@ -40,8 +55,10 @@ def main() -> int:
     try:
         with running_services(on_step=step, compose_file=Path("compose.yaml")) as services:
             os.environ.update(services.env)
-            with tempfile.TemporaryDirectory() as folder, workers(Path(folder)):
-                return asyncio.run(show(services, Path(folder)))
+            with tempfile.TemporaryDirectory() as folder:
+                os.environ.setdefault("STORAGE_URL", f"file:{folder}/storage")
+                with workers(Path(folder)):
+                    return asyncio.run(show(services, Path(folder)))
     except ServiceUnavailable as error:
         print(error, file=sys.stderr)
         return 4
@@ -50,30 +67,20 @@ def main() -> int:
 
 
 async def show(services: Services, folder: Path) -> int:
+    corpus, text = docstrings(folder / "corpus"), standard_library(folder / "sources.txt")
     async with running():
         await until_workers_report()
-        headline("Two jobs, kiqed from this script, run by those workers")
-        corpus = standard_library(folder / "standard_library.txt")
-        counting = await PROCESS_DATA.kiq(
-            ProcessDataArgs(
-                user_id="demo", options=ProcessDataOptions(source=str(corpus), chunk_lines=20_000)
-            ),
-            owner="demo",
-        )
-        training = await TRAIN_MODEL.kiq(
-            TrainModelArgs(dataset_id="digits", hyperparameters=Hyperparameters(repeats=8)),
-            owner="demo",
-        )
-        await watch_live({"process_data": counting, "train_model": training})
-        counted, trained = await counting.result(), await training.result()
-        say.print(f"  process_data: {counted.lines:,} lines, {counted.words:,} words")
-        say.print(f"  train_model:  accuracy {trained.accuracy:.3f} on digits it had not seen")
+        headline("Count a text file and index a corpus: two jobs, one for each worker")
+        await count_and_index(text, corpus)
 
-        headline("What MongoDB and Redis say of the training job")
-        await show_record(training)
+        headline("Train on the corpus, score on a part held out, label all of it")
+        await train_and_predict(corpus)
+
+        headline("Ask the model and the index")
+        await ask("Open a socket and wait until a client connects.")
 
         headline("A worker dies in the middle of a job: kill -9")
-        await survive_a_kill(corpus)
+        await survive_a_kill(text)
 
         headline("Where to look")
         say.print(f"  RabbitMQ management UI: {management_url(services)}")
@@ -83,9 +90,49 @@ async def show(services: Services, folder: Path) -> int:
     return 0
 
 
+async def count_and_index(text: Path, corpus: Path) -> None:
+    options = ProcessDataOptions(source=str(text), chunk_lines=20_000)
+    counting = await PROCESS_DATA.kiq(ProcessDataArgs(user_id="demo", options=options))
+    indexing = await INDEX_DOCUMENTS.kiq(
+        IndexDocumentsArgs(project_id=PROJECT, documents_path=str(corpus / "texts"))
+    )
+    await watch_live({"process_data": counting, "index_documents": indexing})
+    counted, indexed = await counting.result(), await indexing.result()
+    say.print(f"  process_data:    {counted.lines:,} lines, {counted.words:,} words")
+    say.print(f"  index_documents: {indexed.documents:,} docstrings of Python's standard library")
+
+
+async def train_and_predict(corpus: Path) -> None:
+    training = await TRAIN_MODEL.kiq(
+        TrainModelArgs(project_id=PROJECT, labels_path=str(corpus / "labels.tsv"))
+    )
+    await watch_live({"train_model": training})
+    trained = await training.result()
+    predicting = await PREDICT_DOCUMENTS.kiq(PredictDocumentsArgs(project_id=PROJECT))
+    await watch_live({"predict_documents": predicting})
+    predicted = await predicting.result()
+    held_out = trained.score.held_out if trained.score else 0
+    scores = f"accuracy {trained.accuracy:.3f}, macro-F1 {trained.macro_f1:.3f}"
+    say.print(f"  train_model: {trained.classes} modules, on {held_out:,} held out: {scores}")
+    say.print(f"  predict_documents: {predicted.documents:,} labels, in {predicted.predictions}")
+    say.print("  What the ledger and Redis say of the training job:")
+    await show_record(training)
+
+
+async def ask(text: str) -> None:
+    inference = await ML_INFERENCE.kiq(MlInferenceArgs(model_id=PROJECT, input_data=text, top=3))
+    search = await SIMILAR_DOCUMENTS.kiq(SimilarDocumentsArgs(project_id=PROJECT, text=text, k=3))
+    (labels,) = (await inference.result(timeout=60)).predictions
+    similar = (await search.result(timeout=60)).similar
+    say.print(f"  “{text}”")
+    likely = ", ".join(f"{label.label} ({label.probability:.2f})" for label in labels)
+    say.print(f"  ml_inference:      {likely}")
+    say.print(f"  similar_documents: {', '.join(found.document_id for found in similar)}")
+
+
 async def watch_live(handles: dict[str, JobHandle[Any]]) -> None:
     """A bar a job, fed by Redis."""
-    columns = (TextColumn("  {task.description:14}"), BarColumn(), TextColumn("{task.fields[at]}"))
+    columns = (TextColumn("  {task.description:17}"), BarColumn(), TextColumn("{task.fields[at]}"))
     with Progress(*columns, TimeElapsedColumn(), console=say) as bars:
 
         async def follow(name: str, handle: JobHandle[Any]) -> None:
@@ -93,7 +140,8 @@ async def watch_live(handles: dict[str, JobHandle[Any]]) -> None:
             async for event in handle.watch():
                 if event.progress is not None:
                     bars.update(bar, completed=event.progress.done, total=event.progress.total)
-                bars.update(bar, at=event.status)
+                stage = event.progress.stage if event.progress else ""
+                bars.update(bar, at=f"{event.status} {stage}")
             bars.update(bar, completed=1, total=1)
 
         await asyncio.gather(*(follow(name, handle) for name, handle in handles.items()))
@@ -108,8 +156,8 @@ async def show_record(handle: JobHandle[Any]) -> None:
     say.print(f"  MongoDB, jobs._id {job.id}: {job.status}, attempts failed {job.attempt}")
     say.print(table)
     result = await handle.wait_result()
-    accuracy = result.return_value["accuracy"]
-    say.print(f"  Redis, taskiq's result: is_err={result.is_err}, accuracy={accuracy:.3f}, …")
+    model_id = result.return_value["model_id"]
+    say.print(f"  Redis, taskiq's result: is_err={result.is_err}, model_id={model_id}, …")
 
 
 async def survive_a_kill(corpus: Path) -> None:
@@ -172,6 +220,12 @@ def workers(folder: Path) -> Iterator[None]:
             process.wait()
         for log in logs.values():
             log.close()
+
+
+def docstrings(folder: Path) -> Path:
+    """Real documents: the standard library's docstrings, labelled by their module."""
+    subprocess.run([sys.executable, DOCSTRINGS, folder], check=True, stdout=subprocess.DEVNULL)
+    return folder
 
 
 def standard_library(path: Path) -> Path:
