@@ -76,6 +76,16 @@ def test_a_split_is_stratified_and_seeded() -> None:
     assert not np.array_equal(held_out, hold_out(examples, 0.2, 1))
 
 
+def test_the_last_documents_of_a_label_are_learnt_from_though_their_group_would_fit() -> None:
+    labels = ["rare"] + ["common"] * 100
+    groups = [f"group-{number // 11}" for number in range(101)]
+    examples = Examples.of(count_features([""] * 101), labels, groups)
+    for seed in range(10):
+        held_out = hold_out(examples, 0.2, seed)
+        assert not held_out[0]
+        assert held_out.sum() == 22
+
+
 def test_one_group_alone_cannot_be_split() -> None:
     with pytest.raises(NotTrainable, match="1 groups"):
         hold_out(topic_examples(30, ["all"] * 30), 0.2, 0)
