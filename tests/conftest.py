@@ -1,1 +1,7 @@
-pytest_plugins = ["fixtures.services", "fixtures.skips", "fixtures.workers", "fixtures.cli"]
+pytest_plugins = [
+    "fixtures.services",
+    "fixtures.skips",
+    "fixtures.surroundings",
+    "fixtures.workers",
+    "fixtures.cli",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -310,11 +311,10 @@ def wait_until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> No
 
 
 def descendants(pid: int) -> list[int]:
-    children = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
+    children: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended, or one of its threads
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += map(int, (task / "children").read_text().split())
     return children + [below for child in children for below in descendants(child)]
 
 
