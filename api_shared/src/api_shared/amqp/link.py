@@ -101,8 +101,10 @@ class Link:
                 self.failure = error
                 self._changed.set()
                 return
-            except OPEN_ERRORS as error:
-                log.debug("rabbitmq.connect_failed", link=self._name, error=_words(error))
+            except Exception as error:  # whatever the driver raises, there is another try
+                is_known = isinstance(error, OPEN_ERRORS)
+                say = log.debug if is_known else log.exception
+                say("rabbitmq.connect_failed", link=self._name, error=_words(error))
                 await self._drop()
                 await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
                 wait_s = min(wait_s * 2, MAX_WAIT_S)
@@ -117,6 +119,7 @@ class Link:
             self.channel = None
             log.warning("rabbitmq.lost", link=self._name)
             await self._drop()
+            await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
 
     async def _open(self) -> tuple[Channel, list[asyncio.Future[object]]]:
         async with asyncio.timeout(self._connect_deadline_s):
@@ -134,8 +137,12 @@ class Link:
         try:
             async with asyncio.timeout(1):
                 await connection.close()
-        except (*OPEN_ERRORS, asyncio.CancelledError) as error:
+        except Exception as error:
             log.debug("rabbitmq.close_failed", link=self._name, error=_words(error))
+        except asyncio.CancelledError:  # the driver's own, unless it is ours
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
 
 
 def _words(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -139,7 +139,8 @@ class WorkerEngine:
             self._watch_links,
         )
         for keeper in keepers:
-            self._parts.keepers.append(asyncio.create_task(keeper(), name=keeper.__qualname__))
+            task = asyncio.create_task(_kept_going(keeper), name=keeper.__qualname__)
+            self._parts.keepers.append(task)
         consumer.start()
         try:
             await link.start(wait_s=settings.connect_deadline_s)
@@ -352,6 +353,16 @@ class WorkerEngine:
         if self._parts is None:
             raise RuntimeError("the worker is not started")
         return self._parts
+
+
+async def _kept_going(keeper: Callable[[], Awaitable[None]]) -> None:
+    """A keeper that fails is a bug and said to be one; heartbeats go on all the same."""
+    while True:
+        try:
+            return await keeper()
+        except Exception:
+            log.exception("keeper.failed", keeper=keeper.__qualname__)
+            await asyncio.sleep(1)
 
 
 def _acked_by_run_job() -> None:
