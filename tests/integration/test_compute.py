@@ -15,6 +15,7 @@ import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import pytest
@@ -574,7 +575,9 @@ async def end_at_random(compute: Compute, rng: random.Random) -> None:
     code = rng.randrange(256)
     much = 6_000_000
     killed = Killed(signal=signal.SIGKILL)
-    ends: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], Outcome | type]] = [
+    ends: list[
+        tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], Outcome | type | UnionType]
+    ] = [
         (jobs.add, (1, 2), {}, Returned(b"3")),
         (jobs.text_of_size, (much,), {}, Returned(b'"' + b"x" * much + b'"')),
         (jobs.leave_process_behind, (True,), {}, Returned),
@@ -582,8 +585,9 @@ async def end_at_random(compute: Compute, rng: random.Random) -> None:
         (jobs.segfault, (), {}, Killed(signal=signal.SIGSEGV)),
         (jobs.exit_at_once, (code,), {}, Killed(exit_code=code)),
         (jobs.say_pid_and_wait, (), {"on_progress": Pid(kill)}, killed),
-        # Its result is half sent then: nobody reads on while the callback kills.
-        (jobs.say_pid_and_return_much, (much,), {"on_progress": Pid(kill)}, killed),
+        # Its result is half sent then: nobody reads on while the callback kills. One that the
+        # kernel had taken whole before the signal counts.
+        (jobs.say_pid_and_return_much, (much,), {"on_progress": Pid(kill)}, Killed | Returned),
         (jobs.loop_in_python, (), {"soft_limit_s": limit_s}, TimedOut),
         (jobs.loop_in_c, (), {"hard_limit_s": limit_s}, TimedOut(limit_s, soft=False)),
         (jobs.allocate, (8 << 30,), {"memory_limit_mb": 1536}, OutOfMemory),
@@ -598,7 +602,8 @@ async def end_at_random(compute: Compute, rng: random.Random) -> None:
             await run
     else:
         outcome = await run
-        assert outcome == expected or type(outcome) is expected, (function, outcome)
+        is_kind = isinstance(expected, (type, UnionType)) and isinstance(outcome, expected)
+        assert is_kind or outcome == expected, (function, str(outcome)[:200])
 
 
 @on_both_loops
