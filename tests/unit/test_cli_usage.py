@@ -84,6 +84,20 @@ def test_tasks_lists_each_argument_as_it_is_written(capsys: pytest.CaptureFixtur
     assert "jsonl|tsv|parquet" in capsys.readouterr().out
 
 
+def test_tasks_writes_each_type_as_one_would(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["tasks", "--json"]) == 0
+    types = {
+        (task["name"], row["name"]): row["type"]
+        for task in json.loads(capsys.readouterr().out)
+        for row in task["arguments"]
+    }
+    assert types["train_model", "project_id"] == "str | None"
+    assert types["train_model", "dataset_id"] == "digits|wine|breast_cancer | None"
+    assert types["train_model", "document_ids"] == "tuple[str, ...] | None"
+    assert types["ml_inference", "input_data"] == "str | tuple[str, ...]"
+    assert types["index_documents", "project_id"] == "str"
+
+
 def test_config_names_the_source_of_each_setting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,13 +101,22 @@ def arguments_of(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any
 
 
 def _type_text(kind: Any) -> str:
-    from typing import Literal, get_args, get_origin
+    """A type as one would write it, `Annotated` and `Optional` resolved."""
+    from types import NoneType, UnionType
+    from typing import Annotated, Literal, Union, get_args, get_origin
 
-    if get_origin(kind) is Literal:
-        return "|".join(map(str, get_args(kind)))
-    if isinstance(kind, type) and not get_args(kind):
-        return kind.__name__
-    return str(kind).replace("typing.", "")
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _type_text(inner[0])
+    if origin is Literal:
+        return "|".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_text, inner))
+    if kind in (NoneType, ...):
+        return "None" if kind is NoneType else "..."
+    if inner:
+        return f"{getattr(origin, '__name__', origin)}[{', '.join(map(_type_text, inner))}]"
+    return str(getattr(kind, "__name__", kind))
 
 
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "multiple_of": "multiple of"}

@@ -10,7 +10,6 @@ from api_shared.contracts.contract import Contract
 from api_shared.contracts.general import Arguments
 from api_shared.contracts.ml_index import INDEX_CONTRACTS, ProjectId
 
-PROJECT_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.=@+-]{0,127}$"
 MODEL_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.=@+-]{0,149}$"
 """A project's id, for its model in force; `project@version`, for one that never changes."""
 MAX_PATH = 4096
@@ -58,7 +57,7 @@ class TrainModelArgs(Arguments):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
-    project_id: str | None = Field(None, pattern=PROJECT_ID)
+    project_id: ProjectId | None = None
     labels_path: str | None = Field(None, min_length=1, max_length=MAX_PATH)
     documents_path: str | None = Field(None, min_length=1, max_length=MAX_PATH)
     document_ids: tuple[str, ...] | None = Field(None, min_length=1, max_length=MAX_IDS)

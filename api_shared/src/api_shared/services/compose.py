@@ -1,8 +1,8 @@
 """
 Docker Compose as a source of servers, where an engine answers.
 
-Not tested on machines without an engine, and none of the machines this was written on had one:
-what is tested is that an engine that does not answer is passed over quickly.
+The tests need no engine, so they do not run this against one: they check that an engine that does
+not answer is passed over quickly.
 """
 
 from __future__ import annotations
