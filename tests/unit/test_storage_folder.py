@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workers_ml.storage import StorageUnavailable
+from workers_ml.storage import NotStored, StorageUnavailable
 from workers_ml.storage.folder import ABANDONED_S, UNFINISHED, FolderStorage
 
 WRITER = """
@@ -102,3 +102,11 @@ def test_a_file_where_a_folder_should_be_is_a_clear_error(tmp_path: Path) -> Non
     storage.save("p", b"")
     with pytest.raises(StorageUnavailable, match="cannot be written"):
         storage.save("p/a", b"")
+
+
+def test_a_file_that_is_deleted_before_it_is_opened_is_not_stored(tmp_path: Path) -> None:
+    storage = FolderStorage(tmp_path)
+    storage.save("p/file", b"x")
+    with pytest.raises(NotStored), storage.local("p/file") as path:
+        storage.delete("p/file")
+        path.read_bytes()

@@ -56,7 +56,12 @@ class FolderStorage:
         path = self._path(key)
         if not path.is_file():
             raise NotStored(key)
-        yield path
+        try:
+            yield path
+        except FileNotFoundError:  # deleted by another process before it was opened
+            if path.exists():
+                raise
+            raise NotStored(key) from None
 
     def delete(self, key: str) -> None:
         path = self._path(key)
