@@ -29,7 +29,7 @@ def open_objects(url: str) -> Storage:
     except ImportError:
         raise StorageUnavailable(
             f"STORAGE_URL={urlsplit(url).scheme}://… needs a package that is not here: "
-            f"install workers-ml[objects]"
+            f"install api-shared[objects]"
         ) from None
     try:
         return ObjectStorage(from_url(url))

@@ -15,7 +15,7 @@ OBJECT_STORES = ("s3", "gs", "az", "memory")
 def open_storage(url: str) -> Storage:
     """
     `file:./storage` (from the worker's working folder), `file:///srv/storage`; with the extra
-    `workers-ml[objects]` also `s3://bucket/prefix`, `gs://…`, `az://…`.
+    `api-shared[objects]` also `s3://bucket/prefix`, `gs://…`, `az://…`.
 
     Raises `StorageUnavailable`.
     """
