@@ -20,10 +20,13 @@ from pydantic_core import from_json
 
 from api_shared.contracts.binding import BoundFunction
 from api_shared.contracts.door import Submission, door_of
+from api_shared.contracts.unique import Unique, UniqueFor
 from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption
+from api_shared.schedules.schedule import Schedule
 
 if TYPE_CHECKING:
     from api_shared.handle import JobHandle
+    from api_shared.settings import Settings
 
 STARS = str(SecretStr("*"))
 
@@ -55,6 +58,9 @@ class FailedJob:
 
 OnFailure = Callable[[FailedJob], Any]
 
+Scheduled = Schedule | tuple[Schedule, ...] | Callable[["Settings"], Schedule | None]
+"""One schedule, several, or what the settings of the worker make of it (None: no schedule)."""
+
 
 @dataclass(frozen=True)
 class Contract(Generic[A, R]):
@@ -66,6 +72,8 @@ class Contract(Generic[A, R]):
     (TASK_SOFT_TIME_LIMIT, TASK_TIME_LIMIT, TASK_MAX_RETRIES). `permanent` lists exceptions that
     fail the job at once; all others retry, waiting `backoff_s`, doubled each time up to
     `backoff_cap_s`, ±25 % (`backoff_s=0`: no wait). `queue` None is the broker's default queue.
+    `unique` makes a job with the same key as an open one that very job (see `kiq`).
+    `schedule` makes the task run by itself, as long as a worker with this contract is up.
     """
 
     name: str
@@ -81,7 +89,9 @@ class Contract(Generic[A, R]):
     backoff_cap_s: float = 3600.0
     permanent: tuple[type[BaseException], ...] = ()
     on_failure: OnFailure | None = None
+    unique: Unique | None = None
     positional: tuple[str, ...] = ()
+    schedule: Scheduled | None = None
     _result_adapter: TypeAdapter[R] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +99,12 @@ class Contract(Generic[A, R]):
             raise InvalidOption("name", self.name, "1 to 200 printable characters are wanted")
         if self.soft_limit_s and self.hard_limit_s and self.soft_limit_s > self.hard_limit_s:
             raise InvalidOption("soft_limit_s", self.soft_limit_s, "not over hard_limit_s")
+        if self.unique and (unknown := set(self.unique.by) - set(self.args.model_fields)):
+            known = f"arguments are {', '.join(self.args.model_fields)}"
+            raise InvalidOption("unique.by", sorted(unknown), known)
         object.__setattr__(self, "_result_adapter", TypeAdapter(self.result))
+        if not callable(self.schedule):
+            self._scheduled(self.schedule)
 
     def parse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A:
         """
@@ -117,6 +132,23 @@ class Contract(Generic[A, R]):
             return self.args.model_validate(by_name)
         except ValidationError as error:
             raise InvalidArguments(self.name, problems_of(error)) from None
+
+    def schedules(self, settings: Settings) -> list[tuple[Schedule, A]]:
+        """Its schedules, each with its arguments. Raises `InvalidArguments`, `InvalidOption`."""
+        chosen = self.schedule
+        return self._scheduled(chosen(settings) if callable(chosen) else chosen)
+
+    def _scheduled(
+        self, schedules: Schedule | tuple[Schedule, ...] | None
+    ) -> list[tuple[Schedule, A]]:
+        each = (schedules,) if isinstance(schedules, Schedule) else schedules or ()
+        names = [schedule.name or self.name for schedule in each]
+        if len(set(names)) < len(names):
+            raise InvalidOption(f"{self.name}.schedule", names, "a name of its own for each")
+        return [
+            (schedule, self.parse([] if schedule.args is None else [schedule.args], {}))
+            for schedule in each
+        ]
 
     def encode_args(self, args: A) -> str:
         """The arguments as JSON text in ASCII. Raises `InvalidArguments` where JSON cannot."""
@@ -153,18 +185,26 @@ class Contract(Generic[A, R]):
         job_id: str | None = None,
         delay: timedelta | None = None,
         at: datetime | None = None,
+        unique_key: str | None = None,
+        unique_for: UniqueFor | None = None,
     ) -> JobHandle[R]:
         """
         Accept a job: once this returns, it reaches a terminal status.
 
         `priority` is 0 to 10, the higher the sooner. With a `job_id` of your own (an ObjectId in
         hex) the call may be repeated: it stays one job. It runs at once, after `delay`, or `at` an
-        aware time. Raises `UsageError` and `ServerError` with nothing kept, except for
-        `AcceptanceUnknown`: then the same call with the error's `job_id` is safe.
+        aware time. While another job of this contract holds the same `unique_key` nothing new is
+        accepted: the handle is the first job's, and says so (`deduplicated`, `other_arguments`).
+        `unique_for` is how long the key is held: "waiting" (until a worker begins), "open" (until
+        the job ends; the default), or a `timedelta` from its acceptance.
+
+        Raises `UsageError` and `ServerError` with nothing kept, except for `AcceptanceUnknown`:
+        then the same call with the error's `job_id` is safe.
         """
         submission = Submission(
-            self, args, priority, owner, correlation_id, job_id, delay=delay, at=at
-        )
+            self, args, priority, owner, correlation_id, job_id,
+            delay=delay, at=at, unique_key=unique_key, unique_for=unique_for,
+        )  # fmt: skip
         handle: JobHandle[R] = await door_of(self.broker).submit(submission)
         return handle
 

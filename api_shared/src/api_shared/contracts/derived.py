@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
@@ -11,13 +12,18 @@ from pydantic import ConfigDict, create_model
 from api_shared.contracts.binding import is_injected
 from api_shared.contracts.contract import Contract
 from api_shared.errors import InvalidOption
+from api_shared.schedules.schedule import Overlap, Schedule
+from api_shared.schedules.timing import timing_from_taskiq
 
 
-def contract_of(function: Callable[..., Any], name: str, **limits: Any) -> Contract[Any, Any]:
+def contract_of(
+    function: Callable[..., Any], name: str, *, schedule: Any = None, **limits: Any
+) -> Contract[Any, Any]:
     """
     A contract derived from a function's signature: what `@broker.task` without one makes.
 
     Parameters that taskiq injects are left out; one without annotation takes any JSON value.
+    `schedule` may be taskiq's list of dicts.
     """
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
@@ -32,4 +38,29 @@ def contract_of(function: Callable[..., Any], name: str, **limits: Any) -> Contr
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
     model = create_model(f"{name} arguments", __config__=config, **fields)
     result = hints.get("return", Any)
-    return Contract(name, model, result, positional=tuple(fields), **limits)
+    contract = Contract(name, model, result, positional=tuple(fields), **limits)
+    if isinstance(schedule, list):
+        schedule = tuple(_from_taskiq(contract, schedule))
+    return replace(contract, schedule=schedule)
+
+
+def _from_taskiq(
+    contract: Contract[Any, Any], entries: list[Mapping[str, Any]]
+) -> Iterator[Schedule]:
+    """As taskiq's `LabelScheduleSource` reads them; runs may overlap there."""
+    for number, entry in enumerate(entries, 1):
+        name = contract.name if len(entries) == 1 else f"{contract.name}:{number}"
+        labels = {key: str(value) for key, value in entry.get("labels", {}).items()}
+        yield Schedule(
+            timing_from_taskiq(
+                cron=entry.get("cron"),
+                cron_offset=entry.get("cron_offset"),
+                interval=entry.get("interval"),
+            ),
+            contract.parse(entry.get("args", ()), entry.get("kwargs", {})),
+            overlap=Overlap.ALLOW,
+            priority=int(labels.pop("priority", 0)),
+            owner=labels.pop("owner", None),
+            labels=labels,
+            name=entry.get("schedule_id", name),
+        )

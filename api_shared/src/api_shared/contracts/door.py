@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel
 from taskiq.message import TaskiqMessage
 
+from api_shared.contracts.unique import UniqueFor
 from api_shared.errors import NotStarted
 from api_shared.job import new_job_id
 
@@ -34,9 +35,16 @@ class Submission(Generic[A, R]):
     labels: Mapping[str, str] = field(default_factory=dict)
     delay: timedelta | None = None
     at: datetime | None = None
+    unique_key: str | None = None
+    unique_for: UniqueFor | None = None
 
     def as_message(self) -> TaskiqMessage:
         """As taskiq's middlewares want to see it."""
+        unique_for = self.unique_for
+        if isinstance(unique_for, timedelta):
+            unique_for_text: str | None = str(unique_for.total_seconds())
+        else:
+            unique_for_text = unique_for
         options = {
             "priority": str(self.priority),
             "owner": self.owner,
@@ -44,6 +52,8 @@ class Submission(Generic[A, R]):
             "queue_name": self.queue,
             "delay": None if self.delay is None else str(self.delay.total_seconds()),
             "at": None if self.at is None else self.at.isoformat(),
+            "unique_key": self.unique_key,
+            "unique_for": unique_for_text,
         }
         labels = {name: value for name, value in options.items() if value is not None}
         return TaskiqMessage(
@@ -57,6 +67,9 @@ class Submission(Generic[A, R]):
 
 class Door(Protocol):
     """The one way in: a broker."""
+
+    @property
+    def backing(self) -> Any: ...
 
     async def submit(self, submission: Submission[Any, Any]) -> Any: ...
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 
 from api_shared.contracts.contract import Contract
+from api_shared.schedules.schedule import Missed, Schedule
+from api_shared.schedules.timing import Cron, Every
+
+if TYPE_CHECKING:
+    from api_shared.settings import Settings
 
 
 class Arguments(BaseModel):
@@ -66,6 +74,22 @@ class HealthCheckResult(BaseModel):
     error: str | None = None
 
 
+class HousekeepingArgs(Arguments):
+    forgotten_days: int = Field(30, ge=1, description="Schedules undeclared for so long go.")
+
+
+class HousekeepingResult(BaseModel):
+    schedules_removed: int
+
+
+def health_checks(settings: Settings) -> Schedule | None:
+    """Of HEALTH_CHECK_URL, every ten minutes; a check that was missed says nothing any more."""
+    if settings.health_check_url is None:
+        return None
+    args = HealthCheckArgs(url=settings.health_check_url)
+    return Schedule(Every(timedelta(minutes=10)), args, missed=Missed.SKIP)
+
+
 PROCESS_DATA = Contract(
     "process_data",
     ProcessDataArgs,
@@ -74,6 +98,13 @@ PROCESS_DATA = Contract(
     hard_limit_s=3600,
     permanent=(FileNotFoundError, IsADirectoryError, PermissionError, UnicodeDecodeError),
 )
-HEALTH_CHECK = Contract("health_check", HealthCheckArgs, HealthCheckResult)
+HEALTH_CHECK = Contract("health_check", HealthCheckArgs, HealthCheckResult, schedule=health_checks)
+HOUSEKEEPING = Contract(
+    "housekeeping",
+    HousekeepingArgs,
+    HousekeepingResult,
+    queue="low",
+    schedule=Schedule(Cron("17 3 * * *")),
+)
 
-CONTRACTS = (PROCESS_DATA, HEALTH_CHECK)
+CONTRACTS = (PROCESS_DATA, HEALTH_CHECK, HOUSEKEEPING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -10,6 +10,9 @@ from typing import Protocol, TypeVar
 from api_shared.job import Job, Status
 from api_shared.ledger.change import Change
 from api_shared.ledger.operations import Operation
+from api_shared.ledger.tally import Scope, Tally
+from api_shared.recorded import RecordedRequests
+from api_shared.schedules.book import ScheduleBook
 
 V = TypeVar("V")
 
@@ -54,6 +57,14 @@ class Ledger(Protocol):
     `Insert` whose answer was lost. All times it returns are aware and its own.
     """
 
+    @property
+    def requests(self) -> RecordedRequests:
+        """What an API has recorded for `process_job`."""
+
+    @property
+    def schedules(self) -> ScheduleBook:
+        """The records of schedules."""
+
     async def start(self) -> None:
         """Open connections; does not wait for the server."""
 
@@ -66,7 +77,11 @@ class Ledger(Protocol):
         """Send until answered (or until `deadline_s`) and return the operation's verdict."""
 
     async def change(self, change: Change) -> Job | None:
-        """Find and modify; the job after the change, or None where the guard did not match."""
+        """
+        Find and modify; the job after the change, or None where the guard did not match.
+
+        Raises `UniqueTaken` where the job would hold a unique key that another one holds.
+        """
 
     async def get(self, job_id: str) -> Job | None:
         """A majority read of one job."""
@@ -91,12 +106,33 @@ class Ledger(Protocol):
         """How many jobs of a queue have the status `queued` since at least `older_than_s`."""
 
     async def oldest_queued(
-        self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
+        self,
+        broker: str,
+        queue: str,
+        *,
+        limit: int,
+        older_than_s: float = 0,
+        not_due_within_s: float | None = None,
     ) -> list[Job]:
-        """Jobs that wait in a queue since at least `older_than_s`, the longest first."""
+        """
+        Jobs that wait in a queue since at least `older_than_s`, the longest first;
+        `not_due_within_s`: without those that somebody looks after so soon anyway.
+        """
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         """Open jobs by queue and status."""
+
+    async def usage_of(self, owner: str) -> dict[str, int]:
+        """What the jobs of `owner` that are still recorded have used up together, by name."""
+
+    async def tally(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Tally:
+        """
+        What became of the jobs of `scope`. A job that is due since `overdue_s` counts as lost if
+        its broker is one of `dispatched`.
+        """
+
+    async def absent(self, job_ids: Collection[str]) -> list[str]:
+        """Those of `job_ids` of which there is no record."""
 
     async def withdraw(self, job_id: str, change_id: str) -> bool:
         """Delete a job that `change_id` inserted and nobody has touched since."""

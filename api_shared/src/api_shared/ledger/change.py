@@ -31,7 +31,10 @@ HISTORY_LIMIT: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class NowPlus:
+    """As a value: the ledger's clock and so much; or the latest time in `or_later`, if later."""
+
     seconds: float
+    or_later: tuple[str, ...] = ()
 
     @property
     def milliseconds(self) -> int:
@@ -44,6 +47,21 @@ class Plus:
     """As a value: the field's own number and this one."""
 
     amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlusEach:
+    """As a value: the field's own numbers by name, and these; a name is 1 to 50 of a-z, 0-9, _."""
+
+    amounts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepWhere:
+    """As a value: the field's own where `field` is one of `values`; else the field is removed."""
+
+    field: str
+    values: frozenset[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import MISSING, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from api_shared.errors import UniqueTaken
 from api_shared.job import Entry, Job, Status, parse_job_id
 from api_shared.ledger import HeldClaim, JobFilter, WorkerInfo
-from api_shared.ledger.change import HISTORY_LIMIT, NOW, Below, Change, NowPlus, OneOf, Plus
+from api_shared.ledger.change import (
+    HISTORY_LIMIT,
+    NOW,
+    Below,
+    Change,
+    KeepWhere,
+    NowPlus,
+    OneOf,
+    Plus,
+    PlusEach,
+)
+from api_shared.ledger.memory_requests import MemoryRequests
+from api_shared.ledger.memory_schedules import MemoryScheduleBook
 from api_shared.ledger.operations import Insert, Operation
+from api_shared.ledger.tally import Scope, Tally, is_counted, tally_of
+from api_shared.usage import added
 
 V = TypeVar("V")
 
@@ -32,6 +47,8 @@ class MemoryLedger:
         self._clock = now
         self._jobs: dict[str, Job] = {}
         self._workers: dict[str, WorkerInfo] = {}
+        self.requests = MemoryRequests()
+        self.schedules = MemoryScheduleBook(self._now)
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -44,10 +61,12 @@ class MemoryLedger:
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
         if isinstance(operation, Insert):
-            self._insert(operation)
+            record: Job | None = self._insert(operation)
         elif self._apply(operation.change) is not None and operation.if_matched is not None:
             return operation.if_matched
-        return operation.verdict(self._lookup(operation.change.job_id))
+        else:
+            record = self._lookup(operation.change.job_id)
+        return operation.verdict(record)
 
     async def change(self, change: Change) -> Job | None:
         return self._apply(change)
@@ -93,10 +112,19 @@ class MemoryLedger:
         return len(self._queued_since(broker, queue, older_than_s))
 
     async def oldest_queued(
-        self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
+        self,
+        broker: str,
+        queue: str,
+        *,
+        limit: int,
+        older_than_s: float = 0,
+        not_due_within_s: float | None = None,
     ) -> list[Job]:
-        waiting = self._queued_since(broker, queue, older_than_s)
-        return [replace(job, journal={}) for _, job in waiting[:limit]]
+        waiting = [job for _, job in self._queued_since(broker, queue, older_than_s)]
+        if not_due_within_s is not None:
+            soon = self._now() + timedelta(seconds=not_due_within_s)
+            waiting = [job for job in waiting if job.due_at is not None and job.due_at > soon]
+        return [replace(job, journal={}) for job in waiting[:limit]]
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         counts: defaultdict[str, Counter[Status]] = defaultdict(Counter)
@@ -104,6 +132,20 @@ class MemoryLedger:
             if job.broker == broker and not job.status.is_terminal:
                 counts[job.queue][job.status] += 1
         return {queue: dict(by_status) for queue, by_status in counts.items()}
+
+    async def usage_of(self, owner: str) -> dict[str, int]:
+        used: dict[str, int] = {}
+        for job in self._living():
+            if job.owner == owner:
+                used = added(used, job.usage)
+        return used
+
+    async def tally(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Tally:
+        counted = (job for job in self._living() if is_counted(job, scope))
+        return tally_of(counted, self._now(), overdue_s=overdue_s, dispatched=dispatched)
+
+    async def absent(self, job_ids: Collection[str]) -> list[str]:
+        return [job_id for job_id in job_ids if self._lookup(job_id) is None]
 
     async def withdraw(self, job_id: str, change_id: str) -> bool:
         job = self._lookup(job_id)
@@ -164,11 +206,26 @@ class MemoryLedger:
     def _living(self) -> Iterable[Job]:
         return [job for key in list(self._jobs) if (job := self._lookup(key)) is not None]
 
-    def _insert(self, operation: Insert) -> None:
-        if self._lookup(operation.job.id) is not None:
-            return
+    def _insert(self, operation: Insert) -> Job:
+        """The job as inserted, or the one in its place."""
+        known = self._lookup(operation.job.id) or self._holder(operation.job)
+        if known is not None:
+            return known
         job = as_inserted(operation, self._now())
         self._jobs[job.id] = job
+        return job
+
+    def _holder(self, job: Job) -> Job | None:
+        """The other job that holds the unique key which `job` would hold."""
+        if not job.unique_held:
+            return None
+        key = (job.task, job.unique_key)
+        holders = (
+            other
+            for other in self._living()
+            if other.unique_held and (other.task, other.unique_key) == key and other.id != job.id
+        )
+        return next(holders, None)
 
     def _apply(self, change: Change) -> Job | None:
         job = self._lookup(change.job_id)
@@ -176,6 +233,8 @@ class MemoryLedger:
         if job is None or not _matches(job, change.guard, now):
             return None
         changed = _changed(job, change, now)
+        if not job.unique_held and (holder := self._holder(changed)) is not None:
+            raise UniqueTaken(str(job.unique_key), holder.id)
         self._jobs[job.id] = changed
         return changed
 
@@ -191,6 +250,7 @@ def as_inserted(operation: Insert, now: datetime) -> Job:
         started_at=None,
         ended_at=None,
         expires_at=None,
+        unique_until=None,
         history=(),
         journal={},
     )
@@ -212,7 +272,7 @@ def _holds(value: Any, wanted: Any, now: datetime) -> bool:
 
 
 def _changed(job: Job, change: Change, now: datetime) -> Job:
-    values: dict[str, Any] = dict.fromkeys(change.remove)
+    values: dict[str, Any] = {name: _when_missing(name) for name in change.remove}
     values |= {name: _value(job, name, put, now) for name, put in change.put.items()}
     job = replace(job, **values)
     if change.note is None:
@@ -230,13 +290,24 @@ def _changed(job: Job, change: Change, now: datetime) -> Job:
     return replace(job, history=(*job.history, entry)[-HISTORY_LIMIT:])
 
 
+def _when_missing(name: str) -> Any:
+    field = Job.__dataclass_fields__[name]
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 def _value(job: Job, name: str, put: Any, now: datetime) -> Any:
     if put is NOW:
         return now
     if isinstance(put, NowPlus):
-        return now + timedelta(milliseconds=put.milliseconds)
+        then = now + timedelta(milliseconds=put.milliseconds)
+        others = [getattr(job, field) for field in put.or_later]
+        return max([then, *(other for other in others if other is not None)])
+    if isinstance(put, KeepWhere):
+        return getattr(job, name) if getattr(job, put.field) in put.values else None
     if isinstance(put, Plus):
         return getattr(job, name) + put.amount
+    if isinstance(put, PlusEach):
+        return added(getattr(job, name), put.amounts)
     if isinstance(put, datetime):
         return _to_milliseconds(put)
     if name == "journal":

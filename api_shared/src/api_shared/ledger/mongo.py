@@ -8,14 +8,17 @@ The driver is motor, and `mongo*.py` are the only files that know it. Motor's su
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TypeVar
 
 import pymongo
+from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
 
-from api_shared.errors import AcceptanceUnknown, LedgerUnavailable
+from api_shared.errors import AcceptanceUnknown, LedgerUnavailable, UniqueTaken
 from api_shared.job import Job, Status
 from api_shared.ledger import HeldClaim, JobFilter, WorkerInfo
 from api_shared.ledger.batch import GaveUp
@@ -31,15 +34,29 @@ from api_shared.ledger.mongo_documents import (
     worker_pipeline,
 )
 from api_shared.ledger.mongo_errors import ledger_errors
-from api_shared.ledger.mongo_indexes import HAS_DUE_AT, IS_OPEN, JOB_INDEXES, WORKER_INDEXES
+from api_shared.ledger.mongo_indexes import (
+    HAS_DUE_AT,
+    IS_OPEN,
+    JOB_INDEXES,
+    SCHEDULE_INDEXES,
+    WORKER_INDEXES,
+)
+from api_shared.ledger.mongo_requests import MongoRequests
+from api_shared.ledger.mongo_schedules import MongoScheduleBook
+from api_shared.ledger.mongo_tally import count_jobs
+from api_shared.ledger.mongo_unique import holders_of, taken_key
 from api_shared.ledger.mongo_writes import encode
 from api_shared.ledger.operations import Insert, Operation
+from api_shared.ledger.tally import Scope, Tally
 from api_shared.settings import Settings
 
 V = TypeVar("V")
 
 ANSWER_S = 5.0
 """For any single question to the server; writers that must get through ask again."""
+TALLY_S = 120.0
+"""For counting very many jobs."""
+IDS_AT_A_TIME = 10_000
 
 
 class MongoLedger:
@@ -54,6 +71,10 @@ class MongoLedger:
         self._max_batch = max_batch
         self._open: Connection | None = None
 
+    @property
+    def schedules(self) -> MongoScheduleBook:
+        return MongoScheduleBook(self._server.schedules)
+
     async def start(self) -> None:
         if self._open is None:
             self._open = Connection(self._settings, self._max_batch)
@@ -62,6 +83,7 @@ class MongoLedger:
         with ledger_errors():
             await self._server.jobs.create_indexes(JOB_INDEXES)
             await self._server.workers.create_indexes(WORKER_INDEXES)
+            await self._server.schedules.create_indexes(SCHEDULE_INDEXES)
 
     async def close(self) -> None:
         opened, self._open = self._open, None
@@ -70,6 +92,9 @@ class MongoLedger:
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
         statement = encode(operation)
+        if isinstance(operation, Insert) and operation.job.unique_held:
+            with ledger_errors(), pymongo.timeout(deadline_s or ANSWER_S):
+                await self._server.make_unique()
         try:
             verdict: V = await self._server.batcher.submit(statement, deadline_s=deadline_s)
         except GaveUp as error:
@@ -81,11 +106,25 @@ class MongoLedger:
     async def change(self, change: Change) -> Job | None:
         with ledger_errors():
             query, pipeline = update_of(change)
-            with pymongo.timeout(ANSWER_S):
-                document = await self._server.jobs.find_one_and_update(
-                    query, pipeline, return_document=ReturnDocument.AFTER
-                )
-        return None if document is None else job_of(document)
+            while True:
+                try:
+                    with pymongo.timeout(ANSWER_S):
+                        document = await self._server.jobs.find_one_and_update(
+                            query, pipeline, return_document=ReturnDocument.AFTER
+                        )
+                    return None if document is None else job_of(document)
+                except DuplicateKeyError as error:
+                    await self._tell_holder(error)
+
+    async def _tell_holder(self, error: DuplicateKeyError) -> None:
+        """Raises `UniqueTaken`, unless the key was freed meanwhile."""
+        taken = taken_key(error.details or {})
+        if taken is None:
+            raise error
+        with pymongo.timeout(ANSWER_S):
+            holders = await holders_of(self._server.jobs, [taken])
+        if taken in holders:
+            raise UniqueTaken(taken[1], str(holders[taken]["_id"])) from None
 
     async def get(self, job_id: str) -> Job | None:
         with ledger_errors(), pymongo.timeout(ANSWER_S):
@@ -154,14 +193,28 @@ class MongoLedger:
             {"$group": {"_id": None, "jobs": {"$sum": is_older}}},
         ]
         with ledger_errors(), pymongo.timeout(ANSWER_S):
-            groups = await self._server.jobs.aggregate(pipeline).to_list(None)
+            groups = await self._at_one_moment.aggregate(pipeline).to_list(None)
         return int(groups[0]["jobs"]) if groups else 0
 
+    @property
+    def _at_one_moment(self) -> AsyncIOMotorCollection[Document]:
+        """For counts: a scan may see a job twice, or not, whose index entry moves meanwhile."""
+        return self._server.jobs.with_options(read_concern=ReadConcern("snapshot"))
+
     async def oldest_queued(
-        self, broker: str, queue: str, *, limit: int, older_than_s: float = 0
+        self,
+        broker: str,
+        queue: str,
+        *,
+        limit: int,
+        older_than_s: float = 0,
+        not_due_within_s: float | None = None,
     ) -> list[Job]:
         latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
-        query = _queued_in(broker, queue) | {"$expr": {"$lte": ["$queued_at", latest]}}
+        wanted: list[Document] = [{"$lte": ["$queued_at", latest]}]
+        if not_due_within_s is not None:
+            wanted.append({"$gt": ["$due_at", now_plus(round(not_due_within_s * 1000))]})
+        query = _queued_in(broker, queue) | {"$expr": {"$and": wanted}}
         return await self._jobs(query, [("queued_at", 1)], limit)
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
@@ -171,13 +224,42 @@ class MongoLedger:
             {"$group": {"_id": by, "jobs": {"$sum": 1}}},
         ]
         with ledger_errors(), pymongo.timeout(ANSWER_S):
-            groups = await self._server.jobs.aggregate(pipeline).to_list(None)
+            groups = await self._at_one_moment.aggregate(pipeline).to_list(None)
         counts: dict[str, dict[Status, int]] = {}
         for group in groups:
             status = Status(group["_id"]["status"])
             if not status.is_terminal:
                 counts.setdefault(group["_id"]["queue"], {})[status] = group["jobs"]
         return counts
+
+    async def usage_of(self, owner: str) -> dict[str, int]:
+        pipeline: list[Document] = [
+            {"$match": {"owner": {"$eq": owner}, "usage": {"$exists": True}}},
+            {"$project": {"used": {"$objectToArray": "$usage"}}},
+            {"$unwind": "$used"},
+            {"$group": {"_id": "$used.k", "amount": {"$sum": "$used.v"}}},
+        ]
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            groups = await self._server.jobs.aggregate(pipeline).to_list(None)
+        return {group["_id"]: int(group["amount"]) for group in groups}
+
+    async def tally(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Tally:
+        with ledger_errors(), pymongo.timeout(TALLY_S):
+            return await count_jobs(
+                self._server.jobs, scope, overdue_s=overdue_s, dispatched=dispatched
+            )
+
+    async def absent(self, job_ids: Collection[str]) -> list[str]:
+        asked = list(job_ids)
+        there: set[str] = set()
+        for start in range(0, len(asked), IDS_AT_A_TIME):
+            ids = [object_id(job_id) for job_id in asked[start : start + IDS_AT_A_TIME]]
+            with ledger_errors(), pymongo.timeout(TALLY_S):
+                found = await self._server.jobs.find({"_id": {"$in": ids}}, {"_id": 1}).to_list(
+                    None
+                )
+            there |= {str(document["_id"]) for document in found}
+        return [job_id for job_id in asked if str(object_id(job_id)) not in there]
 
     async def withdraw(self, job_id: str, change_id: str) -> bool:
         untouched = {
@@ -211,6 +293,10 @@ class MongoLedger:
         with ledger_errors(), pymongo.timeout(ANSWER_S):
             info = await self._server.client.server_info()
         return str(info["version"])
+
+    @property
+    def requests(self) -> MongoRequests:
+        return MongoRequests(self._server)
 
     @property
     def _server(self) -> Connection:

@@ -18,6 +18,7 @@ from pymongo.read_concern import ReadConcern
 from api_shared.ledger.batch import Batcher, Unsent
 from api_shared.ledger.mongo_documents import Document
 from api_shared.ledger.mongo_errors import reason_of
+from api_shared.ledger.mongo_indexes import UNIQUE_INDEX
 from api_shared.ledger.mongo_writes import Statement, send_batch
 from api_shared.settings import InvalidSettings, Settings
 
@@ -30,7 +31,7 @@ class Connection:
     def __init__(self, settings: Settings, max_batch: int) -> None:
         try:
             self.client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-                settings.mongodb_url.get_secret_value(),
+                settings.mongodb_address,
                 appname="api_workers",
                 io_loop=asyncio.get_running_loop(),
                 serverSelectionTimeoutMS=3_000,
@@ -49,8 +50,12 @@ class Connection:
         )
         self.jobs: AsyncIOMotorCollection[Document] = database["jobs"]
         self.workers: AsyncIOMotorCollection[Document] = database["workers"]
+        self.requests: AsyncIOMotorCollection[Document] = database["requests"]
+        self.schedules: AsyncIOMotorCollection[Document] = database["schedules"]
         self._is_suspect = True
         self._is_away = False
+        self._is_unique = False
+        self._making_unique = asyncio.Lock()
         self.batcher: Batcher[Statement, Any] = Batcher(
             self._send,
             key=lambda statement: statement.id,
@@ -62,6 +67,16 @@ class Connection:
     async def close(self) -> None:
         await self.batcher.close()
         self.client.close()
+
+    async def make_unique(self) -> None:
+        """
+        See to it, once, that a unique key is: the first who needs the index may be a service that
+        was deployed before the workers that create all of them.
+        """
+        async with self._making_unique:
+            if not self._is_unique:
+                await self.jobs.create_indexes([UNIQUE_INDEX])
+                self._is_unique = True
 
     async def _send(self, batch: Sequence[Statement]) -> list[Any]:
         self._is_suspect = True

@@ -10,21 +10,41 @@ from typing import Any
 
 from bson import ObjectId
 
-from api_shared.job import Entry, Job, JobError, Progress, Reason, Status, parse_job_id
+from api_shared.job import (
+    Entry,
+    Job,
+    JobError,
+    Progress,
+    Reason,
+    Status,
+    UniqueScope,
+    parse_job_id,
+)
 from api_shared.ledger import WorkerInfo
-from api_shared.ledger.change import HISTORY_LIMIT, NOW, Below, Change, NowPlus, OneOf, Plus
+from api_shared.ledger.change import (
+    HISTORY_LIMIT,
+    NOW,
+    Below,
+    Change,
+    KeepWhere,
+    NowPlus,
+    OneOf,
+    Plus,
+    PlusEach,
+)
 from api_shared.ledger.operations import Insert
 
 Document = dict[str, Any]
 
 _STATIC = (
     "task", "broker", "queue", "args_json", "seq", "priority", "owner", "correlation_id", "round",
-    "claim_no", "token", "worker", "attempt", "lost", "looks", "cancel_requested", "failure_told",
-    "result_json",
+    "claim_no", "token", "worker", "attempt", "lost", "last_chance", "looks", "late_writes",
+    "cancel_requested", "failure_told", "result_json", "unique_key", "unique_held", "streamed",
 )  # fmt: skip
 """Fields of `Job` that are stored as they are; a field that is None is left out."""
 
-_TIMES = ("due_at", "queued_at", "started_at", "ended_at", "expires_at")
+_TIMES = ("due_at", "queued_at", "started_at", "ended_at", "expires_at", "unique_until",
+          "keep_until")  # fmt: skip
 
 
 def object_id(job_id: str) -> ObjectId:
@@ -88,8 +108,10 @@ def job_of(document: Mapping[str, Any]) -> Job:
         labels=dict(get("labels", ())),
         progress=Progress(**document["progress"]) if get("progress") else None,
         error=_error_of(get("error")),
+        unique_scope=UniqueScope(document["unique_scope"]) if get("unique_scope") else None,
         history=tuple(_entry_of(entry) for entry in get("history", ())),
         journal=dict(get("journal", {}).values()),
+        usage=dict(get("usage", {})),
         **{name: document[name] for name in _STATIC if name in document},
         **{name: document[name] for name in _TIMES if name in document},
     )
@@ -131,6 +153,10 @@ def now_plus(milliseconds: int) -> Document:
 def _static_fields(job: Job) -> Document:
     fields: Document = {"_id": object_id(job.id), "status": job.status.value}
     fields |= {name: value for name in _STATIC if (value := getattr(job, name)) is not None}
+    if job.keep_until is not None:
+        fields["keep_until"] = job.keep_until
+    if job.unique_scope is not None:
+        fields["unique_scope"] = job.unique_scope.value
     if job.labels:
         # Pairs, because a key may hold dots, dollars and whatever else a label's name may.
         fields["labels"] = [[name, text] for name, text in job.labels.items()]
@@ -154,6 +180,8 @@ def _query_of(change: Change) -> Document:
 
 
 def _expressions(name: str, put: Any) -> Document:
+    if isinstance(put, PlusEach):
+        return {f"{name}.{key}": _sum(f"{name}.{key}", more) for key, more in put.amounts.items()}
     if name != "journal":
         return {name: _expression(name, put)}
     # Under a digest, because a key may hold any characters; the pair keeps the key itself.
@@ -167,10 +195,19 @@ def _expression(name: str, put: Any) -> Any:
     if put is NOW:
         return "$$NOW"
     if isinstance(put, NowPlus):
-        return now_plus(put.milliseconds)
+        then = now_plus(put.milliseconds)
+        others = [f"${field}" for field in put.or_later]  # one that is missing is less
+        return {"$max": [then, *others]} if others else then
+    if isinstance(put, KeepWhere):
+        kept = {"$in": [f"${put.field}", sorted(_stored(value) for value in put.values)]}
+        return {"$cond": [kept, f"${name}", "$$REMOVE"]}
     if isinstance(put, Plus):
-        return {"$add": [{"$ifNull": [f"${name}", 0]}, put.amount]}
+        return _sum(name, put.amount)
     return {"$literal": _stored(put)}
+
+
+def _sum(path: str, amount: int) -> Document:
+    return {"$add": [{"$ifNull": [f"${path}", 0]}, amount]}
 
 
 def _stored(value: Any) -> Any:

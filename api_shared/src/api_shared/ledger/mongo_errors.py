@@ -17,6 +17,7 @@ from pymongo.errors import (
 )
 
 from api_shared.errors import InvalidOption, LedgerUnavailable
+from api_shared.tls import why_untrusted
 
 UNENCODABLE = (BSONError, UnicodeEncodeError, OverflowError)
 """What encoding raises for a value that BSON cannot hold."""
@@ -49,6 +50,8 @@ def reason_of(error: PyMongoError) -> str:
     if isinstance(error, OperationFailure):
         name = (error.details or {}).get("codeName", "error")
         return f"MongoDB answered {name} ({error.code})"
+    if untrusted := why_untrusted(error, "MONGODB_TLS_CA_FILE"):
+        return untrusted
     if isinstance(error, ServerSelectionTimeoutError):
         return "no primary was found in time"
     if error.timeout or isinstance(error, NetworkTimeout):

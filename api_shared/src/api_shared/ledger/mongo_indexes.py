@@ -18,6 +18,16 @@ Every job that has not ended has `due_at`: said in a query, this lets the index 
 where very many jobs have ended and few are open.
 """
 
+HOLDS_ITS_KEY: Document = {"unique_held": True}
+
+UNIQUE_INDEX = IndexModel(
+    [("task", ASCENDING), ("unique_key", ASCENDING)],
+    name="unique",
+    unique=True,
+    partialFilterExpression=HOLDS_ITS_KEY,
+)
+"""What makes a job unique: of a task's jobs that hold their key, no two have the same."""
+
 JOB_INDEXES = [
     # The dispatcher's look, several times a second. `due_at` moves with every change of status
     # anyway, so that carrying queue, status and queued_at costs nothing more; the counts of open
@@ -27,6 +37,7 @@ JOB_INDEXES = [
         name="due",
         partialFilterExpression={"due_at": {"$exists": True}},
     ),
+    UNIQUE_INDEX,
     # TTL: deletes ended jobs. Only they have the field.
     IndexModel("expires_at", name="expiry", expireAfterSeconds=0, sparse=True),
     # `find`, newest first. Fields that never change: these are written once a job.
@@ -52,4 +63,13 @@ JOB_INDEXES = [
 WORKER_INDEXES = [
     # A worker that was killed cannot remove its report.
     IndexModel("seen_at", name="expiry", expireAfterSeconds=3600),
+]
+
+SCHEDULE_INDEXES = [
+    # The look for ticks, as often as the dispatcher's; paused schedules are not in it.
+    IndexModel(
+        [("broker", ASCENDING), ("due_at", ASCENDING)],
+        name="due",
+        partialFilterExpression={"due_at": {"$exists": True}},
+    ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,7 @@ from api_shared.ledger.mongo_errors import (
     reason_of,
     unencodable,
 )
+from api_shared.ledger.mongo_unique import UniqueKey, holders_of, taken_key
 from api_shared.ledger.operations import Insert, Inserted, Operation
 
 DOCUMENT_LIMIT_BYTES = 16 * 1024 * 1024
@@ -95,9 +96,12 @@ async def _verdicts(
     jobs: AsyncIOMotorCollection[Document], batch: Sequence[Statement], answer: Document
 ) -> list[Any]:
     verdicts: dict[int, Any] = {}
+    taken: dict[int, UniqueKey] = {}
     for error in answer.get("writeErrors", ()):
-        if error["code"] != DUPLICATE_KEY:  # somebody else's insert of this job was faster
+        if error["code"] != DUPLICATE_KEY:
             verdicts[error["index"]] = _write_error(batch[error["index"]], error)
+        elif (key := taken_key(error)) is not None:
+            taken[error["index"]] = key  # else somebody else's insert of this job was faster
     for upserted in answer.get("upserted", ()):
         operation = batch[upserted["index"]].operation
         assert isinstance(operation, Insert)  # noqa: S101 - only inserts are sent as upserts
@@ -106,33 +110,40 @@ async def _verdicts(
         for index, statement in enumerate(batch):
             if index not in verdicts and statement.operation.if_matched is not None:
                 verdicts[index] = statement.operation.if_matched
-    await _look(jobs, batch, verdicts)
+    await _look(jobs, batch, verdicts, taken)
     return [verdicts[index] for index in range(len(batch))]
 
 
 async def _look(
-    jobs: AsyncIOMotorCollection[Document], batch: Sequence[Statement], verdicts: dict[int, Any]
+    jobs: AsyncIOMotorCollection[Document],
+    batch: Sequence[Statement],
+    verdicts: dict[int, Any],
+    taken: Mapping[int, UniqueKey],
 ) -> None:
-    """Decide those without a verdict by their records, read once for all of them."""
+    """Decide those without a verdict by their records, or by who holds the key that was taken."""
     undecided = [index for index in range(len(batch)) if index not in verdicts]
     if not undecided:
         return
     ids = [batch[index].id for index in undecided]
     try:
         found = await jobs.find({"_id": {"$in": ids}}, batch_size=len(ids) + 1).to_list(None)
+        holders = await holders_of(jobs, taken.values())
     except PyMongoError as error:
         # The writes did arrive, whatever became of this read: never `Unsent`.
         log.warning("ledger.unanswered", operations=len(batch), reason=reason_of(error))
         raise Unanswered(reason_of(error)) from None
     records = {document["_id"]: document for document in found}
     for index in undecided:
-        verdicts[index] = _verdict(batch[index], records.get(batch[index].id))
+        record = records.get(batch[index].id)
+        if record is None and index in taken:
+            record = holders.get(taken[index])
+        verdicts[index] = _verdict(batch[index], record)
 
 
 def _verdict(statement: Statement, record: Document | None) -> Any:
     operation = statement.operation
     if record is None and isinstance(operation, Insert):
-        return Unanswered("the job was withdrawn while it was inserted")
+        return Unanswered("the job, or the one that held its key, was gone before it was read")
     try:
         return operation.verdict(None if record is None else job_of(record))
     except Exception as error:

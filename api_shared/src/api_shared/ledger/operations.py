@@ -8,12 +8,14 @@ changes nothing, and a writer that lost the answer learns what came of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from api_shared.job import Job, JobError, Progress, Status
-from api_shared.ledger.change import NOW, Below, Change, NowPlus, Plus
+from api_shared.ledger.change import NOW, Below, Change, NowPlus, Plus, PlusEach
+from api_shared.ledger.unique import AT_CLAIM, AT_COMPLETION, expiry
 
 V_co = TypeVar("V_co", covariant=True)
 
@@ -35,7 +37,11 @@ class Operation(ABC, Generic[V_co]):
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """The job is in the ledger; `by_us` False: it had been accepted before, `job` is how it is."""
+    """
+    The job is in the ledger; `by_us` False: it had been accepted before, `job` is how it is.
+
+    Another id than the insert's: `job` holds the unique key, and nothing was inserted.
+    """
 
     by_us: bool
     job: Job
@@ -43,16 +49,23 @@ class Inserted:
 
 @dataclass(frozen=True)
 class Insert(Operation[Inserted]):
-    """Record a new job (`job`: its static fields; times and history are the ledger's)."""
+    """
+    Record a new job (`job`: its static fields; times and history are the ledger's).
+
+    `unique_for_s` is how long the ledger's clock lets it hold its key, for the scope "period".
+    """
 
     job: Job
     due: NowPlus | datetime
+    unique_for_s: float | None = None
     change: Change = field(init=False)
 
     def __post_init__(self) -> None:
         put: dict[str, Any] = {"accepted_at": NOW, "due_at": self.due}
         if self.job.status is Status.QUEUED:
             put["queued_at"] = NOW
+        if self.unique_for_s is not None:
+            put["unique_until"] = NowPlus(self.unique_for_s)
         change = Change(self.job.id, guard={}, put=put, note="")
         object.__setattr__(self, "change", change)
 
@@ -94,9 +107,11 @@ class Claim(Operation[Claimed | Refused]):
                 "token": self.token,
                 "worker": self.worker,
                 "claim_no": Plus(1),
+                "last_chance": False,
                 "seq": Plus(1),
                 "started_at": NOW,
                 "due_at": NowPlus(self.lease_s),
+                **AT_CLAIM,
             },
             remove=("progress",),
             note="",
@@ -133,6 +148,11 @@ class HolderWrite(Operation[bool]):
         return {"token": self.token, "status": Status.PROCESSING, "seq": Below(self.seq)}
 
     @property
+    def _unless_cancelled(self) -> dict[str, object]:
+        """For a write after which nobody holds the job: the flag would be nobody's to honour."""
+        return {**self.guard, "cancel_requested": False}
+
+    @property
     def if_matched(self) -> bool | None:
         return True
 
@@ -150,13 +170,20 @@ class SaveProgress(HolderWrite):
 
 @dataclass(frozen=True)
 class SaveJournal(HolderWrite):
-    """Keep `value_json` under `key`: what a body that runs again finds there."""
+    """
+    Keep `value_json` under `key`: what a body that runs again finds there.
+
+    `usage` is added to the job's in the same write, so that it counts once, as the entry does.
+    """
 
     key: str
     value_json: str
+    usage: Mapping[str, int] = field(default_factory=dict)
 
     def _change(self) -> Change:
-        put = {"seq": self.seq, "journal": {self.key: self.value_json}}
+        put: dict[str, Any] = {"seq": self.seq, "journal": {self.key: self.value_json}}
+        if self.usage:
+            put["usage"] = PlusEach(self.usage)
         return Change(self.job_id, self.guard, put)
 
     def verdict(self, job: Job | None) -> bool:
@@ -165,6 +192,17 @@ class SaveJournal(HolderWrite):
             and job.token == self.token
             and job.journal.get(self.key) == self.value_json
         )
+
+
+@dataclass(frozen=True)
+class TakeLastChance(HolderWrite):
+    """From here on a loss of this claim is one too many."""
+
+    def _change(self) -> Change:
+        return Change(self.job_id, self.guard, {"seq": self.seq, "last_chance": True})
+
+    def verdict(self, job: Job | None) -> bool:
+        return job is not None and job.token == self.token and job.last_chance
 
 
 @dataclass(frozen=True)
@@ -181,6 +219,7 @@ class _Settlement(HolderWrite):
 class Complete(_Settlement):
     result_json: str
     retention_s: float
+    streamed: bool = False
 
     def _change(self) -> Change:
         return Change(
@@ -190,8 +229,10 @@ class Complete(_Settlement):
                 "status": Status.COMPLETED,
                 "seq": self.seq,
                 "result_json": self.result_json,
+                "streamed": self.streamed,
                 "ended_at": NOW,
-                "expires_at": NowPlus(self.retention_s),
+                "expires_at": expiry(self.retention_s),
+                **AT_COMPLETION,
             },
             remove=("due_at", "error"),
             note="",
@@ -217,13 +258,14 @@ class Fail(_Settlement):
                 "ended_at": NOW,
                 "due_at": NowPlus(self.dead_letter_in_s),
             },
+            remove=("unique_held",),
             note=self.error.reason,
         )
 
 
 @dataclass(frozen=True)
 class Retry(_Settlement):
-    """The attempt failed; the next one starts in `delay_s`."""
+    """The attempt failed; the next one starts in `delay_s`. Refused if a cancel was asked for."""
 
     error: JobError
     delay_s: float
@@ -231,7 +273,7 @@ class Retry(_Settlement):
     def _change(self) -> Change:
         return Change(
             self.job_id,
-            self.guard,
+            self._unless_cancelled,
             {
                 "status": Status.RETRYING,
                 "seq": self.seq,
@@ -245,7 +287,10 @@ class Retry(_Settlement):
 
 @dataclass(frozen=True)
 class HandBack(_Settlement):
-    """Run it again in `delay_s`, no attempt counted: a snooze, or a worker that stops."""
+    """
+    Run it again in `delay_s`, no attempt counted: a snooze, or a worker that stops. Refused if a
+    cancel was asked for.
+    """
 
     delay_s: float
     why: str
@@ -253,7 +298,7 @@ class HandBack(_Settlement):
     def _change(self) -> Change:
         return Change(
             self.job_id,
-            self.guard,
+            self._unless_cancelled,
             {"status": Status.RETRYING, "seq": self.seq, "due_at": NowPlus(self.delay_s)},
             note=self.why,
         )
@@ -271,8 +316,8 @@ class EndCancelled(_Settlement):
                 "status": Status.CANCELLED,
                 "seq": self.seq,
                 "ended_at": NOW,
-                "expires_at": NowPlus(self.retention_s),
+                "expires_at": expiry(self.retention_s),
             },
-            remove=("due_at",),
+            remove=("due_at", "unique_held"),
             note="",
         )

@@ -1,0 +1,121 @@
+"""Recorded requests in MongoDB: the collection that other programs write into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pymongo
+from bson import ObjectId
+from pymongo import ReturnDocument
+
+from api_shared.ledger.mongo_connection import Connection
+from api_shared.ledger.mongo_documents import Document
+from api_shared.ledger.mongo_errors import ledger_errors
+from api_shared.recorded import (
+    CAN_BE_TAKEN_OVER,
+    RecordedRequest,
+    RecordExists,
+    RecordStatus,
+)
+
+ANSWER_S = 5.0
+
+
+class MongoRequests:
+    """The `_id` may be an ObjectId, named by its hex, or a string."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._records = connection.requests
+
+    async def add(
+        self, record_id: str, kind: str, request: Mapping[str, Any], owner: str | None
+    ) -> None:
+        key = ObjectId(record_id) if ObjectId.is_valid(record_id) else record_id
+        record: Document = {"kind": kind, "request": dict(request)}
+        if owner is not None:
+            record["owner"] = owner
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            document = await self._records.find_one_and_update(
+                {"_id": key},
+                {"$setOnInsert": record},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        there = _record_of(document)
+        if (there.kind, there.request, there.owner) != (kind, dict(request), owner):
+            raise RecordExists(record_id)
+
+    async def get(self, record_id: str) -> RecordedRequest | None:
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            document = await self._records.find_one(_named(record_id))
+        return None if document is None else _record_of(document)
+
+    async def begin(
+        self, record_id: str, job_id: str, *, after: str | None = None
+    ) -> RecordedRequest | None:
+        free: Document = _named(record_id) | {
+            "status": {"$ne": RecordStatus.COMPLETED.value},
+            "$or": [
+                {"job_id": {"$in": [None, job_id, after]}},
+                {"status": {"$in": [status.value for status in CAN_BE_TAKEN_OVER]}},
+            ],
+        }
+        taken: Document = {
+            "$set": {"job_id": job_id, "status": RecordStatus.PROCESSING.value},
+            "$currentDate": {"started_at": True},
+            "$unset": {"error": "", "ended_at": ""},
+        }
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            document = await self._records.find_one_and_update(
+                free, taken, return_document=ReturnDocument.AFTER
+            )
+        return await self.get(record_id) if document is None else _record_of(document)
+
+    async def end(
+        self,
+        record_id: str,
+        job_id: str,
+        status: RecordStatus,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> bool:
+        ours: Document = _named(record_id) | {
+            "job_id": {"$eq": job_id},
+            "status": {"$ne": RecordStatus.COMPLETED.value},
+        }
+        written: Document = {"status": status.value}
+        if result is not None:
+            written["result"] = dict(result)
+        if error is not None:
+            written["error"] = error
+        update: Document = {"$set": written, "$currentDate": {"ended_at": True}}
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
+            return (await self._records.update_one(ours, update)).matched_count == 1
+
+
+def _named(record_id: str) -> Document:
+    if not ObjectId.is_valid(record_id):
+        return {"_id": {"$eq": record_id}}
+    return {"_id": {"$in": [ObjectId(record_id), record_id]}}
+
+
+def _record_of(document: Document) -> RecordedRequest:
+    """Whatever another program wrote: what is not as it should be is None, or left as it is."""
+
+    def text(name: str) -> str | None:
+        value = document.get(name)
+        return value if isinstance(value, str) else None
+
+    result = document.get("result")
+    return RecordedRequest(
+        id=str(document["_id"]),
+        kind=document.get("kind"),
+        request=document.get("request"),
+        owner=text("owner"),
+        status=text("status"),
+        job_id=text("job_id"),
+        result=result if isinstance(result, dict) else None,
+        error=text("error"),
+    )

@@ -1,0 +1,1 @@
+"""Schedules: what runs regularly, and what the ledger remembers of it."""
