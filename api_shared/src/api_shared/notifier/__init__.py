@@ -9,14 +9,19 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from api_shared.job import Job, Progress, Status
+from api_shared.job import SLEEPING, Job, Progress, Status
+from api_shared.notifier.text import Outgoing, Written
 
 EVENT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One change of a job. `seq` orders the events of a job; a status event is seen once."""
+    """
+    One change of a job. `seq` orders the events of a job; a status event is seen once.
+
+    Of a job that waits for a time `due_at` says it, and `why` what it waits for, if that is known.
+    """
 
     kind: Literal["status", "progress"]
     job_id: str
@@ -30,6 +35,8 @@ class JobEvent:
     at: datetime | None = None
     progress: Progress | None = None
     error: str | None = None
+    due_at: datetime | None = None
+    why: str | None = None
 
     def to_json(self) -> str:
         progress = self.progress
@@ -47,6 +54,8 @@ class JobEvent:
             "at": self.at.isoformat() if self.at else None,
             "progress": asdict(progress) if progress else None,
             "error": self.error,
+            "due_at": self.due_at.isoformat() if self.due_at else None,
+            "why": self.why,
         }
         return json.dumps(fields, separators=(",", ":"))
 
@@ -63,13 +72,14 @@ class JobEvent:
                 raise ValueError("an event of another version")
             if not isinstance(fields["job_id"], str) or type(fields["seq"]) is not int:
                 raise ValueError("an event that names no job or has no number")
-            at, progress = fields.get("at"), fields.get("progress")
+            at, due_at, progress = (fields.get(name) for name in ("at", "due_at", "progress"))
             known = {name: fields[name] for name in cls.__slots__ if name in fields}
             return cls(
                 **known
                 | {
                     "status": Status(fields["status"]),
                     "at": datetime.fromisoformat(at) if at else None,
+                    "due_at": datetime.fromisoformat(due_at) if due_at else None,
                     "progress": Progress(**progress) if progress else None,
                 }
             )
@@ -91,6 +101,8 @@ def status_event(job: Job) -> JobEvent:
         attempt=job.attempt,
         at=job.history[-1].at if job.history else None,
         error=f"{job.error.reason}: {job.error.message}" if job.error else None,
+        due_at=job.due_at if job.status in SLEEPING else None,
+        why=job.waits_for,
     )
 
 
@@ -109,6 +121,19 @@ class Subscription(Protocol):
 
     async def next(self, timeout_s: float) -> JobEvent | None:
         """The next event, or None after `timeout_s` or when the connection was lost meanwhile."""
+
+
+class TextSubscription(Protocol):
+    """What one job writes, from the first character that Redis still has."""
+
+    async def next(self, timeout_s: float) -> list[Written]:
+        """
+        What can be read now and was not yet, in order; waits for news up to `timeout_s`, but not
+        the first time. Empty where there is none, or Redis is away.
+        """
+
+    def wake(self) -> None:
+        """End the wait of `next`."""
 
 
 class Notifier(Protocol):
@@ -132,6 +157,15 @@ class Notifier(Protocol):
 
     def cancel_requests(self) -> AsyncIterator[str]:
         """Job ids that somebody asked to cancel; goes on by itself after a lost connection."""
+
+    def tell_text(self, outgoing: Outgoing) -> None:
+        """Let listeners read, soon, all that `outgoing` holds; again, after an outage."""
+
+    def follow_text(self, job_id: str) -> AbstractAsyncContextManager[TextSubscription]:
+        """
+        What the claim with the highest number has written, of those that have; never raises for
+        Redis.
+        """
 
     async def load_result(self, job_id: str) -> bytes | None:
         """The stored taskiq result; None where Redis has none or is away."""

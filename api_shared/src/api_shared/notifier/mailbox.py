@@ -64,6 +64,11 @@ def latest_progress(event: JobEvent) -> str | None:
     return event.job_id if event.kind == "progress" else None
 
 
+def one_is_enough(_news: object) -> str:
+    """That there is news need be known only once until somebody looks."""
+    return "news"
+
+
 def each_once(job_id: str) -> str:
     """A request that was not read yet need not be read twice."""
     return job_id

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from api_shared.notifier import JobEvent, StoredResult
-from api_shared.notifier.mailbox import Mailbox, each_once, latest_progress
+from api_shared.notifier.mailbox import Mailbox, each_once, latest_progress, one_is_enough
 from api_shared.notifier.names import Names
+from api_shared.notifier.text import Outgoing, Written
 
 
 class MemoryNotifier:
@@ -20,6 +21,8 @@ class MemoryNotifier:
         self._names = Names("memory")
         self._mailboxes: defaultdict[str, list[Mailbox[Any]]] = defaultdict(list)
         self._results: dict[str, bytes] = {}
+        self._texts: dict[str, list[tuple[int, Written]]] = {}
+        self._stretches = 0
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -54,6 +57,30 @@ class MemoryNotifier:
             async for job_id in mailbox:
                 yield job_id
 
+    def tell_text(self, outgoing: Outgoing) -> None:
+        written = outgoing.unsent()
+        if self.away or written is None:
+            return
+        kept = self._texts.setdefault(outgoing.job_id, [])
+        written_by = kept[-1][1].claim_no if kept else 0
+        if written_by < written.claim_no:
+            kept.clear()
+        if written_by <= written.claim_no:
+            self._stretches += 1
+            kept.append((self._stretches, written))
+        outgoing.confirm(written)
+        self._deliver(self._names.text_news(outgoing.job_id), "more")
+
+    @asynccontextmanager
+    async def follow_text(self, job_id: str) -> AsyncIterator[_Following]:
+        mailbox: Mailbox[str] = Mailbox(one_is_enough)
+        mailbox.lose()
+        with self._listening(self._names.text_news(job_id), mailbox):
+            yield _Following(mailbox, lambda: self._read_text(job_id))
+
+    def _read_text(self, job_id: str) -> list[tuple[int, Written]]:
+        return [] if self.away else self._texts.get(job_id, [])
+
     async def load_result(self, job_id: str) -> bytes | None:
         return None if self.away else self._results.get(job_id)
 
@@ -68,6 +95,7 @@ class MemoryNotifier:
     def lose(self) -> None:
         """What the restart of a server does: results are gone, listeners may have missed events."""
         self._results.clear()
+        self._texts.clear()
         for mailboxes in self._mailboxes.values():
             for mailbox in mailboxes:
                 mailbox.lose()
@@ -85,3 +113,23 @@ class MemoryNotifier:
             self._mailboxes[channel].remove(mailbox)
             if not self._mailboxes[channel]:
                 del self._mailboxes[channel]
+
+
+class _Following:
+    """What a job writes; each stretch, numbered by the notifier, is given once."""
+
+    def __init__(
+        self, mailbox: Mailbox[str], read: Callable[[], list[tuple[int, Written]]]
+    ) -> None:
+        self._mailbox = mailbox
+        self._read = read
+        self._last = 0
+
+    async def next(self, timeout_s: float) -> list[Written]:
+        await self._mailbox.next(timeout_s)
+        news = [(number, written) for number, written in self._read() if number > self._last]
+        self._last = news[-1][0] if news else self._last
+        return [written for _, written in news]
+
+    def wake(self) -> None:
+        self._mailbox.lose()

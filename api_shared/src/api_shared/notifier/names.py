@@ -27,6 +27,17 @@ class Names:
     def result(self, job_id: str) -> str:
         return f"{self.results}:{job_id}"
 
+    def text(self, job_id: str) -> str:
+        """The stream that holds what a job writes."""
+        return f"{self.prefix}:text:{job_id}"
+
+    def text_news(self, job_id: str) -> str:
+        """The channel that says that there is more of it."""
+        return f"{self.prefix}:text-news:{job_id}"
+
+    def is_text_news(self, channel: str) -> bool:
+        return channel.startswith(f"{self.prefix}:text-news:")
+
     def channels_of(self, event: JobEvent) -> list[str]:
         """Where an event is published."""
         channels = [f"{self.prefix}:job:{event.job_id}", self.all_jobs]

@@ -7,6 +7,8 @@ from random import Random
 
 import structlog
 
+from api_shared.tls import why_untrusted
+
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.1
@@ -48,4 +50,6 @@ def describe(error: BaseException) -> str:
     """The innermost error in a line. The client's errors name host and port, never a password."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if untrusted := why_untrusted(error, "REDIS_TLS_CA_FILE"):
+        return untrusted
     return f"{type(error).__name__}: {error}"[:300]

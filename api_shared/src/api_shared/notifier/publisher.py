@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
-from operator import not_
 from random import Random
 
 import structlog
@@ -17,6 +15,8 @@ from api_shared.notifier.backlog import Backlog
 from api_shared.notifier.mailbox import latest_progress
 from api_shared.notifier.names import Names
 from api_shared.notifier.outage import Outage, describe, pause_s
+from api_shared.notifier.redis_text import Command, append_command
+from api_shared.notifier.text import Outgoing, Written
 
 log = structlog.get_logger(__name__)
 
@@ -38,25 +38,43 @@ class _CancelAsked:
     job_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _TextToTell:
+    outgoing: Outgoing
+
+
+_PARTS = {"EVAL": "text", "SET": "store", "PUBLISH": "publisher"}
+"""A server may refuse one kind of command and take the others."""
+
+_Entry = _Told | _CancelAsked | _TextToTell
+
+
 class Publisher:
     """
     Writes rounds, one at a time, each as one pipeline.
 
-    A round that fails is dropped, for nobody waits for it; what is told while Redis is away stays
+    A round that fails is dropped, for nobody waits for it, but for the texts in it: they go again,
+    from where Redis has them. What is told while Redis is away stays
     in the outbox, bounded, and goes out when a PING is answered again.
     """
 
     def __init__(
-        self, redis: Redis, names: Names, outage: Outage, *, result_ttl_s: float, rng: Random
+        self,
+        redis: Redis,
+        names: Names,
+        outage: Outage,
+        *,
+        result_ttl_s: float,
+        text_ttl_s: float,
+        rng: Random,
     ) -> None:
         self._redis = redis
         self._names = names
         self._outage = outage
         self._result_ttl_ms = max(1, int(result_ttl_s * 1000))
+        self._text_ttl_ms = max(1, int(text_ttl_s * 1000))
         self._rng = rng
-        self._outbox: Backlog[_Told | _CancelAsked] = Backlog(
-            OUTBOX_LIMIT, limit_bytes=OUTBOX_LIMIT_BYTES
-        )
+        self._outbox: Backlog[_Entry] = Backlog(OUTBOX_LIMIT, limit_bytes=OUTBOX_LIMIT_BYTES)
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +101,13 @@ class Publisher:
         self._outbox.add(_CancelAsked(job_id))
         self._wake.set()
 
+    def tell_text(self, outgoing: Outgoing) -> None:
+        written = outgoing.unsent()
+        if written is not None:
+            key = f"text:{outgoing.job_id}:{outgoing.claim_no}"
+            self._outbox.add(_TextToTell(outgoing), key=key, size_bytes=len(written.text))
+            self._wake.set()
+
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
@@ -97,20 +122,37 @@ class Publisher:
                     await self._send(entries)
             except Exception as error:  # whatever the client raises: no job fails for it
                 self._outage.notice("publisher", error)
+                for entry in entries:
+                    if isinstance(entry, _TextToTell):
+                        self.tell_text(entry.outgoing)
                 if not await self._is_back():
                     return
 
-    async def _send(self, entries: Sequence[_Told | _CancelAsked]) -> None:
-        is_result = []
+    async def _send(self, entries: Sequence[_Entry]) -> None:
+        """In the order in which it was told, texts and events: a job's end comes after its text."""
+        commands: list[Command] = []
+        texts: dict[int, tuple[Outgoing, Written]] = {}
+        for entry in entries:
+            if not isinstance(entry, _TextToTell):
+                commands.extend(self._commands(entry))
+            elif written := entry.outgoing.unsent():
+                texts[len(commands)] = (entry.outgoing, written)
+                ttl_ms = self._text_ttl_ms
+                commands.append(append_command(self._names, entry.outgoing, written, ttl_ms=ttl_ms))
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for command in chain.from_iterable(map(self._commands, entries)):
+            for command in commands:
                 pipeline.execute_command(*command)
-                is_result.append(command[0] == "SET")
             replies = await pipeline.execute(raise_on_error=False)
-        self._judge("store", list(compress(replies, is_result)))
-        self._judge("publisher", list(compress(replies, map(not_, is_result))))
+        for position, (outgoing, written) in texts.items():
+            if not isinstance(replies[position], Exception):
+                outgoing.confirm(written)
+        parts: dict[str, list[object]] = {"EVAL": [], "SET": [], "PUBLISH": []}
+        for command, reply in zip(commands, replies, strict=True):
+            parts[str(command[0])].append(reply)
+        for part, its_replies in parts.items():
+            self._judge(_PARTS[part], its_replies)
 
-    def _commands(self, entry: _Told | _CancelAsked) -> Sequence[tuple[str | bytes | int, ...]]:
+    def _commands(self, entry: _Told | _CancelAsked) -> Sequence[Command]:
         """Encoded here, one by one, so that what cannot be encoded spoils nothing else."""
         try:
             if isinstance(entry, _CancelAsked):

@@ -17,10 +17,12 @@ from api_shared.errors import InvalidJobId, ServerError
 from api_shared.job import parse_job_id
 from api_shared.notifier import JobEvent, StoredResult
 from api_shared.notifier.channels import Channels, Connection
-from api_shared.notifier.mailbox import Mailbox, each_once, latest_progress
+from api_shared.notifier.mailbox import Mailbox, each_once, latest_progress, one_is_enough
 from api_shared.notifier.names import Names
 from api_shared.notifier.outage import Outage, describe
 from api_shared.notifier.publisher import Publisher
+from api_shared.notifier.redis_text import TextReader
+from api_shared.notifier.text import Outgoing
 from api_shared.settings import InvalidSettings, Settings
 
 CONNECT_TIMEOUT_S = 1.0
@@ -45,7 +47,12 @@ class RedisNotifier:
         self._pool = _connection_pool(settings)
         self._redis = Redis(connection_pool=self._pool)
         self._publisher = Publisher(
-            self._redis, self._names, outage, result_ttl_s=settings.result_ttl_s, rng=rng
+            self._redis,
+            self._names,
+            outage,
+            result_ttl_s=settings.result_ttl_s,
+            text_ttl_s=settings.text_ttl_s,
+            rng=rng,
         )
         self._channels = Channels(self._new_connection, self._decode, outage, rng)
 
@@ -82,6 +89,16 @@ class RedisNotifier:
             async for job_id in mailbox:
                 yield job_id
 
+    def tell_text(self, outgoing: Outgoing) -> None:
+        self._publisher.tell_text(outgoing)
+
+    @asynccontextmanager
+    async def follow_text(self, job_id: str) -> AsyncIterator[TextReader]:
+        mailbox: Mailbox[str] = Mailbox(one_is_enough)
+        mailbox.lose()
+        async with self._channels.listen(self._names.text_news(job_id), mailbox):
+            yield TextReader(self._redis, self._names.text(job_id), mailbox)
+
     async def load_result(self, job_id: str) -> bytes | None:
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -107,6 +124,8 @@ class RedisNotifier:
     def _decode(self, channel: str, payload: bytes) -> JobEvent | str | None:
         """Whatever is not ours on a channel is passed over."""
         try:
+            if self._names.is_text_news(channel):
+                return "more"
             if channel == self._names.cancel:
                 return parse_job_id(payload.decode())
             return JobEvent.from_json(payload)
@@ -133,7 +152,7 @@ def pool_options() -> dict[str, Any]:
 
 def _connection_pool(settings: Settings) -> BlockingConnectionPool:
     """Raises `InvalidSettings`, without the URL: it may hold a password."""
-    url = settings.redis_url.get_secret_value()
+    url = settings.redis_address
     try:
         return BlockingConnectionPool.from_url(
             url, max_connections=MAX_CONNECTIONS, **pool_options()

@@ -1,0 +1,223 @@
+"""The model as one job has it: each call is paid for once, waits for its turn, and is counted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, replace
+from random import Random
+from typing import Any
+
+from pydantic import TypeAdapter
+from taskiq import Context, TaskiqDepends
+
+from api_shared.broker import JobBroker
+from api_shared.worker.context import JobContext
+
+from .answers import Answers, key_of, seed_of
+from .errors import LLMServerError, ModelRequired, SamplingFailed
+from .json_answers import JsonAsker
+from .media import audio_type, image_type
+from .models import Models, opened_models
+from .protocol import (
+    LLM,
+    Backend,
+    Capabilities,
+    ChatAnswer,
+    ChatRequest,
+    ImageRequest,
+    JsonAnswer,
+    JsonSchema,
+    Message,
+    OnText,
+    Parameters,
+    SpeechRequest,
+    Stored,
+    Usage,
+)
+from .turn import question, turn
+
+SAMPLING_TRIES = 3
+MODELS = "llm_models"
+"""Where a worker keeps its `Models` in the broker's state."""
+
+_CHAT = TypeAdapter(ChatAnswer)
+_FILES = TypeAdapter(tuple[Stored, ...])
+
+
+async def llm_of_job(
+    job: JobContext = TaskiqDepends(), context: Context = TaskiqDepends()
+) -> AsyncGenerator[LLM, None]:
+    """`llm: LLM = TaskiqDepends(llm_of_job)`."""
+    broker = context.broker
+    assert isinstance(broker, JobBroker)  # noqa: S101 - no other runs jobs
+    of_worker = broker.state.get(MODELS)
+    if isinstance(of_worker, Models):
+        yield JobLLM(job, of_worker)
+        return
+    settings, shared = broker.backing.settings, broker.is_worker_process
+    async with opened_models(settings, shared=shared) as models:
+        yield JobLLM(job, models)
+
+
+class JobLLM:
+    """See `LLM`, the protocol."""
+
+    def __init__(self, job: JobContext, models: Models, *, rng: Random | None = None) -> None:
+        self._job = job
+        self._models = models
+        self._answers = Answers(job, models.settings.storage_url)
+        self._json = JsonAsker(self.chat, job, tries=models.settings.llm_json_tries)
+        self._rng = rng or Random()  # noqa: S311 - jitter
+
+    @property
+    def backend(self) -> str:
+        return "extractive" if self._models.chat is None else self._models.chat.name
+
+    @property
+    def available(self) -> bool:
+        return self._models.chat is not None
+
+    async def chat(
+        self, step: str, request: ChatRequest, *, on_text: OnText | None = None
+    ) -> ChatAnswer:
+        key = key_of(step, asdict(request))
+        if (kept := await self._answers.recall(key)) is not None:
+            answer = _CHAT.validate_python(kept)
+            if on_text is not None and answer.text:
+                await on_text(answer.text)
+            return answer
+        backend = self._chat
+        parameters = with_defaults(request.parameters, self._default_parameters())
+        sent = replace(request, parameters=parameters)
+        async with self._turn(backend):
+            answer = await _sampled(backend, sent, key, on_text)
+        await self._answers.keep(key, _CHAT.dump_python(answer, mode="json"), _used(answer.usage))
+        return answer
+
+    async def chat_json(self, step: str, request: ChatRequest, schema: JsonSchema) -> JsonAnswer:
+        return await self._json.ask(step, request, schema, server=self._chat.server)
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        backend = self._chat
+        async with self._question(backend):
+            return await backend.count_tokens(messages)
+
+    async def capabilities(self) -> Capabilities:
+        backend = self._chat
+        async with self._question(backend):
+            return await backend.capabilities()
+
+    async def image(self, step: str, request: ImageRequest) -> tuple[Stored, ...]:
+        backend = self._needed(self._models.images, "LLM_IMAGE_SERVER_URL")
+
+        async def make() -> tuple[tuple[Stored, ...], Mapping[str, int]]:
+            answer = await backend.image(request)
+            files = []
+            for number, data in enumerate(answer.images):
+                if (kind := image_type(data)) is None:
+                    raise LLMServerError(backend.server, "what it sent as an image is none")
+                files.append(
+                    await self._answers.store(
+                        f"image-{number}", kind.suffix, kind.content_type, data
+                    )
+                )
+            return tuple(files), {"images": len(files), **_used(answer.usage)}
+
+        return await self._files(step, {"image": asdict(request)}, backend, make)
+
+    async def speech(self, step: str, request: SpeechRequest) -> Stored:
+        backend = self._needed(self._models.speech, "LLM_SPEECH_SERVER_URL")
+
+        async def make() -> tuple[tuple[Stored, ...], Mapping[str, int]]:
+            answer = await backend.speech(request)
+            if (kind := audio_type(answer.audio)) is None:
+                raise LLMServerError(backend.server, "what it sent as audio is none")
+            file = await self._answers.store("speech", kind.suffix, kind.content_type, answer.audio)
+            return (file,), {"llm_calls": 1, "speech_characters": len(request.text)}
+
+        (file,) = await self._files(step, {"speech": asdict(request)}, backend, make)
+        return file
+
+    async def _files(
+        self,
+        step: str,
+        request: Mapping[str, Any],
+        backend: Backend,
+        make: Callable[[], Awaitable[tuple[tuple[Stored, ...], Mapping[str, int]]]],
+    ) -> tuple[Stored, ...]:
+        """Files are stored before the journal knows of them: what it knows of is there."""
+        key = key_of(step, request)
+        if (kept := await self._answers.recall(key)) is not None:
+            return _FILES.validate_python(kept)
+        async with self._turn(backend):
+            files, usage = await make()
+        await self._answers.keep(key, _FILES.dump_python(files, mode="json"), usage)
+        return files
+
+    def _turn(self, backend: Backend) -> AbstractAsyncContextManager[None]:
+        patience_s = self._models.settings.llm_patience_s
+        return turn(self._models.admission, backend.server, patience_s=patience_s, rng=self._rng)
+
+    def _question(self, backend: Backend) -> AbstractAsyncContextManager[None]:
+        patience_s = self._models.settings.llm_patience_s
+        return question(
+            self._models.admission, backend.server, patience_s=patience_s, rng=self._rng
+        )
+
+    @property
+    def _chat(self) -> Backend:
+        return self._needed(self._models.chat, "LLM_SERVER_URL")
+
+    def _needed(self, backend: Backend | None, setting: str) -> Backend:
+        if backend is None:
+            raise ModelRequired(self._job.task, setting)
+        return backend
+
+    def _default_parameters(self) -> Parameters:
+        settings = self._models.settings
+        return Parameters(
+            settings.llm_temperature,
+            settings.llm_top_p,
+            settings.llm_max_tokens,
+            settings.llm_seed,
+            settings.llm_stop,
+        )
+
+
+async def _sampled(
+    backend: Backend, request: ChatRequest, key: str, on_text: OnText | None
+) -> ChatAnswer:
+    """A sampling failure is tried again with another seed, unless a listener has text of it."""
+    told = False
+
+    async def tell(text: str) -> None:
+        nonlocal told
+        told = True
+        assert on_text is not None  # noqa: S101 - `tell` is passed only then
+        await on_text(text)
+
+    for number in range(1, SAMPLING_TRIES + 1):
+        try:
+            return await backend.chat(request, on_text=tell if on_text else None)
+        except SamplingFailed:
+            if told or number == SAMPLING_TRIES:
+                raise
+            parameters = replace(request.parameters, seed=seed_of(key, number))
+            request = replace(request, parameters=parameters)
+    raise AssertionError("unreachable")
+
+
+def with_defaults(given: Parameters, defaults: Parameters) -> Parameters:
+    """`given`, and the default for what it leaves open."""
+    return Parameters(
+        temperature=defaults.temperature if given.temperature is None else given.temperature,
+        top_p=defaults.top_p if given.top_p is None else given.top_p,
+        max_tokens=defaults.max_tokens if given.max_tokens is None else given.max_tokens,
+        seed=defaults.seed if given.seed is None else given.seed,
+        stop=given.stop or defaults.stop,
+    )
+
+
+def _used(usage: Usage) -> dict[str, int]:
+    return {"llm_calls": 1, **asdict(usage)}

@@ -1,0 +1,19 @@
+"""
+llama.cpp's own server.
+
+https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from .openai import COUNT_OF_LLAMACPP, OpenAIBackend, TokenCounter
+
+
+class LlamaCppBackend(OpenAIBackend):
+    """Serves one model, whatever name it is asked for; says 503 on every path while it loads."""
+
+    name: ClassVar[str] = "llamacpp"
+    counters: ClassVar[Sequence[TokenCounter]] = (COUNT_OF_LLAMACPP,)

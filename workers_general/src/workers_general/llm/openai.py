@@ -1,0 +1,269 @@
+"""
+Any server with OpenAI's API: https://platform.openai.com/docs/api-reference.
+
+What differs between them is asked, not assumed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ValidationError
+
+from .chat_wire import ChatReader, chat_body
+from .client import ModelServer
+from .errors import (
+    ContextOverflow,
+    InvalidInputError,
+    LLMClientError,
+    LLMError,
+    LLMServerError,
+)
+from .protocol import (
+    MAX_SPEECH_CHARACTERS,
+    Capabilities,
+    ChatAnswer,
+    ChatRequest,
+    ImageAnswer,
+    ImageRequest,
+    Message,
+    OnText,
+    Parameters,
+    Probed,
+    SpeechAnswer,
+    SpeechRequest,
+    Usage,
+)
+from .sorting import NOT_OFFERED
+
+CHAT = "/v1/chat/completions"
+IMAGES = "/v1/images/generations"
+SPEECH = "/v1/audio/speech"
+_HELLO = ChatRequest((Message("user", "Say yes."),), Parameters(temperature=0, max_tokens=1))
+
+
+class _Meta(BaseModel):
+    n_ctx: int | None = None
+
+
+class _Model(BaseModel):
+    """`max_model_len` is vLLM's, `meta.n_ctx` llama.cpp's, `context_length` some gateways'."""
+
+    id: str
+    max_model_len: int | None = None
+    context_length: int | None = None
+    meta: _Meta | None = None
+
+    @property
+    def context_tokens(self) -> int | None:
+        of_llamacpp = self.meta.n_ctx if self.meta else None
+        return self.max_model_len or self.context_length or of_llamacpp
+
+
+class _Models(BaseModel):
+    data: list[_Model] = []
+
+
+class _Image(BaseModel):
+    b64_json: str
+
+
+class _ImageUsage(BaseModel):
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _Images(BaseModel):
+    data: list[_Image]
+    usage: _ImageUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """A server's way to count the tokens of a prompt: where it is asked, and what the count is."""
+
+    path: str
+    field: str
+
+
+COUNT_OF_LLAMACPP = TokenCounter("/v1/chat/completions/input_tokens", "input_tokens")
+COUNT_OF_VLLM = TokenCounter("/tokenize", "count")
+
+
+class OpenAIBackend:
+    """`model` None: the first one that the server lists."""
+
+    name: ClassVar[str] = "openai"
+    counters: ClassVar[Sequence[TokenCounter]] = (COUNT_OF_LLAMACPP, COUNT_OF_VLLM)
+    """Tried in this order; the first that the server has is kept."""
+
+    def __init__(self, server: ModelServer, *, model: str | None = None) -> None:
+        self._server = server
+        self._model = model
+        self._counters = list(self.counters)
+        self._limit_field = "max_tokens"
+        self._image_options = {"response_format": "b64_json"}
+        self._streams = False
+        self._capabilities: Capabilities | None = None
+
+    @property
+    def server(self) -> str:
+        return self._server.name
+
+    async def chat(self, request: ChatRequest, *, on_text: OnText | None = None) -> ChatAnswer:
+        try:
+            return await self._chat(request, on_text)
+        except LLMClientError as error:
+            if self._limit_field == "max_tokens" and error.param == "max_tokens":
+                self._limit_field = "max_completion_tokens"  # OpenAI's reasoning models want it
+                return await self._chat(request, on_text)
+            raise
+
+    async def _chat(self, request: ChatRequest, on_text: OnText | None) -> ChatAnswer:
+        body = chat_body(request, await self.model())
+        if "max_tokens" in body:
+            body[self._limit_field] = body.pop("max_tokens")
+        reader = ChatReader(self.server, on_text)
+        ended = await self._server.stream(CHAT, body, reader.add)
+        self._streams = reader.streamed
+        return reader.answer(ended=ended)
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        sent = [{"role": each.role, "content": each.content} for each in messages]
+        while self._counters:
+            counter = self._counters[0]
+            try:
+                answer = await self._server.post(
+                    counter.path, {"model": await self.model(), "messages": sent}
+                )
+            except ContextOverflow as error:
+                if error.prompt_tokens is not None:
+                    return error.prompt_tokens
+                raise
+            except LLMClientError as error:
+                if error.status not in NOT_OFFERED:
+                    raise
+                del self._counters[0]
+                continue
+            count = answer.get(counter.field) if isinstance(answer, dict) else None
+            if not isinstance(count, int):
+                raise LLMServerError(self.server, f"counts no {counter.field!r}")
+            return count
+        return None
+
+    async def image(self, request: ImageRequest) -> ImageAnswer:
+        body = {
+            "model": self._model,
+            "prompt": request.prompt,
+            "size": request.size,
+            "n": request.n,
+            **self._image_options,
+        }
+        try:
+            answer = await self._server.post(IMAGES, _without_none(body))
+        except LLMClientError as error:
+            if not self._image_options or error.param != "response_format":
+                raise
+            self._image_options = {}  # OpenAI's newer models always answer so, and take no wish
+            return await self.image(request)
+        try:
+            images = _Images.model_validate(answer)
+            files = tuple(base64.b64decode(each.b64_json, validate=True) for each in images.data)
+        except (ValidationError, binascii.Error):
+            raise LLMServerError(self.server, "the answer holds no images") from None
+        if not files:
+            raise LLMServerError(self.server, "the answer holds no images")
+        used = images.usage or _ImageUsage()
+        return ImageAnswer(files, self._model or "", Usage(used.input_tokens, used.output_tokens))
+
+    async def speech(self, request: SpeechRequest) -> SpeechAnswer:
+        if len(request.text) > MAX_SPEECH_CHARACTERS:
+            raise InvalidInputError(
+                self.server,
+                f"{len(request.text):,} characters are too many for one call of speech: "
+                f"at most {MAX_SPEECH_CHARACTERS:,}",
+            )
+        body = {
+            "model": self._model,
+            "input": request.text,
+            "voice": request.voice,
+            "response_format": request.format,
+        }
+        audio = await self._server.post_for_file(SPEECH, _without_none(body))
+        return SpeechAnswer(audio, self._model or "")
+
+    async def capabilities(self) -> Capabilities:
+        """Asked once: a few calls, of one token at most."""
+        if self._capabilities is None:
+            schema = {"type": "object", "properties": {}, "additionalProperties": False}
+            both = replace(_HELLO, schema=schema, logprobs=True)
+            answer = await self._accepted(both)
+            schema_output = answer is not None
+            if answer is None:
+                answer = await self._accepted(replace(_HELLO, logprobs=True))
+            self._capabilities = Capabilities(
+                schema_output=schema_output,
+                logprobs=answer is not None and answer.logprobs is not None,
+                token_count=await self.count_tokens(_HELLO.messages) is not None,
+                streaming=self._streams,
+                images=await self._has(IMAGES),
+                speech=await self._has(SPEECH),
+                context_tokens=await self._context_tokens(),
+            )
+        return self._capabilities
+
+    async def probe(self) -> Probed:
+        """One token: only a model that is loaded can give it."""
+        started = perf_counter()
+        answer = await self.chat(_HELLO)
+        model = answer.model or await self.model() or "an unnamed model"
+        return Probed(model, f"answered in {perf_counter() - started:.2f} s")
+
+    async def model(self) -> str | None:
+        """LLM_MODEL, else the first one listed; None: the server lists none, and may need none."""
+        if self._model is None and (models := await self._models()):
+            self._model = models[0].id
+        return self._model
+
+    async def _context_tokens(self) -> int | None:
+        model = await self.model()
+        return next(
+            (each.context_tokens for each in await self._models() if each.id == model), None
+        )
+
+    async def _models(self) -> list[_Model]:
+        try:
+            return _Models.model_validate(await self._server.get("/v1/models")).data
+        except ValidationError:
+            raise LLMServerError(self.server, "/v1/models lists no models") from None
+        except LLMClientError as error:
+            if error.status in NOT_OFFERED:
+                return []
+            raise
+
+    async def _accepted(self, request: ChatRequest) -> ChatAnswer | None:
+        try:
+            return await self.chat(request)
+        except LLMClientError as error:
+            if error.status in (400, 422):
+                return None
+            raise
+
+    async def _has(self, path: str) -> bool:
+        """An empty request costs nothing: it is refused as invalid where the path is there."""
+        try:
+            await self._server.post_for_file(path, {})
+        except LLMClientError as error:
+            return error.status not in NOT_OFFERED
+        except LLMError:
+            return False
+        return True
+
+
+def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}

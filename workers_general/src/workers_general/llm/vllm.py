@@ -1,0 +1,15 @@
+"""vLLM: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from .openai import COUNT_OF_VLLM, OpenAIBackend, TokenCounter
+
+
+class VllmBackend(OpenAIBackend):
+    """Wants the model's name in each request, and tells its context in `/v1/models`."""
+
+    name: ClassVar[str] = "vllm"
+    counters: ClassVar[Sequence[TokenCounter]] = (COUNT_OF_VLLM,)

@@ -1,0 +1,18 @@
+"""Make images, and keep them in the storage."""
+
+from __future__ import annotations
+
+from taskiq import TaskiqDepends
+
+from api_shared.brokers import broker
+from api_shared.contracts.language import GENERATE_IMAGE, GenerateImageArgs, GenerateImageResult
+from workers_general.language.media import make_images
+from workers_general.llm.job_llm import llm_of_job
+from workers_general.llm.protocol import LLM
+
+
+@broker.task(GENERATE_IMAGE)
+async def generate_image(
+    args: GenerateImageArgs, llm: LLM = TaskiqDepends(llm_of_job)
+) -> GenerateImageResult:
+    return await make_images(llm, args, broker.backing.settings.llm_image_model)

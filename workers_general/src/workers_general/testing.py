@@ -1,0 +1,116 @@
+"""
+Testing tasks that call a model, with no server.
+
+    model = ScriptedModel("Bonjour.", '{"language": "fr"}')
+    async with running_in_place(broker):
+        with using_model(model):
+            handle = await TRANSLATE.kiq(TranslateArgs(text="Hello."))
+    assert await handle.result() == ...
+    assert model.requests[0].messages[-1].content == "Hello."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from api_shared.errors import UsageError
+
+from .llm.models import stand_in
+from .llm.protocol import (
+    Backend,
+    Capabilities,
+    ChatAnswer,
+    ChatRequest,
+    ImageAnswer,
+    ImageRequest,
+    Message,
+    OnText,
+    Probed,
+    SpeechAnswer,
+    SpeechRequest,
+    Usage,
+)
+
+Scripted = str | ChatAnswer | ImageAnswer | SpeechAnswer | Exception
+
+
+class ScriptEnded(UsageError):
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+        super().__init__(f"the script has {answers} answers, and one more is asked for: add it")
+
+
+class ScriptedModel:
+    """
+    A `Backend` that gives the answers it was given, in their order, and raises those that are
+    exceptions. `requests` grows with what it was asked. A token is a word.
+    """
+
+    name = "scripted"
+    server = "scripted"
+
+    def __init__(self, *answers: Scripted, context_tokens: int | None = None) -> None:
+        self.requests: list[ChatRequest | ImageRequest | SpeechRequest] = []
+        self._answers = answers
+        self._context_tokens = context_tokens
+
+    async def chat(self, request: ChatRequest, *, on_text: OnText | None = None) -> ChatAnswer:
+        answer = self._next(request)
+        if isinstance(answer, str):
+            answer = ChatAnswer(answer, "stop", self._usage(request, answer), "scripted-1")
+        assert isinstance(answer, ChatAnswer), f"a chat is asked for, not {answer!r}"  # noqa: S101
+        if on_text is not None:
+            for piece in answer.text.splitlines(keepends=True):
+                await on_text(piece)
+        return answer
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        return sum(len(each.content.split()) for each in messages)
+
+    async def image(self, request: ImageRequest) -> ImageAnswer:
+        answer = self._next(request)
+        assert isinstance(answer, ImageAnswer), f"an image is asked for, not {answer!r}"  # noqa: S101
+        return answer
+
+    async def speech(self, request: SpeechRequest) -> SpeechAnswer:
+        answer = self._next(request)
+        assert isinstance(answer, SpeechAnswer), f"speech is asked for, not {answer!r}"  # noqa: S101
+        return answer
+
+    async def capabilities(self) -> Capabilities:
+        return Capabilities(
+            schema_output=True,
+            logprobs=False,
+            token_count=True,
+            streaming=True,
+            images=True,
+            speech=True,
+            context_tokens=self._context_tokens,
+        )
+
+    async def probe(self) -> Probed:
+        return Probed("scripted-1", "answers from its script")
+
+    def _next(self, request: ChatRequest | ImageRequest | SpeechRequest) -> Scripted:
+        self.requests.append(request)
+        if len(self.requests) > len(self._answers):
+            raise ScriptEnded(len(self._answers))
+        answer = self._answers[len(self.requests) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _usage(self, request: ChatRequest, text: str) -> Usage:
+        prompt = sum(len(each.content.split()) for each in request.messages)
+        return Usage(prompt, len(text.split()))
+
+
+@contextmanager
+def using_model(model: Backend) -> Iterator[None]:
+    """Jobs that are kiqed in place within the block call `model`, whatever the settings say."""
+    token = stand_in.set(model)
+    try:
+        yield
+    finally:
+        stand_in.reset(token)
