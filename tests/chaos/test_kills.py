@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,16 @@ import pytest
 from api_shared.amqp.publisher import Publisher
 from api_shared.job import Job, Status, new_job_id
 from api_shared.ledger import JobFilter
-from api_shared.services import Services, running_services
-from fixtures.workers import SHORT_TIMES, Platform, platform_on, until
+from api_shared.services import Services
+from api_shared.services.process import ProcessMark
+from api_shared.stream import StreamPiece
+from fixtures.workers import SHORT_TIMES, TESTS, Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
 
 LEASE_S = float(SHORT_TIMES["LEASE_S"])
 SLACK_S = 3.0
 """For a machine that runs other things besides: the promise itself is lease + 2 s."""
-
-
-@pytest.fixture(scope="module")
-def private_services() -> Iterator[Services]:
-    """Servers of this module's own: its tests stop, kill and wipe them."""
-    keep = {"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME"}
-    env = {name: value for name, value in os.environ.items() if name in keep}
-    with running_services(env=env) as started:
-        yield started
 
 
 @pytest.fixture
@@ -92,6 +86,24 @@ async def test_a_job_of_a_killed_worker_runs_again_within_the_lease_and_two_seco
     assert ends(job) == {Status.COMPLETED: 1}
 
 
+async def test_a_listener_is_told_the_text_of_the_run_that_counts_after_a_kill(
+    platform: Platform, tmp_path: Path
+) -> None:
+    first = await platform.worker("jobs.main:broker")
+    handle = await tasks.recite.kiq(str(tmp_path))
+    pieces = handle.stream()
+    async with asyncio.timeout(60):
+        assert await anext(pieces) == StreamPiece("Run 1 says all that ")
+        await platform.worker("jobs.main:broker")
+        first.kill()
+        rest = [piece async for piece in pieces]
+    assert rest[0].restart
+    assert not any(piece.restart for piece in rest[1:])
+    assert "".join(piece.text for piece in rest) == "Run 2 says all that it has to say."
+    again = [piece async for piece in handle.stream()]
+    assert "".join(piece.text for piece in again) == await handle.result(10)
+
+
 async def test_all_jobs_of_a_killed_worker_run_again_side_by_side(
     platform: Platform, tmp_path: Path
 ) -> None:
@@ -133,6 +145,31 @@ async def test_a_main_process_that_is_killed_leaves_no_child_consuming(
     go(tmp_path, "job", "deaf")
     await handle.result(30)
     await deaf.result(30)
+
+
+STARTS_A_WORKER = """
+import os, time
+from pathlib import Path
+from api_shared.chaos.worker_process import WorkerProcess
+
+WorkerProcess(["jobs.main:broker", "--workers", "1"], os.environ, Path("worker.log"), Path())
+time.sleep(600)
+"""
+
+
+async def test_workers_of_kiq_chaos_end_with_it_however_it_goes(
+    platform: Platform, tmp_path: Path
+) -> None:
+    env = {**os.environ, **platform.env, "PYTHONPATH": str(TESTS)}
+    command = (sys.executable, "-c", STARTS_A_WORKER)
+    owner = await asyncio.create_subprocess_exec(*command, env=env, cwd=tmp_path)
+    try:
+        await until(platform.ledger.workers, 60, "the worker reports itself")
+    finally:
+        owner.kill()
+        await owner.wait()
+    (info,) = await platform.ledger.workers()
+    await until(lambda: ProcessMark.of(info.pid) is None, 20, "the worker has ended")
 
 
 async def test_a_frozen_worker_that_wakes_up_late_cannot_write_any_more(

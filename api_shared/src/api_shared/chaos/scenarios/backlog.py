@@ -1,0 +1,90 @@
+"""A queue that nobody empties for two hours, and that somebody purges in the midst of them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from random import Random
+from typing import Any
+from urllib.parse import quote
+
+from pymongo import MongoClient
+
+from api_shared.amqp.publisher import Publisher
+from api_shared.amqp.topology import depth
+from api_shared.chaos.ground import Ground
+from api_shared.chaos.report import Report
+from api_shared.chaos.scenario import Scenario
+from api_shared.chaos.waiting import until
+from api_shared.job import Status
+
+HOURS = timedelta(hours=2)
+STEP = timedelta(minutes=10)
+DISPATCHERS = 2
+LOOKS_S = 300.0
+
+
+async def run(size: int, rng: Random, ground: Ground) -> Report:
+    # They dispatch, and take nothing from the queue that backs up.
+    await ground.worker(processes=DISPATCHERS, env={"WORKER_QUEUES": "low"})
+    ids = await ground.naps(size, 0.0)
+    steps = HOURS // STEP
+    purge_at = rng.randrange(steps // 3, 2 * steps // 3)
+    for step in range(steps):
+        if step == purge_at:
+            purged = await _depth(ground)
+            queue = quote(ground.broker.backing.topology.default.name, safe="")
+            ground.management("DELETE", f"queues/{ground.name}/{queue}/contents")
+            ground.say(f"purged {purged} messages, {step * STEP} into the backlog")
+        await asyncio.to_thread(_pass, ground, STEP)
+        await until(lambda: _all_looked_after(ground), LOOKS_S, "nothing queued is overdue")
+        messages = await _depth(ground)
+        told = f"{messages} messages for {size} jobs, {(step + 1) * STEP} into the backlog"
+        ground.check(messages == size if step < purge_at else messages <= size, told)
+
+    async def is_whole() -> bool:
+        return await _depth(ground) == size
+
+    await until(is_whole, LOOKS_S, "what was purged has been published again")
+    ground.check(await ground.open_jobs() == len(ids), "a job of the backlog has ended")
+    await ground.worker()
+    await ground.drain()
+    report = await ground.report(purged_after_min=purge_at * STEP.total_seconds() / 60)
+    return report.checked(not report.tally.ran_again, "jobs ran again")
+
+
+def _pass(ground: Ground, time: timedelta) -> None:
+    """Time passes: every job has been waiting for so much longer."""
+    earlier = {
+        name: {"$subtract": [f"${name}", time.total_seconds() * 1000]}
+        for name in ("due_at", "queued_at", "accepted_at")
+    }
+    with MongoClient[dict[str, Any]](ground.services.mongodb.url) as client:
+        queued = {"status": Status.QUEUED.value}
+        client[ground.name]["jobs"].update_many(queued, [{"$set": earlier}])
+
+
+async def _all_looked_after(ground: Ground) -> bool:
+    due = await ground.ledger.due(ground.broker.name, limit=1)
+    return not due
+
+
+async def _depth(ground: Ground) -> int:
+    """Asked of the queue itself: the management API's figures are seconds old."""
+    publisher = ground.broker.backing.outbox
+    assert isinstance(publisher, Publisher)  # noqa: S101 - the broker was started
+    channel = await publisher.link.side_channel()
+    try:
+        return await depth(channel, ground.broker.backing.topology.default.name) or 0
+    finally:
+        await channel.close()
+
+
+SCENARIO = Scenario(
+    name="backlog-purged",
+    fault="a backlog of two hours by the ledger's clock, its queue purged in the midst",
+    holds="nothing is published again needlessly; what was purged is",
+    small=40,
+    full=5_000,
+    run=run,
+)

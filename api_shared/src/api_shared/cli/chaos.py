@@ -1,0 +1,163 @@
+"""`kiq chaos`: break things under a known load and count what became of every job."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api_shared.cli.exits import FINDINGS, ExitCode
+from api_shared.cli.output import AsJson, print_json, print_line, print_table, say
+
+if TYPE_CHECKING:
+    from api_shared.chaos.run import Result
+    from api_shared.chaos.scenario import Scenario
+
+EPILOG = """
+kiq chaos --list · kiq chaos --small · kiq chaos worker-kills --seed 7 · kiq chaos --markdown
+"""
+
+COLUMNS = (
+    "row", "jobs", "completed", "failed", "cancelled", "open", "lost", "twice", "refused",
+    "again", "recovery", "took", "held",
+)  # fmt: skip
+
+
+def chaos(
+    rows: Annotated[list[str] | None, typer.Argument(help="Rows to run; none: all.")] = None,
+    small: Annotated[
+        bool, typer.Option("--small/--full", help="Sizes of the tests, or of a real run.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Repeat a run; it is printed.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the rows and end.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Break private servers and workers under a known load, and count what became of every job.
+
+    Nothing of yours is touched: servers are started for it and end with it. Exit code 1 if a job
+    was lost, ended twice or stayed open, or if something else that must hold did not.
+
+    refused: late writes of workers that had lost their claim. again: jobs claimed more than once.
+    recovery: seconds from a worker's death until its jobs ran again, median and 99th percentile.
+    """
+    from api_shared.chaos.rows import row
+    from api_shared.chaos.rows import rows as all_rows
+
+    wanted = [row(name) for name in rows] if rows else list(all_rows().values())
+    if listed:
+        _print_rows(wanted, as_json=as_json)
+        return
+    results = _run(wanted, seed if seed is not None else secrets.randbelow(10**6), small=small)
+    if as_json:
+        print_json([described(result) for result in results])
+    elif markdown:
+        for line in markdown_lines(results):
+            print_line(line)
+    else:
+        print_table(COLUMNS, [_cells(result) for result in results])
+    if not all(result.report.holds for result in results):
+        raise typer.Exit(FINDINGS)
+
+
+def _run(wanted: list[Scenario], seed: int, *, small: bool) -> list[Result]:
+    from api_shared.chaos.run import run_rows
+    from api_shared.logs import configure_logging
+    from api_shared.services import ServicesError
+    from api_shared.settings import Settings
+
+    # A supervisor that ends this command must not leave its servers and workers behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What the breaking makes this process's own connections say is no news.
+    configure_logging(Settings(log_level="ERROR", log_format="console"))
+    say(f"seed {seed}")
+    sized = [(each, each.small if small else each.full) for each in wanted]
+    try:
+        return run_rows(sized, seed, say, _say_result)
+    except ServicesError as error:
+        say(f"kiq: {error}")
+        raise typer.Exit(ExitCode.UNREACHABLE) from None
+
+
+def _say_result(result: Result) -> None:
+    tally = result.report.tally
+    word = "held" if result.report.holds else "DID NOT HOLD"
+    say(
+        f"{result.scenario.name}: {word} after {result.took_s:.0f} s; {tally.accepted:,} accepted, "
+        f"{tally.completed:,} completed, {tally.lost} lost, {tally.ended_twice} ended twice"
+    )
+    for finding in findings_of(result):
+        say(f"  {finding}")
+
+
+def _print_rows(wanted: list[Scenario], *, as_json: bool) -> None:
+    if as_json:
+        names = ("name", "fault", "holds", "small", "full")
+        print_json([{name: getattr(each, name) for name in names} for each in wanted])
+        return
+    print_table(
+        ("row", "small", "full", "fault", "must hold"),
+        [(each.name, f"{each.small:,}", f"{each.full:,}", each.fault, each.holds)
+         for each in wanted],
+    )  # fmt: skip
+
+
+def findings_of(result: Result) -> list[str]:
+    """What did not hold, in words; of the jobs the first that broke a promise."""
+    report = result.report
+    jobs = [f"{finding.job_id} {finding.broken}" for finding in report.tally.findings]
+    return [*report.findings, *jobs]
+
+
+def described(result: Result) -> dict[str, Any]:
+    """A row as JSON."""
+    report = result.report
+    tally = asdict(report.tally)
+    del tally["findings"]
+    return {
+        "row": result.scenario.name,
+        "fault": result.scenario.fault,
+        "size": result.size,
+        "seed": result.seed,
+        "held": report.holds,
+        **tally,
+        "recovery_p50_s": report.recovery_at(0.5),
+        "recovery_p99_s": report.recovery_at(0.99),
+        "figures": report.figures,
+        "findings": findings_of(result),
+        "took_s": round(result.took_s, 1),
+    }
+
+
+def markdown_lines(results: list[Result]) -> list[str]:
+    """The table as `docs/reliability.md` has it."""
+    columns = (COLUMNS[0], "fault", "must hold", *COLUMNS[1:], "besides")
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for result in results:
+        besides = ", ".join(f"{name} {value}" for name, value in result.report.figures.items())
+        name, *counts = _cells(result)
+        cells = (name, result.scenario.fault, result.scenario.holds, *counts, besides)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    tally, report = result.report.tally, result.report
+    counts = (
+        tally.accepted, tally.completed, tally.failed, tally.cancelled, tally.open, tally.lost,
+        tally.ended_twice, tally.late_writes_refused, tally.ran_again,
+    )  # fmt: skip
+    half, most = report.recovery_at(0.5), report.recovery_at(0.99)
+    recovery = "" if half is None or most is None else f"{half:.1f}, {most:.1f} s"
+    held = "yes" if report.holds else "NO"
+    return (
+        result.scenario.name,
+        *(f"{count:,}" for count in counts),
+        recovery,
+        f"{result.took_s:.0f} s",
+        held,
+    )
