@@ -30,9 +30,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
+from api_shared.storage import open_storage
 from workers_ml.documents import Document
 from workers_ml.index import IndexFiles, SimilarityIndex, update_index
-from workers_ml.storage import open_storage
 
 T = TypeVar("T")
 

@@ -17,22 +17,36 @@ if TYPE_CHECKING:
     from api_shared.broker import JobBroker
     from api_shared.brokers import broker, ml_broker, running, running_in_thread
     from api_shared.contracts.contract import Contract, FailedJob
+    from api_shared.contracts.unique import Unique
     from api_shared.errors import AcceptanceUnknown, ApiWorkersError, Discard, Snooze
-    from api_shared.handle import CancelAnswer, JobHandle
+    from api_shared.handle import CancelAnswer, JobHandle, RescheduleAnswer
     from api_shared.job import Job, Status
+    from api_shared.schedule_source import LedgerScheduleSource
+    from api_shared.schedules.schedule import Missed, Overlap, Schedule
+    from api_shared.schedules.timing import Cron, Every
+    from api_shared.stream import StreamPiece
 
 __all__ = [
     "AcceptanceUnknown",
     "ApiWorkersError",
     "CancelAnswer",
     "Contract",
+    "Cron",
     "Discard",
+    "Every",
     "FailedJob",
     "Job",
     "JobBroker",
     "JobHandle",
+    "LedgerScheduleSource",
+    "Missed",
+    "Overlap",
+    "RescheduleAnswer",
+    "Schedule",
     "Snooze",
     "Status",
+    "StreamPiece",
+    "Unique",
     "broker",
     "ml_broker",
     "running",
@@ -43,9 +57,14 @@ _MODULES = {
     "broker": ("JobBroker",),
     "brokers": ("broker", "ml_broker", "running", "running_in_thread"),
     "contracts.contract": ("Contract", "FailedJob"),
+    "contracts.unique": ("Unique",),
     "errors": ("AcceptanceUnknown", "ApiWorkersError", "Discard", "Snooze"),
-    "handle": ("CancelAnswer", "JobHandle"),
+    "handle": ("CancelAnswer", "JobHandle", "RescheduleAnswer"),
     "job": ("Job", "Status"),
+    "schedule_source": ("LedgerScheduleSource",),
+    "schedules.schedule": ("Missed", "Overlap", "Schedule"),
+    "schedules.timing": ("Cron", "Every"),
+    "stream": ("StreamPiece",),
 }
 _WHERE = {name: f"api_shared.{module}" for module, names in _MODULES.items() for name in names}
 

@@ -22,8 +22,8 @@ from api_shared.contracts.door import Submission, doors
 from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
 from api_shared.formatter import JobFormatter, PreparedMessage
 from api_shared.handle import JobHandle
-from api_shared.job import Job, new_job_id, parse_job_id
-from api_shared.kiq import Backing, accept
+from api_shared.job import new_job_id, parse_job_id
+from api_shared.kiq import Accepted, Backing, accept
 from api_shared.ledger.mongo import MongoLedger
 from api_shared.logs import configure_logging
 from api_shared.middleware_guard import GuardedMiddleware
@@ -48,6 +48,8 @@ LIMITS = {
     "backoff_cap_s": "backoff_cap_s",
     "permanent": "permanent",
     "on_failure": "on_failure",
+    "unique": "unique",
+    "schedule": "schedule",
 }
 """Labels of `@broker.task` that belong to the contract, and their names there."""
 
@@ -139,8 +141,8 @@ class JobBroker(AioPikaBroker):
         Bind a contract (`@broker.task(CONTRACT)`) or derive one from the signature.
 
         `timeout`, `soft_timeout` (seconds), `max_retries`, `queue_name`, `backoff_s`,
-        `memory_limit_mb`, `permanent` and `on_failure` become the contract's; other labels travel
-        with each job.
+        `memory_limit_mb`, `permanent`, `on_failure`, `unique` and `schedule` (ours, or taskiq's
+        list of dicts) become the contract's; other labels travel with each job.
         """
         if callable(task_name) and not isinstance(task_name, Contract):
             return self.task()(task_name)
@@ -176,30 +178,42 @@ class JobBroker(AioPikaBroker):
     async def submit(self, submission: Submission[Any, Any]) -> JobHandle[Any]:
         """What `CONTRACT.kiq` calls; passes the same middlewares as `task.kiq`."""
         if not self.middlewares:
-            job = await accept(submission, self.backing)
-            return self.handle(job.id, submission.contract)
-        message = submission.as_message()
+            accepted = await accept(submission, self.backing)
+            return self._handle_of(accepted, submission.contract)
+        return await self.send(submission.as_message())
+
+    async def send(self, message: TaskiqMessage) -> JobHandle[Any]:
+        """What `task.kiq` calls: through the middlewares and the door. Raises as `accept` does."""
         for middleware in self.middlewares:
             message = await maybe_awaitable(middleware.pre_send(message))
-        await self._accept(message)
+        accepted = await self._accept(message)
         for middleware in reversed(self.middlewares):
             await maybe_awaitable(middleware.post_send(message))
-        return self.handle(message.task_id, submission.contract)
+        return self._handle_of(accepted, self.contract(message.task_name))
 
     async def kick(self, message: BrokerMessage) -> None:
-        """What every way of taskiq's ends in. Raises as `accept` does."""
+        """What every other way of taskiq's ends in. Raises as `accept` does."""
         if isinstance(message, PreparedMessage):
             await self._accept(message.prepared)
         else:
             await self._accept(self.formatter.loads(message.message))
 
-    async def _accept(self, message: TaskiqMessage) -> Job:
+    async def _accept(self, message: TaskiqMessage) -> Accepted:
+        """Where another job holds the unique key, the message is that job's from here on."""
         contract = self.contract(message.task_name)
-        return await accept(submission_of(message, contract), self.backing)
+        accepted = await accept(submission_of(message, contract), self.backing)
+        message.task_id = accepted.job.id
+        return accepted
 
     def handle(self, job_id: str, contract: Contract[Any, R] | None = None) -> JobHandle[R]:
         """The handle of a job that exists. Raises `InvalidJobId`."""
         return JobHandle(parse_job_id(job_id), self.backing, self.result_backend, contract)
+
+    def _handle_of(self, accepted: Accepted, contract: Contract[Any, R]) -> JobHandle[R]:
+        handle = self.handle(accepted.job.id, contract)
+        handle.deduplicated = accepted.deduplicated
+        handle.other_arguments = accepted.other_arguments
+        return handle
 
     # Life.
 

@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from api_shared.broker import JobBroker
-from api_shared.contracts import general, ml
+from api_shared.contracts import general, language, ml
 
 T = TypeVar("T")
 
-broker = JobBroker("general").know(*general.CONTRACTS)
+broker = JobBroker("general").know(*general.CONTRACTS, *language.CONTRACTS)
 ml_broker = JobBroker("ml").know(*ml.CONTRACTS)
 
 

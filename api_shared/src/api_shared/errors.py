@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
+MAX_SHOWN = 200
+"""Characters of a value that a message shows: it may come from anybody and be of any size."""
+
 
 class ApiWorkersError(Exception):
     """The base of all errors of this package."""
@@ -25,7 +28,8 @@ class InvalidJobId(UsageError):
     def __init__(self, job_id: object) -> None:
         self.job_id = job_id
         super().__init__(
-            f"{job_id!r} is not a job id: 24 hexadecimal digits are wanted (a MongoDB ObjectId)"
+            f"{repr(job_id)[:MAX_SHOWN]} is not a job id: 24 hexadecimal digits are wanted "
+            f"(a MongoDB ObjectId)"
         )
 
 
@@ -40,7 +44,7 @@ class UnknownQueue(UsageError):
     def __init__(self, queue: str, known: Iterable[str]) -> None:
         self.queue = queue
         self.known = tuple(known)
-        super().__init__(f"no queue named {queue!r}; known: {', '.join(self.known)}")
+        super().__init__(f"no queue named {queue[:MAX_SHOWN]!r}; known: {', '.join(self.known)}")
 
 
 class NotStarted(UsageError):
@@ -65,7 +69,10 @@ class InvalidOption(UsageError):
     def __init__(self, option: str, value: object, wanted: str) -> None:
         self.option = option
         self.value = value
-        super().__init__(f"{option}={value!r}: {wanted}")
+        shown = repr(value)
+        if len(shown) > MAX_SHOWN:
+            shown = f"{shown[:MAX_SHOWN]}… ({len(shown):,} characters)"
+        super().__init__(f"{option}={shown}: {wanted}")
 
 
 class TooLarge(UsageError):
@@ -89,7 +96,7 @@ class NaiveDatetime(UsageError):
         self.value = value
         super().__init__(
             f"{field}={value} has no time zone: pass an aware datetime, "
-            f"for example datetime(..., tzinfo=UTC)"
+            f"for example {field}.astimezone() for local time, or datetime(..., tzinfo=UTC)"
         )
 
 
@@ -102,11 +109,32 @@ class JobIdTaken(UsageError):
         )
 
 
+class UniqueTaken(UsageError):
+    """`job_id` is the job that holds the key now."""
+
+    def __init__(self, key: str, job_id: str) -> None:
+        self.key = key
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id} holds the unique key {key!r} now: wait for its end, or cancel it, "
+            f"then try again"
+        )
+
+
 class JobNotFound(UsageError):
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(
             f"no job {job_id} in the ledger: the id is wrong, or the record has expired"
+        )
+
+
+class DeadLetterNotFound(UsageError):
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(
+            f"no dead letter {key} in the queues that were read: `kiq dlq list` has their keys; "
+            f"`kiq show` tells of a job whose dead letter is gone"
         )
 
 
@@ -193,11 +221,27 @@ class Discard(ApiWorkersError):
         super().__init__(reason)
 
 
-class Snooze(ApiWorkersError):
-    """Raised by a task: run me again after `delay`; it costs no attempt."""
+class RetryableError(ApiWorkersError):
+    """
+    The base of errors that another attempt may mend. A task may derive its own from it; whatever
+    is neither this nor permanent is retried all the same.
+    """
 
-    def __init__(self, delay: timedelta | float) -> None:
+
+class PermanentError(ApiWorkersError):
+    """The base of errors that no retry can mend: the job has failed for good."""
+
+
+class Snooze(ApiWorkersError):
+    """
+    Raised by a task: run me again after `delay`; it costs no attempt.
+
+    `why` says what the job waits for, in a few words: `kiq show` and the history tell it.
+    """
+
+    def __init__(self, delay: timedelta | float, why: str = "snoozed") -> None:
         self.delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        self.why = why
         if not 0 <= self.delay_s <= 366 * 86_400:
             raise ValueError(f"Snooze({delay!r}): a delay from 0 s to a year is wanted")
         super().__init__(f"again in {self.delay_s:g} s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -11,12 +12,14 @@ from taskiq import AsyncTaskiqTask, TaskiqResult
 from taskiq.exceptions import TaskiqResultTimeoutError
 
 from api_shared.contracts.contract import Contract
-from api_shared.errors import JobCancelled, JobFailed, JobNotFound, ResultTimeout
+from api_shared.errors import InvalidOption, JobCancelled, JobFailed, JobNotFound, ResultTimeout
 from api_shared.job import Job, Status, parse_job_id
 from api_shared.kiq import Backing
-from api_shared.ledger.transitions import cancel_waiting, request_cancel
+from api_shared.ledger.transitions import cancel_waiting, request_cancel, reschedule
 from api_shared.notifier import JobEvent, status_event
+from api_shared.stream import StreamPiece, stream
 from api_shared.watch import watch
+from api_shared.when import when
 
 R = TypeVar("R")
 
@@ -45,6 +48,37 @@ async def cancel_job(job_id: str, backing: Backing) -> CancelAnswer:
             return CancelAnswer.TOO_LATE
 
 
+class RescheduleAnswer(StrEnum):
+    """`started`: it is queued or runs already; `ended`: nothing is left to be moved."""
+
+    MOVED = "moved"
+    STARTED = "started"
+    ENDED = "ended"
+
+
+async def reschedule_job(
+    job_id: str, backing: Backing, *, at: datetime | None = None, delay: timedelta | None = None
+) -> RescheduleAnswer:
+    """
+    Give a job that waits for its time (scheduled or retrying) another one.
+
+    Raises `JobNotFound`, `LedgerUnavailable`, and as a kiq does for a time it cannot take.
+    """
+    due = when(at, delay, now=datetime.now(UTC))
+    if due is None:
+        raise InvalidOption("at", at, "either `at` or `delay` is wanted")
+    while True:
+        moved = await backing.ledger.change(reschedule(parse_job_id(job_id), due))
+        if moved is not None:
+            backing.notifier.tell(status_event(moved))
+            return RescheduleAnswer.MOVED
+        job = await read_job(job_id, backing)
+        if job.status.is_terminal:
+            return RescheduleAnswer.ENDED
+        if not job.is_asleep:  # else it began to wait just now
+            return RescheduleAnswer.STARTED
+
+
 async def read_job(job_id: str, backing: Backing) -> Job:
     """Raises `InvalidJobId`, `JobNotFound`, `LedgerUnavailable`."""
     job = await backing.ledger.get(parse_job_id(job_id))
@@ -57,8 +91,12 @@ class JobHandle(AsyncTaskiqTask[R]):
     """
     A taskiq task (`task_id`, `wait_result`, `is_ready`) that also asks the ledger.
 
-    Waiting is pushed by Redis, and goes on without it, a little slower.
+    Waiting is pushed by Redis, and goes on without it, a little slower. `deduplicated`: this is an
+    earlier job, which holds the unique key; `other_arguments`: that one has other arguments.
     """
+
+    deduplicated: bool = False
+    other_arguments: bool = False
 
     def __init__(
         self, job_id: str, backing: Backing, result_backend: Any, contract: Contract[Any, R] | None
@@ -106,13 +144,32 @@ class JobHandle(AsyncTaskiqTask[R]):
             raise TaskiqResultTimeoutError(timeout=timeout) from None
         return await self.get_result(with_logs=with_logs)
 
+    async def usage(self) -> dict[str, int]:
+        """What all its runs have used up so far, by name (`prompt_tokens`, say)."""
+        return (await self.job()).usage
+
     def watch(self) -> AsyncIterator[JobEvent]:
         """Each change of status once and in order, progress in between, until the job ends."""
         backing = self._backing
         return watch(self.task_id, ledger=backing.ledger, notifier=backing.notifier)
 
+    def stream(self) -> AsyncIterator[StreamPiece]:
+        """
+        The text that the job writes, live, until it ends; late or again, all of it in order.
+
+        A piece with `restart` takes the place of all that came before it.
+        """
+        backing = self._backing
+        return stream(self.task_id, ledger=backing.ledger, notifier=backing.notifier)
+
     async def cancel(self) -> CancelAnswer:
         return await cancel_job(self.task_id, self._backing)
+
+    async def reschedule(
+        self, *, at: datetime | None = None, delay: timedelta | None = None
+    ) -> RescheduleAnswer:
+        """Another time for a job that waits for its time; `at` or `delay` as for a kiq."""
+        return await reschedule_job(self.task_id, self._backing, at=at, delay=delay)
 
     async def _ended(self) -> None:
         async for _ in self.watch():

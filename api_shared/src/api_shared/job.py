@@ -11,6 +11,7 @@ from typing import Any
 from bson import ObjectId
 
 from api_shared.errors import InvalidJobId
+from api_shared.scrubbing import scrub
 
 
 class Status(StrEnum):
@@ -28,7 +29,17 @@ class Status(StrEnum):
 
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
-WAITING = frozenset({Status.SCHEDULED, Status.QUEUED, Status.RETRYING})
+SLEEPING = frozenset({Status.SCHEDULED, Status.RETRYING})
+"""Its time has not come: it is in no queue."""
+WAITING = SLEEPING | {Status.QUEUED}
+
+
+class UniqueScope(StrEnum):
+    """How long a job holds its unique key: to its claim, to its end, or for a period."""
+
+    WAITING = "waiting"
+    OPEN = "open"
+    PERIOD = "period"
 
 
 class Reason(StrEnum):
@@ -39,6 +50,7 @@ class Reason(StrEnum):
     INVALID_JOB_ID = "invalid_job_id"
     INVALID_ARGUMENTS = "invalid_arguments"
     TOO_LARGE = "too_large"
+    UNROUTABLE = "unroutable"
     FORGOTTEN = "forgotten"
     ERROR = "error"
     PERMANENT_ERROR = "permanent_error"
@@ -46,16 +58,25 @@ class Reason(StrEnum):
     INVALID_RESULT = "invalid_result"
     TIME_LIMIT = "time_limit"
     LOST = "lost"
+    UNIQUE_TAKEN = "unique_taken"
 
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """What went wrong in the last attempt. `traceback` is text, bounded, without arguments."""
+    """
+    What went wrong in the last attempt. `traceback` is text, bounded, without arguments.
+
+    Many can read it: whoever makes one, it holds no secret that can be recognised.
+    """
 
     reason: Reason
     type: str
     message: str
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", scrub(self.message))
+        object.__setattr__(self, "traceback", scrub(self.traceback))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +109,12 @@ class Job:
     One document of the ledger.
 
     Times are aware, in UTC, from the ledger's clock. `args_json`, `result_json` and the journal's
-    values are JSON text: whatever JSON can say survives, and no value can spoil a batch.
+    values are JSON text: whatever JSON can say survives, and no value can spoil a batch. `usage` is
+    what all its runs have used up, by name. `late_writes` counts what was refused of workers that
+    had lost their claim. `last_chance`: if the present claim is lost, too, the job has failed.
+    `unique_held` is True while no other job of the task may have this
+    `unique_key`, else None; `unique_until` is there for a period only. `streamed`: the run that
+    completed it wrote text.
     """
 
     id: str
@@ -103,25 +129,39 @@ class Job:
     owner: str | None = None
     correlation_id: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    unique_key: str | None = None
+    unique_scope: UniqueScope | None = None
+    unique_until: datetime | None = None
+    unique_held: bool | None = None
     round: int = 1
     claim_no: int = 0
     token: str | None = None
     worker: str | None = None
     attempt: int = 0
     lost: int = 0
+    last_chance: bool = False
     looks: int = 0
+    late_writes: int = 0
     due_at: datetime | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     expires_at: datetime | None = None
+    keep_until: datetime | None = None
     cancel_requested: bool = False
     failure_told: bool = False
+    streamed: bool = False
     progress: Progress | None = None
     result_json: str | None = None
     error: JobError | None = None
     history: tuple[Entry, ...] = ()
     journal: dict[str, str] = field(default_factory=dict)
+    usage: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it waits for its time, in no queue."""
+        return self.status in SLEEPING
 
     @property
     def args(self) -> dict[str, Any]:
@@ -132,6 +172,14 @@ class Job:
     def result(self) -> Any:
         """The result as JSON values; None until the job is completed."""
         return None if self.result_json is None else json.loads(self.result_json)
+
+    @property
+    def waits_for(self) -> str | None:
+        """What a job that was put back waits for, in the words of its snooze or hand-back."""
+        if self.status is not Status.RETRYING or not self.history:
+            return None
+        note = self.history[-1].note
+        return None if self.error is not None and note == self.error.reason else note or None
 
 
 def new_job_id() -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
+from api_shared.scrubbing import scrub
 from api_shared.settings import Settings
 
 
@@ -18,6 +23,25 @@ class ReceiverNoise(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith(self.NOISE)
+
+
+class WithoutSecrets(logging.Filter):
+    """Scrubs a record whole: its text with its arguments, and its traceback."""
+
+    _formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        with suppress(Exception):  # wrong arguments: the handler says so, in its way
+            record.msg, record.args = scrub(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text = scrub(self._formatter.formatException(record.exc_info))
+        return True
+
+
+def scrub_what_libraries_log() -> None:
+    """For a worker, whose process is ours: what is logged past structlog, by taskiq's handlers."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(WithoutSecrets())
 
 
 def configure_logging(settings: Settings) -> None:
@@ -37,6 +61,7 @@ def configure_logging(settings: Settings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
+            without_secrets,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -48,6 +73,23 @@ def configure_logging(settings: Settings) -> None:
     logging.getLogger("taskiq.receiver.receiver").addFilter(ReceiverNoise())
     # It says each failed attempt to connect; the link says once that RabbitMQ is away.
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+
+
+def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """A processor: whatever text stands in an event, or in a list or mapping in it, is scrubbed."""
+    return {key: _scrubbed(value) for key, value in event.items()}
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {key: _scrubbed(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_scrubbed(each) for each in value]
+    if isinstance(value, BaseException):
+        return scrub(repr(value))
+    return value
 
 
 def _has_colours() -> bool:

@@ -49,7 +49,7 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
 
     def __init__(self, settings: Settings, ledger: Ledger, notifier: Notifier) -> None:
         super().__init__(
-            settings.redis_url.get_secret_value(),
+            settings.redis_address,
             result_px_time=max(1, int(settings.result_ttl_s * 1000)),
             serializer=JSONSerializer(),
             prefix_str=Names(settings.redis_prefix).results,
@@ -70,25 +70,17 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Raises `JobNotFound`; a ledger that is away for a moment means: not yet."""
-        if await self._notifier.load_result(task_id) is not None:
-            return True
         try:
-            return (await self._job(task_id)).status.is_terminal
+            return await self._result(task_id) is not None
         except LedgerUnavailable:
             return False
 
     async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
         """Raises `ResultIsMissingError` of a job that has not ended, `JobNotFound` of none."""
-        stored = await self._notifier.load_result(task_id)
-        if stored is not None:
-            try:
-                return decode_result(task_id, stored)
-            except ValueError as error:
-                log.warning("result.unreadable", job_id=task_id, error=str(error)[:300])
-        job = await self._job(task_id)
-        if not job.status.is_terminal:
+        result = await self._result(task_id)
+        if result is None:
             raise ResultIsMissingError
-        return taskiq_result_of(job)
+        return result
 
     async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
         """taskiq's own progress goes to Redis only; no body fails because Redis is away."""
@@ -108,6 +100,32 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
         if progress is not None:
             return progress
         return taskiq_progress_of(await self._job(task_id))
+
+    async def _result(self, job_id: str) -> TaskiqResult[Any] | None:
+        """
+        None: the job has not ended. A failed job may have been requeued since Redis was told, so
+        that the ledger has the last word on failures.
+        """
+        stored = await self._stored(job_id)
+        if stored is not None and not stored.is_err:
+            return stored
+        try:
+            job = await self._job(job_id)
+        except (JobNotFound, LedgerUnavailable):
+            if stored is None:
+                raise
+            return stored
+        return taskiq_result_of(job) if job.status.is_terminal else None
+
+    async def _stored(self, job_id: str) -> TaskiqResult[Any] | None:
+        value = await self._notifier.load_result(job_id)
+        if value is None:
+            return None
+        try:
+            return decode_result(job_id, value)
+        except ValueError as error:
+            log.warning("result.unreadable", job_id=job_id, error=str(error)[:300])
+            return None
 
     async def _job(self, job_id: str) -> Job:
         job = await self._ledger.get(job_id)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api_shared.errors import ApiWorkersError
+from api_shared.scrubbing import hide
+from api_shared.tls import AMQP_OPTIONS, MONGODB_OPTIONS, REDIS_OPTIONS, with_options
 
 Seconds = Annotated[float, Field(gt=0)]
 MEGABYTE = 1024 * 1024
@@ -38,6 +42,13 @@ class Settings(BaseSettings):
     rabbitmq_username: str = "guest"
     rabbitmq_password: SecretStr = SecretStr("guest")
     rabbitmq_vhost: str = "/"
+    rabbitmq_tls_ca_file: str | None = Field(
+        None,
+        description="PEM; the CA that signed its certificate, where the system does not know it.",
+    )
+    rabbitmq_tls_cert_file: str | None = Field(
+        None, description="PEM; our certificate and its key, where the server asks for one."
+    )
     rabbitmq_management_url: str = Field(
         "http://localhost:15672", description="Where operators find the management UI."
     )
@@ -51,13 +62,67 @@ class Settings(BaseSettings):
     taskiq_ml_routing_key: str = "taskiq_ml"
 
     mongodb_url: SecretStr = SecretStr("mongodb://localhost:27017/?directConnection=true")
+    mongodb_tls_ca_file: str | None = Field(
+        None,
+        description="PEM; the CA that signed its certificate, where the system does not know it.",
+    )
+    mongodb_tls_cert_file: str | None = Field(
+        None, description="PEM; our certificate and its key, where the server asks for one."
+    )
     database_name: str = Field("api_workers", min_length=1)
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+    redis_tls_ca_file: str | None = Field(
+        None,
+        description="PEM; the CA that signed its certificate, where the system does not know it.",
+    )
+    redis_tls_cert_file: str | None = Field(
+        None, description="PEM; our certificate and its key, where the server asks for one."
+    )
     redis_prefix: str = Field("api_workers", min_length=1, description="Of all keys and channels.")
     result_ttl_s: Seconds = Field(86_400, description="How long Redis keeps a taskiq result.")
 
+    text_ttl_s: Seconds = Field(
+        3600, description="How long Redis keeps a job's streamed text after its last piece."
+    )
+
     storage_url: str = Field("file:./storage", description="Where tasks keep their files.")
+
+    llm_backend: Literal["extractive", "openai", "llamacpp", "vllm"] | None = Field(
+        None,
+        description="Unset: openai (any compatible server) with a server URL, else extractive.",
+    )
+    llm_server_url: SecretStr | None = Field(
+        None, description="Of the model server, with or without /v1 at its end."
+    )
+    llm_model: str | None = Field(None, description="Unset: the first one the server lists.")
+    llm_api_key: SecretStr | None = None
+    llm_image_server_url: SecretStr | None = Field(None, description="Unset: LLM_SERVER_URL.")
+    llm_image_model: str | None = None
+    llm_speech_server_url: SecretStr | None = Field(None, description="Unset: LLM_SERVER_URL.")
+    llm_speech_model: str | None = None
+    llm_temperature: float | None = Field(None, ge=0, le=2)
+    llm_top_p: float | None = Field(None, gt=0, le=1)
+    llm_max_tokens: int | None = Field(None, ge=1)
+    llm_seed: int | None = Field(None, ge=0, lt=2**31)
+    llm_stop: tuple[str, ...] = Field((), max_length=4, description="A JSON list of texts.")
+    llm_json_tries: int = Field(3, ge=1, le=10, description="For output that is cut or invalid.")
+    llm_max_in_flight: int = Field(
+        8, ge=1, le=10_000, description="Calls of a server at a time, over all workers."
+    )
+    llm_requests_per_minute: int | None = Field(
+        None, ge=1, description="Of a server, over all workers, evenly spread; unset: no limit."
+    )
+    llm_patience_s: float = Field(
+        2, ge=0, le=60, description="How long a call waits for its turn before its job snoozes."
+    )
+    llm_max_retry_after_s: Seconds = Field(
+        600, description="The longest that a server's Retry-After is heeded."
+    )
+    llm_connect_timeout_s: Seconds = 5
+    llm_first_token_timeout_s: Seconds = 120
+    llm_stall_timeout_s: Seconds = Field(30, description="Between two tokens.")
+    llm_timeout_s: Seconds = Field(600, description="Of a whole call.")
 
     task_max_retries: int = Field(3, ge=0, le=100)
     task_max_lost: int = Field(3, ge=1, le=100, description="Crashes after which a job fails.")
@@ -78,6 +143,10 @@ class Settings(BaseSettings):
     kiq_deadline_s: Seconds = Field(10, description="For the ledger's answer to a kiq.")
     publish_deadline_s: Seconds = Field(5, description="For RabbitMQ's confirm.")
     connect_deadline_s: Seconds = Field(5, description="For a first connection at start.")
+
+    health_check_url: HttpUrl | None = Field(
+        None, description="What health_check asks every ten minutes; empty: it does not."
+    )
 
     retention_s: Seconds = Field(7 * 86_400, description="How long an ended job is kept.")
     max_arguments_bytes: int = Field(MEGABYTE, ge=1024, le=MOST_ARGUMENTS_BYTES)
@@ -101,15 +170,72 @@ class Settings(BaseSettings):
             raise ValueError("TASK_SOFT_TIME_LIMIT must not be over TASK_TIME_LIMIT")
         return self
 
+    @model_validator(mode="after")
+    def _check_llm(self) -> Settings:
+        if self.llm_backend not in (None, "extractive") and self.llm_server_url is None:
+            raise ValueError(f"LLM_BACKEND={self.llm_backend} needs LLM_SERVER_URL")
+        for name in ("llm_server_url", "llm_image_server_url", "llm_speech_server_url"):
+            url: SecretStr | None = getattr(self, name)
+            if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
+                raise ValueError(f"{name.upper()}: a URL with http:// or https:// is wanted")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Settings:
+        for server, url, scheme in (
+            ("rabbitmq", self.rabbitmq_url, "amqps"),
+            ("redis", self.redis_url, "rediss"),
+            ("mongodb", None, ""),  # its scheme is the same with TLS
+        ):
+            for name, file in self._tls_files(server).items():
+                variable = f"{server}_tls_{name}".upper()
+                if not Path(file).is_file():
+                    raise ValueError(f"{variable}: there is no file {file!r}")
+                if url is not None and not url.get_secret_value().startswith(f"{scheme}://"):
+                    raise ValueError(f"{variable} needs {server.upper()}_URL with {scheme}://")
+        return self
+
+    def _tls_files(self, server: str) -> dict[str, str]:
+        files = {name: getattr(self, f"{server}_tls_{name}") for name in ("ca_file", "cert_file")}
+        return {name: file for name, file in files.items() if file is not None}
+
+    def _tls_options(self, server: str, names: Mapping[str, str]) -> dict[str, str]:
+        return {names[name]: file for name, file in self._tls_files(server).items()}
+
+    @model_validator(mode="after")
+    def _hide_secrets(self) -> Settings:
+        """No error text and no log line of this process shows them."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        secrets = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+        hide([*secrets, self.rabbitmq_management_url, self.storage_url])
+        return self
+
     @cached_property
     def amqp_url(self) -> str:
         """The AMQP URL with its password: for connecting, never for logging."""
+        options = self._tls_options("rabbitmq", AMQP_OPTIONS)
         if self.rabbitmq_url is not None:
-            return self.rabbitmq_url.get_secret_value()
+            return with_options(self.rabbitmq_url.get_secret_value(), options)
         user = quote(self.rabbitmq_username, safe="")
         password = quote(self.rabbitmq_password.get_secret_value(), safe="")
         vhost = quote(self.rabbitmq_vhost, safe="")
-        return f"amqp://{user}:{password}@{self.rabbitmq_host}:{self.rabbitmq_port}/{vhost}"
+        scheme = "amqps" if options else "amqp"
+        host = f"{self.rabbitmq_host}:{self.rabbitmq_port}"
+        return with_options(f"{scheme}://{user}:{password}@{host}/{vhost}", options)
+
+    @cached_property
+    def mongodb_address(self) -> str:
+        """MONGODB_URL with its TLS files: for connecting, never for logging."""
+        options = self._tls_options("mongodb", MONGODB_OPTIONS)
+        if options:
+            options = {"tls": "true", **options}
+        return with_options(self.mongodb_url.get_secret_value(), options)
+
+    @cached_property
+    def redis_address(self) -> str:
+        """REDIS_URL with its TLS files: for connecting, never for logging."""
+        options = self._tls_options("redis", REDIS_OPTIONS)
+        return with_options(self.redis_url.get_secret_value(), options)
 
 
 def load_settings() -> Settings:

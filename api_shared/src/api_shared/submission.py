@@ -9,10 +9,13 @@ from taskiq.message import TaskiqMessage
 
 from api_shared.contracts.contract import Contract
 from api_shared.contracts.door import Submission
+from api_shared.contracts.unique import SCOPES, UniqueFor
 from api_shared.errors import InvalidOption
 from api_shared.wire import STRIPPED_LABELS
 
-OPTIONS = frozenset({"priority", "owner", "correlation_id", "queue_name", "delay", "at"})
+OPTIONS = frozenset(
+    {"priority", "owner", "correlation_id", "queue_name", "delay", "at", "unique_key", "unique_for"}
+)
 """Labels that are options of a kiq, and no labels any more once it is accepted."""
 
 
@@ -22,13 +25,15 @@ def submission_of(message: TaskiqMessage, contract: Contract[Any, Any]) -> Submi
     return Submission(
         contract,
         contract.parse(message.args, message.kwargs),
-        priority=_number(labels, "priority", int) or 0,
+        priority=_priority(labels),
         owner=labels.get("owner"),
         correlation_id=labels.get("correlation_id"),
         job_id=message.task_id,
         queue=labels.get("queue_name"),
-        delay=_delay(labels),
+        delay=_seconds(labels, "delay"),
         at=_time(labels),
+        unique_key=labels.get("unique_key"),
+        unique_for=_unique_for(labels),
         labels={
             name: str(value)
             for name, value in labels.items()
@@ -37,12 +42,26 @@ def submission_of(message: TaskiqMessage, contract: Contract[Any, Any]) -> Submi
     )
 
 
-def _delay(labels: dict[str, Any]) -> timedelta | None:
-    delay_s = _number(labels, "delay", float)
+def _unique_for(labels: dict[str, Any]) -> UniqueFor | None:
+    match labels.get("unique_for"):
+        case "waiting":
+            return "waiting"
+        case "open":
+            return "open"
+        case _:
+            wanted = f"a number of seconds, or one of {', '.join(SCOPES)}"
+            return _seconds(labels, "unique_for", wanted)
+
+
+def _seconds(
+    labels: dict[str, Any], name: str, wanted: str = "a number of seconds is wanted"
+) -> timedelta | None:
+    if name not in labels:
+        return None
     try:
-        return None if delay_s is None else timedelta(seconds=delay_s)
-    except (ValueError, OverflowError):
-        raise InvalidOption("delay", labels["delay"], "a number of seconds is wanted") from None
+        return timedelta(seconds=float(labels[name]))
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidOption(name, labels[name], wanted) from None
 
 
 def _time(labels: dict[str, Any]) -> datetime | None:
@@ -54,10 +73,8 @@ def _time(labels: dict[str, Any]) -> datetime | None:
         raise InvalidOption("at", labels["at"], "a time in ISO 8601 is wanted") from None
 
 
-def _number(labels: dict[str, Any], name: str, kind: type[int] | type[float]) -> Any:
-    if name not in labels:
-        return None
+def _priority(labels: dict[str, Any]) -> int:
     try:
-        return kind(labels[name])
-    except (TypeError, ValueError):
-        raise InvalidOption(name, labels[name], "a number is wanted") from None
+        return int(labels.get("priority", 0))
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidOption("priority", labels["priority"], "a number is wanted") from None

@@ -7,12 +7,10 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from taskiq import AsyncTaskiqDecoratedTask
-from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 
 from api_shared.contracts.binding import BoundFunction
 from api_shared.contracts.contract import Contract
-from api_shared.errors import ApiWorkersError
 from api_shared.handle import JobHandle
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ R = TypeVar("R")
 
 
 class JobKicker(AsyncKicker[P, T]):
-    """Taskiq's kicker; kiq returns a `JobHandle` and raises our own errors as they are."""
+    """Taskiq's kicker; kiq returns a `JobHandle` and raises errors as they are."""
 
     broker: JobBroker
 
@@ -50,13 +48,7 @@ class JobKicker(AsyncKicker[P, T]):
     async def kiq(self: JobKicker[P, R], *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
 
     async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        try:
-            sent = await super().kiq(*args, **kwargs)
-        except SendTaskError as error:
-            if isinstance(error.__cause__, ApiWorkersError):
-                raise error.__cause__ from None
-            raise
-        return self.broker.handle(sent.task_id, self.broker.contract(self.task_name))
+        return await self.broker.send(self._prepare_message(*args, **kwargs))
 
 
 class JobTask(AsyncTaskiqDecoratedTask[P, T]):

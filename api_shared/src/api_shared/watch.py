@@ -105,7 +105,7 @@ class _Story:
                 events.append(replace(now, seq=entry.seq))
             else:
                 past = replace(now, seq=entry.seq, status=entry.status, at=entry.at)
-                events.append(replace(past, attempt=0, error=None))
+                events.append(replace(past, attempt=0, error=None, due_at=None, why=None))
             self._enter(entry.status)
         if not self.is_over and self._status is not job.status:  # its history was cut
             events.append(now)

@@ -16,9 +16,6 @@ from api_shared.job import Job, Reason, parse_job_id
 
 ACCEPTED = "x-accepted"
 """Header of messages that we published: the ledger has (or had) a record of the job."""
-DEAD_REASON = "x-dead-reason"
-DEAD_DETAIL = "x-dead-detail"
-DEAD_QUEUE = "x-dead-queue"
 
 MAX_DEPTH = 64
 MAX_LABELS = 64
@@ -109,11 +106,14 @@ def labels_problem(labels: Mapping[str, str]) -> str | None:
     return None
 
 
-def is_too_deep(args_json: str) -> bool:
-    """Whether no worker would read these arguments for their nesting."""
-    if args_json.count("[") + args_json.count("{") < MAX_DEPTH:
+def is_too_deep(text: str) -> bool:
+    """Whether no worker would read these arguments, nor a listener this result: JSON too nested."""
+    if text.count("[") + text.count("{") < MAX_DEPTH:
         return False
-    return _deeper_than({"kwargs": json.loads(args_json)}, MAX_DEPTH)
+    try:
+        return _deeper_than({"kwargs": json.loads(text)}, MAX_DEPTH)
+    except RecursionError:
+        return True
 
 
 def _deeper_than(value: Any, limit: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -47,6 +49,10 @@ class Delivery:
     _tag: int = field(compare=False)
     _acks: Settles = field(compare=False)
 
+    @property
+    def priority(self) -> int:
+        return -self.order[1]
+
     def ack(self) -> None:
         self._acks.ack(self._tag)
 
@@ -76,6 +82,8 @@ class Consumer:
         self._news = asyncio.Event()
         self._turning = asyncio.Lock()
         self._paused_until = 0.0
+        self._holders = 0
+        self._released = asyncio.Event()
         self._taken_at = monotonic()
         self._taking = False
         self._closed = False
@@ -143,6 +151,19 @@ class Consumer:
         self._paused_until = max(self._paused_until, monotonic() + seconds)
         self._news.set()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Take nothing within this block, and give back what is held."""
+        self._holders += 1
+        self._released.clear()
+        self._news.set()
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            if not self._holders:
+                self._released.set()
+
     async def close(self) -> None:
         """Stop consuming for good and give back what was not started."""
         self._closed = True
@@ -159,9 +180,11 @@ class Consumer:
             await self._acks.drain()
 
     def _may_consume(self) -> bool:
-        return not self._closed and monotonic() >= self._paused_until
+        return not (self._closed or self._holders) and monotonic() >= self._paused_until
 
     async def _resume(self) -> None:
+        while self._holders:
+            await self._released.wait()
         # It may have been made longer meanwhile.
         while (pause_s := self._paused_until - monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(pause_s)

@@ -15,6 +15,7 @@ from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from api_shared.errors import QueueMismatch, ServerError
+from api_shared.tls import why_untrusted
 
 log = structlog.get_logger()
 
@@ -57,6 +58,7 @@ class Link:
         self.channel: Channel | None = None
         self.failure: QueueMismatch | None = None
         self.opened = 0
+        self._last_error = "no answer"
 
     async def start(self, *, wait_s: float) -> None:
         """Start connecting and wait at most `wait_s` for it. Raises `QueueMismatch`."""
@@ -65,7 +67,9 @@ class Link:
             async with asyncio.timeout(wait_s):
                 await self.wait_open()
         except TimeoutError:
-            log.warning("rabbitmq.unreachable", link=self._name, waited_s=wait_s)
+            log.warning(
+                "rabbitmq.unreachable", link=self._name, waited_s=wait_s, error=self._last_error
+            )
 
     async def close(self) -> None:
         if self._task is not None:
@@ -90,7 +94,7 @@ class Link:
         try:
             return await connection.channel(timeout=self._connect_deadline_s)
         except OPEN_ERRORS as error:
-            raise RabbitUnavailable(_words(error)) from None
+            raise RabbitUnavailable(words(error)) from None
 
     async def _keep_open(self) -> None:
         wait_s = 0.1
@@ -104,7 +108,8 @@ class Link:
             except Exception as error:  # whatever the driver raises, there is another try
                 is_known = isinstance(error, OPEN_ERRORS)
                 say = log.debug if is_known else log.exception
-                say("rabbitmq.connect_failed", link=self._name, error=_words(error))
+                self._last_error = words(error)
+                say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
                 await self._drop()
                 await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
                 wait_s = min(wait_s * 2, MAX_WAIT_S)
@@ -138,13 +143,15 @@ class Link:
             async with asyncio.timeout(1):
                 await connection.close()
         except Exception as error:
-            log.debug("rabbitmq.close_failed", link=self._name, error=_words(error))
+            log.debug("rabbitmq.close_failed", link=self._name, error=words(error))
         except asyncio.CancelledError:  # the driver's own, unless it is ours
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """An error in words; connection errors of the driver show the host, never the password."""
+    if untrusted := why_untrusted(error, "RABBITMQ_TLS_CA_FILE"):
+        return untrusted
     return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from datetime import UTC, datetime
 from typing import Protocol
 
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
@@ -11,10 +12,11 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from api_shared.amqp.link import Link, RabbitUnavailable
-from api_shared.amqp.topology import QueueSpec, Topology
+from api_shared.amqp.topology import MAX_PRIORITY, QueueSpec, Topology
+from api_shared.dead_mark import DeadMark
 from api_shared.errors import Unroutable
 from api_shared.job import Job
-from api_shared.wire import ACCEPTED, DEAD_DETAIL, DEAD_QUEUE, DEAD_REASON, encode
+from api_shared.wire import ACCEPTED, encode
 
 MAX_HEADERS_BYTES = 64 * 1024
 """Headers travel in one frame, of 128 KiB: RabbitMQ cuts the connection for a longer one."""
@@ -34,10 +36,19 @@ class DeadLetterbox(Protocol):
         self,
         queue: QueueSpec,
         body: bytes,
+        mark: DeadMark,
         *,
-        reason: str,
-        detail: str,
         headers: FieldTable | None = None,
+        priority: int = 0,
+    ) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+
+
+class Letterbox(Protocol):
+    """Where dead letters are put back."""
+
+    async def put_back(
+        self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
     ) -> None:
         """Raises `Unroutable` and `RabbitUnavailable`."""
 
@@ -69,29 +80,48 @@ class Publisher:
         self,
         queue: QueueSpec,
         body: bytes,
+        mark: DeadMark,
         *,
-        reason: str,
-        detail: str,
         headers: FieldTable | None = None,
+        priority: int = 0,
     ) -> None:
-        """To the queue's dead-letter queue, the message whole. Raises as `publish_job` does."""
-        marks: FieldTable = {
-            DEAD_REASON: reason,
-            DEAD_DETAIL: detail[:1000],
-            DEAD_QUEUE: queue.name,
-        }
-        whole = {**(headers or {}), **marks}
-        sent = whole if _fits_a_frame(whole) else marks
-        await self._publish("", queue.dead_letter_queue, body, priority=0, headers=sent)
+        """
+        To the queue's dead-letter queue, the message whole: moved from there to its queue, it is
+        as it was. Raises as `publish_job` does.
+        """
+        whole = {**(headers or {}), **mark.headers}
+        sent = whole if _fits_a_frame(whole) else mark.headers
+        await self._publish(
+            "", queue.dead_letter_queue, body, priority=priority, headers=sent, at=datetime.now(UTC)
+        )
+
+    async def put_back(
+        self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
+    ) -> None:
+        """A dead letter to the queue it came from, as it is. Raises as `publish_job` does."""
+        await self._publish(
+            self._topology.exchange, queue.routing_key, body, priority=priority, headers=headers
+        )
 
     async def _publish(
-        self, exchange: str, routing_key: str, body: bytes, *, priority: int, headers: FieldTable
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        *,
+        priority: int,
+        headers: FieldTable,
+        at: datetime | None = None,
     ) -> None:
         channel = self._link.channel
         if channel is None:
             raise RabbitUnavailable("not connected")
         properties = Basic.Properties(
-            content_type="application/json", delivery_mode=2, priority=priority, headers=headers
+            content_type="application/json",
+            delivery_mode=2,
+            priority=min(priority, MAX_PRIORITY),
+            headers=headers,
+            timestamp=at,
         )
         try:
             await channel.basic_publish(

@@ -87,7 +87,7 @@ async def _write(settings: Settings) -> Finding:
     """What the platform does there: keep a result for a while, tell an event."""
     names = Names(settings.redis_prefix)
     key = names.result(f"doctor-{secrets.token_hex(6)}")
-    url = settings.redis_url.get_secret_value()
+    url = settings.redis_address
     options = {name: value for name, value in pool_options().items() if name != "timeout"}
     try:
         async with asyncio.timeout(ANSWER_S), Redis.from_url(url, **options) as redis:

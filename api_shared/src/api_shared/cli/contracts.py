@@ -23,9 +23,9 @@ def known_contracts() -> tuple[Contract[Any, Any], ...]:
     """Touches no server. Raises `InvalidOption` for a module that does not import."""
     if Modules.names:
         return tuple(contract for broker in known_brokers() for contract in broker.contracts)
-    from api_shared.contracts import general, ml
+    from api_shared.contracts import general, language, ml
 
-    return (*general.CONTRACTS, *ml.CONTRACTS)
+    return (*general.CONTRACTS, *language.CONTRACTS, *ml.CONTRACTS)
 
 
 def contract_named(name: str) -> Contract[Any, Any]:

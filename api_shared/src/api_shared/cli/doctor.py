@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,11 +16,20 @@ from api_shared.cli.findings import Finding, Findings, Level
 from api_shared.cli.output import AsJson, print_json, print_table, say
 from api_shared.cli.workers import START
 from api_shared.errors import ServerError
+from api_shared.scrubbing import scrub
 
 if TYPE_CHECKING:
     from api_shared.settings import Settings
 
 WORKERS = Findings("workers")
+
+PLUG_INS = "api_shared.doctor"
+"""
+The group of entry points that add checks: `async def check(settings) -> list[Finding]`, found
+under the area of the entry point's name. They run side by side with ours.
+"""
+
+PLUG_IN_DEADLINE_S = 15.0
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -48,8 +59,39 @@ async def examine(settings: Settings) -> list[Finding]:
     from api_shared.cli.check_stores import check_mongodb, check_redis
 
     checks = (check_rabbitmq, check_mongodb, check_redis, check_workers)
-    answers = await asyncio.gather(*(check(settings) for check in checks))
+    own = (check(settings) for check in checks)
+    answers = await asyncio.gather(
+        *own, *map(partial(plugged_in, settings), entry_points(group=PLUG_INS))
+    )
     return [finding for findings in answers for finding in findings]
+
+
+async def plugged_in(settings: Settings, entry: EntryPoint) -> list[Finding]:
+    """What a check of another package finds; that it cannot be asked is a finding, too."""
+    area = Findings(entry.name)
+    whose = f"the check {entry.value!r}"
+    try:
+        check = entry.load()
+    except Exception as error:
+        return [area.bad(f"{whose} does not import: {_words(error)}", "mend or remove its package")]
+    try:
+        async with asyncio.timeout(PLUG_IN_DEADLINE_S):
+            return [_checked(finding) for finding in await check(settings)]
+    except TimeoutError:
+        text = f"{whose} did not answer within {PLUG_IN_DEADLINE_S:g} s"
+        return [area.bad(text, "look at what it checks, by hand")]
+    except Exception as error:
+        return [area.bad(f"{whose} failed: {_words(error)}", "look at what it checks, by hand")]
+
+
+def _checked(finding: object) -> Finding:
+    if not isinstance(finding, Finding):
+        raise TypeError(f"it found a {type(finding).__name__}, and no Finding")
+    return replace(finding, text=scrub(finding.text), remedy=scrub(finding.remedy))
+
+
+def _words(error: Exception) -> str:
+    return scrub(f"{type(error).__name__}: {error}"[:300])
 
 
 async def check_workers(settings: Settings) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from api_shared.errors import (
+    DeadLetterNotFound,
     JobCancelled,
     JobFailed,
     JobNotFound,
@@ -31,7 +32,7 @@ FINDINGS = ExitCode.JOB_FAILED
 def exit_code_of(error: Exception) -> ExitCode:
     """For the errors that this package raises on purpose; all that is left is a wrong usage."""
     match error:
-        case JobNotFound():
+        case JobNotFound() | DeadLetterNotFound():
             return ExitCode.NOT_FOUND
         case JobFailed() | JobCancelled():
             return ExitCode.JOB_FAILED

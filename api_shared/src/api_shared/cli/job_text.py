@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from api_shared.cli.times import between, clock, lasted, since
+from api_shared.cli.times import between, clock, lasted, since, until
 from api_shared.job import Job, Progress, Status
 from api_shared.ledger import WorkerInfo
+from api_shared.usage import usage_text
 
 _SECRET = ("token", "args_json", "result_json", "journal", "error", "history", "progress")
 
@@ -64,12 +65,9 @@ def progress_text(progress: Progress) -> str:
 
 def standing(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
     """What a job that has not ended waits for, and until when; empty: there is nothing to say."""
-    due = f"{clock(job.due_at)} ({since(job.due_at, at)})" if job.due_at else "?"
     match job.status:
-        case Status.SCHEDULED:
-            return f"until {due}, when it is due"
-        case Status.RETRYING:
-            return f"until {due}, {_why_again(job)}"
+        case Status.SCHEDULED | Status.RETRYING if job.due_at is not None:
+            return f"{until(job.due_at, at)}: {why_again(job)}"
         case Status.QUEUED:
             takers = sum(job.queue in worker.queues for worker in workers)
             who = f"workers alive: {takers}" if takers else "NO worker that takes it is alive"
@@ -84,11 +82,18 @@ def standing(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
             return ""
 
 
-def _why_again(job: Job) -> str:
-    note = job.history[-1].note if job.history else ""
-    if job.error is not None and note == job.error.reason:
-        return f"after attempt {job.attempt}: {error_text(job)}"
-    return f"then it runs again ({note or 'handed back'})"
+def note_of(job: Job) -> str:
+    """What a list says of a job beside its status: what it waits for, or why it failed."""
+    return job.waits_for or (job.error.reason.value if job.error else "")
+
+
+def why_again(job: Job) -> str:
+    """What a scheduled or retrying job waits for."""
+    if job.status is Status.SCHEDULED:
+        return "when it is due"
+    if job.waits_for is None and job.error is not None:
+        return f"the next attempt, after {error_text(job)}"
+    return job.waits_for or "handed back"
 
 
 def error_text(job: Job) -> str:
@@ -106,10 +111,15 @@ def fields_of(
     workers: Sequence[WorkerInfo],
     at: datetime,
     *,
+    owner_usage: Mapping[str, int],
     with_args: bool = False,
     with_result: bool = False,
 ) -> list[tuple[str, str]]:
-    """Names and values for a person; what has no value is left out."""
+    """
+    Names and values for a person; what has no value is left out.
+
+    `owner_usage`: what all jobs of its owner have used up together.
+    """
     fields = [
         ("job", job.id),
         ("task", job.task),
@@ -121,8 +131,11 @@ def fields_of(
         ("queue", f"{job.queue} ({job.broker}), priority {job.priority}"),
         ("owner", job.owner or ""),
         ("correlation", job.correlation_id or ""),
+        ("unique", _unique(job)),
         ("labels", " ".join(f"{name}={value}" for name, value in job.labels.items())),
-        ("attempts", f"{job.attempt} failed, {job.lost} lost, claim {job.claim_no}"),
+        ("attempts", _attempts(job)),
+        ("used", usage_text(job.usage)),
+        ("owner used", usage_text(owner_usage)),
         ("worker", job.worker or ""),
         ("accepted", _moment(job.accepted_at, at)),
         ("started", _moment(job.started_at, at)),
@@ -135,6 +148,22 @@ def fields_of(
         size = f"{len(job.result_json):,} bytes (--result)"
         fields.append(("result", job.result_json if with_result else size))
     return [(name, value) for name, value in fields if value]
+
+
+def _unique(job: Job) -> str:
+    """`wine (open)`; `wine (open, free again)` once another job may have the key."""
+    if job.unique_key is None:
+        return ""
+    until = f" until {clock(job.unique_until)}" if job.unique_until else ""
+    free = "" if job.unique_held else ", free again"
+    return f"{job.unique_key} ({job.unique_scope}{until}{free})"
+
+
+def _attempts(job: Job) -> str:
+    text = f"{job.attempt} failed, {job.lost} lost, claim {job.claim_no}"
+    if job.round > 1:
+        text += f", round {job.round}"
+    return f"{text}; {job.late_writes} late writes refused" if job.late_writes else text
 
 
 def history_rows(job: Job) -> list[tuple[str, ...]]:

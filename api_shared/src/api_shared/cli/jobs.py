@@ -1,4 +1,6 @@
-"""`kiq show`, `kiq list`, `kiq cancel`: jobs as the ledger has them. RabbitMQ may be away."""
+"""
+`kiq show`, `list`, `cancel` and `reschedule`: jobs as the ledger has them. RabbitMQ may be away.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ from api_shared.cli.output import (
     print_table,
     say,
 )
-from api_shared.cli.times import between, now, since
+from api_shared.cli.times import between, now, parse_duration, parse_time, since
 from api_shared.errors import InvalidOption
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from api_shared.job import Job
     from api_shared.ledger import WorkerInfo
     from api_shared.settings import Settings
@@ -43,6 +47,15 @@ kiq list --owner ada --limit 100 --json | jq -r '.[].id'
 """
 
 
+RESCHEDULE_EPILOG = """
+Examples:
+
+kiq reschedule 692a6f1d9c41b2a7c3d5e8f0 --in 10m
+
+kiq reschedule 692a6f1d9c41b2a7c3d5e8f0 --at 2030-01-31T08:00:00+01:00
+"""
+
+
 def show(
     job_id: JobId,
     args: Annotated[bool, typer.Option("--args", help="Its arguments: may be secret.")] = False,
@@ -54,7 +67,7 @@ def show(
 ) -> None:
     """Tell all that the ledger knows of a job, and what it waits for."""
 
-    async def main(settings: Settings) -> tuple[Job, list[WorkerInfo]]:
+    async def main(settings: Settings) -> tuple[Job, list[WorkerInfo], dict[str, int]]:
         from api_shared.errors import JobNotFound
         from api_shared.job import parse_job_id
 
@@ -62,16 +75,22 @@ def show(
             job = await ledger.get(parse_job_id(job_id))
             if job is None:
                 raise JobNotFound(job_id)
-            return job, await ledger.workers()
+            used = {} if job.owner is None else await ledger.usage_of(job.owner)
+            return job, await ledger.workers(), used
 
-    job, workers = run(main)
+    job, workers, used = run(main)
     from api_shared.cli import job_text
 
     if as_json:
         fields = job_text.as_json(job, with_args=args, with_result=result, with_traceback=traceback)
-        print_json({**fields, "waits": job_text.standing(job, workers, now()) or None})
+        waits = job_text.standing(job, workers, now()) or None
+        print_json({**fields, "owner_usage": used, "waits": waits})
         return
-    print_fields(job_text.fields_of(job, workers, now(), with_args=args, with_result=result))
+    print_fields(
+        job_text.fields_of(
+            job, workers, now(), owner_usage=used, with_args=args, with_result=result
+        )
+    )
     if traceback and job.error is not None:
         print_line("\n" + (job.error.traceback.strip() or "no traceback was kept"))
     print_line("")
@@ -119,24 +138,27 @@ def list_jobs(
         print_json([job_text.as_json(job) for job in jobs])
     elif jobs:
         at = now()
-        columns = ("id", "status", "task", "queue", "owner", "accepted", "ran", "error")
-        print_table(columns, [_row(job, since(job.accepted_at, at)) for job in jobs])
+        columns = ("id", "status", "task", "queue", "owner", "accepted", "due", "ran", "note")
+        print_table(columns, [_row(job, at) for job in jobs])
     else:
         say("no such jobs")
     if len(jobs) == limit:
         say(f"older ones: --before {jobs[-1].id}")
 
 
-def _row(job: Job, accepted: str) -> tuple[str, ...]:
+def _row(job: Job, at: datetime) -> tuple[str, ...]:
+    from api_shared.cli.job_text import note_of
+
     return (
         job.id,
         job.status.value,
         job.task,
         job.queue,
         job.owner or "-",
-        accepted,
+        since(job.accepted_at, at),
+        since(job.due_at, at) if job.is_asleep else "-",
         between(job.started_at, job.ended_at),
-        job.error.reason.value if job.error else "",
+        note_of(job),
     )
 
 
@@ -154,6 +176,43 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
 
         async with backing_of(settings) as backing:
             return (await cancel_job(parse_job_id(job_id), backing)).value
+
+    answer = run(main)
+    if as_json:
+        print_json({"job_id": job_id.lower(), "answer": answer})
+    else:
+        print_line(answer)
+
+
+def reschedule(
+    job_id: JobId,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Its new time: 2030-01-31T08:00:00+01:00.")
+    ] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option(
+            "--in", "--delay", metavar="DURATION", help="From now: 90 (seconds), 10m, 2d."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Give a job that waits for its time (scheduled or retrying) another; prints what came of it.
+
+    moved: it runs at the new time. started: it is queued or runs already. ended: it had ended
+    before.
+    """
+
+    async def main(settings: Settings) -> str:
+        from api_shared.handle import reschedule_job
+        from api_shared.job import parse_job_id
+
+        time = None if at is None else parse_time("--at", at)
+        wait = None if delay is None else parse_duration("--in", delay)
+        async with backing_of(settings) as backing:
+            answer = await reschedule_job(parse_job_id(job_id), backing, at=time, delay=wait)
+            return answer.value
 
     answer = run(main)
     if as_json:

@@ -11,12 +11,16 @@ import typer
 from typer.main import get_command
 
 from api_shared.cli import (
+    chaos,
     config,
+    cron,
+    dlq,
     doctor,
     jobs,
     queues,
     submit,
     tasks,
+    verify,
     watching,
     workers,
 )
@@ -32,8 +36,8 @@ Kiq jobs, watch them, and look after the platform.
 Data goes to stdout, words to stderr; --json prints JSON. Settings come from the environment and
 .env (see: kiq config).
 
-Exit codes: 0 ok, 1 the job failed (doctor: something is wrong), 2 usage, 3 no such job, 4 a server
-is unreachable, 124 timed out, 130 interrupted.
+Exit codes: 0 ok, 1 the job failed (doctor, verify: something is wrong), 2 usage, 3 no such job, 4 a
+server is unreachable, 124 timed out, 130 interrupted.
 """
 
 app = typer.Typer(
@@ -83,11 +87,16 @@ app.command("show", epilog=jobs.SHOW_EPILOG)(jobs.show)
 app.command("watch", epilog=watching.EPILOG)(watching.watch)
 app.command("list", epilog=jobs.LIST_EPILOG)(jobs.list_jobs)
 app.command("cancel")(jobs.cancel)
+app.command("reschedule", epilog=jobs.RESCHEDULE_EPILOG)(jobs.reschedule)
 app.command("queues")(queues.queues)
+app.add_typer(dlq.dlq_app, name="dlq")
+app.command("verify", epilog=verify.EPILOG)(verify.verify)
 app.command("tasks", epilog=tasks.EPILOG)(tasks.tasks)
 app.command("workers")(workers.workers)
+app.add_typer(cron.cron_app, name="cron")
 app.command("doctor")(doctor.doctor)
 app.command("config")(config.config)
+app.command("chaos", epilog=chaos.EPILOG)(chaos.chaos)
 
 try:
     from api_shared.services.cli import services_app

@@ -45,6 +45,11 @@ def print_line(text: str) -> None:
     _write(sys.stdout, text)
 
 
+def print_part(text: str, stream: TextIO) -> None:
+    """A part of a text, as it comes; lines end where the text says so."""
+    _write(stream, clean(text), end="")
+
+
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     separators = None if indent else (",", ":")
     _write(sys.stdout, json.dumps(value, indent=indent, separators=separators, default=_plain))
@@ -114,9 +119,9 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str, *, end: str = "\n") -> None:
     try:
-        stream.write(f"{text}\n")
+        stream.write(f"{text}{end}")
         stream.flush()
     except BrokenPipeError:
         end_quietly()

@@ -15,6 +15,7 @@ from yarl import URL
 from api_shared.amqp.link import OPEN_ERRORS, RabbitUnavailable
 from api_shared.errors import ServerError
 from api_shared.settings import InvalidSettings, Settings
+from api_shared.tls import why_untrusted
 
 ANSWER_S = 5.0
 
@@ -95,5 +96,7 @@ async def depth_of(connection: AbstractConnection, queue: str) -> Depth | None:
 
 def words(error: BaseException) -> str:
     """The driver's error in a line; it names host and port, never the password."""
+    if untrusted := why_untrusted(error, "RABBITMQ_TLS_CA_FILE"):
+        return untrusted
     text = " ".join(str(part) for part in error.args) or str(error)
     return f"{type(error).__name__}: {text}".rstrip(": ")

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +18,14 @@ from api_shared.cli.contracts import broker_of, contract_named
 from api_shared.cli.exits import ExitCode
 from api_shared.cli.job_text import as_json, end_of
 from api_shared.cli.output import print_json, print_line, say
+from api_shared.cli.times import parse_duration, parse_time
 from api_shared.cli.watching import follow
 from api_shared.errors import InvalidOption
 
 if TYPE_CHECKING:
     from api_shared.broker import JobBroker
     from api_shared.contracts.door import Submission
+    from api_shared.contracts.unique import UniqueFor
     from api_shared.handle import JobHandle
     from api_shared.job import Job
     from api_shared.settings import Settings
@@ -36,7 +37,9 @@ kiq submit process_data user_id=ada options.source=/etc/hosts --wait
 
 kiq submit train_model --json '{"dataset_id": "wine"}' --priority 9
 
-kiq submit health_check --json @arguments.json --delay 60
+kiq submit health_check --json @arguments.json --in 10m
+
+kiq submit train_model dataset_id=wine --unique-key wine --unique-for 1h
 """
 
 
@@ -79,13 +82,23 @@ def submit(
         typer.Option(help="Another queue than the contract's.", autocompletion=queue_names),
     ] = None,
     delay: Annotated[
-        float | None, typer.Option(min=0, help="Run it after so many seconds.")
+        str | None,
+        typer.Option(
+            "--delay", "--in", metavar="DURATION", help="Later: 90 (seconds), 10m, 1h30m."
+        ),
     ] = None,
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="Run it then: 2030-01-31T08:00:00+01:00.")
     ] = None,
     owner: Annotated[str | None, typer.Option(help="Whose job it is.")] = None,
     correlation_id: Annotated[str | None, typer.Option(help="Joins jobs and logs.")] = None,
+    unique_key: Annotated[
+        str | None, typer.Option(help="While a job of the task holds it, the id is that job's.")
+    ] = None,
+    unique_for: Annotated[
+        str | None,
+        typer.Option(metavar="SCOPE", help="waiting, open (the default), or a duration: 10m."),
+    ] = None,
     job_id: Annotated[
         str | None,
         typer.Option(help="An id of your own (24 hex digits): sent twice, it is one job."),
@@ -118,8 +131,10 @@ def submit(
         correlation_id,
         job_id,
         queue,
-        delay=None if delay is None else timedelta(seconds=delay),
-        at=None if at is None else _time(at),
+        delay=None if delay is None else parse_duration("--delay", delay),
+        at=None if at is None else parse_time("--at", at),
+        unique_key=unique_key,
+        unique_for=None if unique_for is None else _unique_for(unique_for),
     )
     _check(submission, settings)
     configure_words(settings)
@@ -129,14 +144,15 @@ def submit(
 def _check(submission: Submission[Any, Any], settings: Settings) -> None:
     """Whatever is wrong with it is said before any server is asked. Raises `UsageError`."""
     from api_shared.amqp.topology import topology_of
-    from api_shared.kiq import record_of
+    from api_shared.record import insert_of
 
-    record_of(submission, topology_of(submission.contract.broker, settings), settings)
+    insert_of(submission, topology_of(submission.contract.broker, settings), settings)
 
 
 async def _submit(submission: Submission[Any, Any], output: Output, waiting: Waiting) -> ExitCode:
     async with _started(broker_of(submission.contract)) as broker:
         handle = await broker.submit(submission)
+        _say_if_deduplicated(handle)
         _say_if_unpublished(broker, handle)
         if not waiting.wanted:
             if output is Output.JSON:
@@ -169,6 +185,22 @@ async def _started(broker: JobBroker) -> AsyncIterator[JobBroker]:
         await broker.shutdown()
 
 
+def _unique_for(text: str) -> UniqueFor:
+    match text:
+        case "waiting":
+            return "waiting"
+        case "open":
+            return "open"
+        case _:
+            return parse_duration("--unique-for", text)
+
+
+def _say_if_deduplicated(handle: JobHandle[Any]) -> None:
+    if handle.deduplicated:
+        others = ", with other arguments than these" if handle.other_arguments else ""
+        say(f"nothing new: job {handle.task_id} holds the unique key{others}")
+
+
 def _say_if_unpublished(broker: JobBroker, handle: JobHandle[Any]) -> None:
     from api_shared.amqp.publisher import Publisher
 
@@ -178,14 +210,3 @@ def _say_if_unpublished(broker: JobBroker, handle: JobHandle[Any]) -> None:
             f"RabbitMQ (RABBITMQ_URL) is not reachable: job {handle.task_id} is accepted, and is "
             f"published by a worker when RabbitMQ is back"
         )
-
-
-def _time(text: str) -> datetime:
-    wanted = "a time in ISO 8601 with its zone is wanted: 2030-01-31T08:00:00+01:00"
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidOption("--at", text, wanted) from None
-    if time.tzinfo is None:
-        raise InvalidOption("--at", text, wanted)
-    return time

@@ -79,8 +79,8 @@ def arguments_of(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any
     from pydantic import BaseModel
 
     rows: list[dict[str, Any]] = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
+    for name_in_python, field in model.model_fields.items():
+        name, kind = field.alias or name_in_python, field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             rows += arguments_of(kind, f"{prefix}{name}.")
             continue

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
+from api_shared.errors import InvalidOption
+
+DURATION = re.compile(
+    r"(?:(?P<days>[\d.]+)d)? ?(?:(?P<hours>[\d.]+)h)? ?"
+    r"(?:(?P<minutes>[\d.]+)m)? ?(?:(?P<seconds>[\d.]+)s?)?"
+)
 STEPS = ((86_400.0, "days"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -33,6 +40,37 @@ def lasted(seconds: float) -> str:
 
 def between(start: datetime | None, end: datetime | None) -> str:
     return "-" if start is None or end is None else lasted((end - start).total_seconds())
+
+
+def parse_duration(option: str, text: str) -> timedelta:
+    """`90`, `90s`, `10m`, `1h30m`, `2d`. Raises `InvalidOption`."""
+    found = DURATION.fullmatch(text.strip())
+    parts = {} if found is None else {k: v for k, v in found.groupdict().items() if v is not None}
+    try:
+        if parts:
+            return timedelta(**{unit: float(amount) for unit, amount in parts.items()})
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidOption(option, text, "seconds, or a duration such as 10m, 1h30m, 2d")
+
+
+def parse_time(option: str, text: str) -> datetime:
+    """ISO 8601 with its zone. Raises `InvalidOption`."""
+    wanted = "a time in ISO 8601 with its zone is wanted: 2030-01-31T08:00:00+01:00"
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidOption(option, text, wanted) from None
+    if time.tzinfo is None:
+        raise InvalidOption(option, text, wanted)
+    return time
+
+
+def until(then: datetime, at: datetime) -> str:
+    """`until 14:03:07 (in 12 s)`, with the date where it is another day."""
+    local = then.astimezone()
+    moment = f"{local:%H:%M:%S}" if local.date() == at.astimezone().date() else clock(then)
+    return f"until {moment} ({since(then, at)})"
 
 
 def clock(then: datetime) -> str:

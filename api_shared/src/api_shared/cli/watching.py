@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import asdict
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
@@ -13,14 +14,25 @@ import typer
 
 from api_shared.cli.connections import backing_of, run
 from api_shared.cli.exits import ExitCode
-from api_shared.cli.output import STYLES, AsJson, clean, console, print_line, say
-from api_shared.cli.times import now
+from api_shared.cli.output import (
+    STYLES,
+    AsJson,
+    clean,
+    console,
+    print_json,
+    print_line,
+    print_part,
+    say,
+)
+from api_shared.cli.times import now, until
+from api_shared.errors import ApiWorkersError
 
 if TYPE_CHECKING:
     from api_shared.job import Job
     from api_shared.kiq import Backing
     from api_shared.notifier import JobEvent
     from api_shared.settings import Settings
+    from api_shared.stream import StreamPiece
 
 EPILOG = """
 Examples:
@@ -39,10 +51,10 @@ def watch(
     as_json: AsJson = False,
 ) -> None:
     """
-    Print each change of status and show the progress until the job ends.
+    Print each change of status and the text it writes, and show the progress, until the job ends.
 
     Ends with 0 if it completed, with 1 if it failed or was cancelled. --json prints one event a
-    line, progress included.
+    line, progress and pieces of text included.
     """
 
     async def main(settings: Settings) -> ExitCode:
@@ -76,9 +88,12 @@ async def follow(
         async with asyncio.timeout(timeout_s):
             with Board(story) as board:
                 told = events_of(job_id, ledger=backing.ledger, notifier=backing.notifier)
-                async with aclosing(told) as events:
+                async with aclosing(told) as events, _TextShown(job_id, backing, board) as text:
                     async for event in events:
                         status = event.status
+                        text.begin()  # not before what the ledger knew has been shown
+                        if event.status.is_terminal:
+                            await text.whole()  # before the end is told
                         board.show(event)
     except TimeoutError:
         say(
@@ -92,8 +107,48 @@ async def follow(
     return ExitCode.OK if job.status is Status.COMPLETED else ExitCode.JOB_FAILED, job
 
 
+class _TextShown:
+    """Shows what the job writes, beside its events."""
+
+    def __init__(self, job_id: str, backing: Backing, board: Board) -> None:
+        self._job_id = job_id
+        self._backing = backing
+        self._board = board
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _TextShown:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def begin(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._show())
+
+    async def whole(self) -> None:
+        if self._task is not None:
+            await self._task
+
+    async def _show(self) -> None:
+        from api_shared.stream import stream
+
+        ledger, notifier = self._backing.ledger, self._backing.notifier
+        with suppress(ApiWorkersError):  # whoever reads the events is told of it
+            async with aclosing(stream(self._job_id, ledger=ledger, notifier=notifier)) as pieces:
+                async for piece in pieces:
+                    self._board.write(self._job_id, piece)
+
+
 class Board:
-    """Shows events: a bar where stderr is a terminal, else a line now and then."""
+    """
+    Shows events: a bar where stderr is a terminal, else a line now and then.
+
+    The text that the job writes goes to stdout with the story; where the story is not wanted, to
+    stderr if that is a terminal. It takes the place of the bar.
+    """
 
     EVERY_S = 2.0
 
@@ -102,6 +157,7 @@ class Board:
 
         self._story = story
         self._again_at = 0.0
+        self._in_text = False
         target = console(sys.stderr)
         can_move = target.is_terminal and not target.is_dumb_terminal
         self._has_bar = can_move and not (story == "json" and sys.stdout.isatty())
@@ -129,10 +185,37 @@ class Board:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._end_text()
         if self._has_bar:
             self._bar.stop()
 
+    def write(self, job_id: str, piece: StreamPiece) -> None:
+        """Show more of the job's text."""
+        if self._story == "json":
+            fields = {"kind": "text", "job_id": job_id, **asdict(piece)}
+            print_json(fields, indent=None)
+            return
+        if self._story != "text" and not sys.stderr.isatty():
+            return
+        if self._has_bar:
+            self._bar.stop()
+            self._has_bar = False
+        if piece.restart:
+            self._end_text()
+            say("the text starts anew")
+        if piece.text:
+            print_part(piece.text, sys.stdout if self._story == "text" else sys.stderr)
+            self._in_text = not piece.text.endswith("\n")
+
+    def _end_text(self) -> None:
+        """What follows begins on a line of its own."""
+        if self._in_text:
+            print_part("\n", sys.stdout if self._story == "text" else sys.stderr)
+            self._in_text = False
+
     def show(self, event: JobEvent) -> None:
+        if event.kind == "status":
+            self._end_text()
         if self._story == "json":
             print_line(event.to_json())
         if event.kind == "progress":
@@ -145,7 +228,8 @@ class Board:
     def _tell(self, event: JobEvent) -> None:
         at = f"{(event.at or now()).astimezone():%H:%M:%S}"
         attempt = f"attempt {event.attempt}" if event.attempt else ""
-        words = "  ".join(filter(None, (attempt, event.error)))
+        waits = f"waits {until(event.due_at, now())}" if event.due_at else ""
+        words = "  ".join(filter(None, (attempt, event.why or event.error, waits)))
         line = clean(f"{at}  {event.status:10}  {words}".rstrip().replace("\n", " "))
         if self._has_bar and sys.stdout.isatty():
             from rich.text import Text
@@ -165,6 +249,8 @@ class Board:
         self._bar.update(
             self._row, completed=progress.done, total=progress.total, words=words[:200]
         )
+        if self._in_text:
+            return
         if not self._has_bar and self._story != "json" and monotonic() >= self._again_at:
             self._again_at = monotonic() + self.EVERY_S
             say(f"{event.status}  {progress_text(progress)}")

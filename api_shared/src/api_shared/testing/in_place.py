@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 from api_shared.amqp.consumer import Delivery
@@ -30,7 +31,10 @@ from api_shared.testing.standing import Nowhere, default_settings, standing_on
 from api_shared.wire import ACCEPTED, decode, encode
 from api_shared.worker.claims import Claims, Stop
 from api_shared.worker.dead_letters import DeadLetters
+from api_shared.worker.floor import Floor
+from api_shared.worker.leftovers import Leftovers
 from api_shared.worker.run_job import run_job
+from api_shared.worker.ticker import Ticker
 from api_shared.worker.workplace import Workplace
 
 MAX_ROUNDS = 100
@@ -68,6 +72,7 @@ async def running_in_place(
         for workplace_broker, backing in place.backings:
             stack.enter_context(standing_on(workplace_broker, backing))
         stack.enter_context(_bound(tasks or {}, [each for each, _ in place.backings]))
+        await place.declare()
         hearing = asyncio.create_task(place.hear_cancels())
         try:
             yield place
@@ -93,13 +98,30 @@ class Place:
         self._runners = runners
         self.backings = [(runner.broker, runner.place.backing) for runner in runners.values()]
 
+    async def declare(self) -> None:
+        """Let the schedules of all tasks that have a function here tick, from now on."""
+        for runner in self._runners.values():
+            await runner.ticker.declare()
+
     async def advance(self, by: timedelta) -> None:
-        """Move the ledger's clock, and run what was kiqed for a time until then, in its order."""
+        """
+        Move the ledger's clock, and run what was kiqed for a time until then, and what ticks, in
+        its order.
+        """
         until = self._now() + by
-        while job := await self._next_scheduled(until):
-            self._ahead += max(timedelta(0), (job.due_at or until) - self._now())
-            await self.run(job)
-        self._ahead += max(timedelta(0), until - self._now())
+        await self.declare()
+        while True:
+            job, tick_at = await self._next_scheduled(until), await self._next_tick(until)
+            if job is not None and (tick_at is None or (job.due_at or until) <= tick_at):
+                self._move_on_to(job.due_at or until)
+                await self.run(job)
+            elif tick_at is not None:
+                self._move_on_to(tick_at)
+                for runner in self._runners.values():
+                    await runner.ticker.tick_once()
+            else:
+                self._move_on_to(until)
+                return
 
     async def run(self, job: Job) -> None:
         """Until the job ends. One that its kiq's caller no longer waits for goes on."""
@@ -136,6 +158,15 @@ class Place:
         due = [(job.due_at, job) for job in waiting if job.due_at and job.due_at <= until]
         return min(due, key=lambda pair: pair[0])[1] if due else None
 
+    async def _next_tick(self, until: datetime) -> datetime | None:
+        """When a schedule wants to be looked at next."""
+        records = await self.ledger.schedules.find()
+        due = [record.due_at for record in records if record.due_at and record.due_at <= until]
+        return min(due, default=None)
+
+    def _move_on_to(self, then: datetime) -> None:
+        self._ahead += max(timedelta(0), then - self._now())
+
     def _now(self) -> datetime:
         return datetime.now(UTC) + self._ahead
 
@@ -161,8 +192,11 @@ class _Runner:
                 retention_s=settings.retention_s,
             ),
             compute=ComputeInThread(max_result_bytes=settings.max_result_bytes),
-            suspects=asyncio.Lock(),
+            floor=Floor(),
+            leftovers=Leftovers(_nothing),
         )
+        rng = Random(0)  # noqa: S311 - jitter
+        self.ticker = Ticker(self.place.backing, self._bound_contracts, rng)
 
     async def publish_job(self, job: Job) -> None:
         """Run it. Raises `CannotRunInPlace`."""
@@ -199,6 +233,9 @@ class _Runner:
     async def _read(self, job: Job) -> Job:
         return await self.place.backing.ledger.get(job.id) or job
 
+    def _bound_contracts(self) -> list[Contract[Any, Any]]:
+        return [task.contract for task in self.broker.tasks.values()]
+
     def _task(self, job: Job) -> JobTask[Any, Any]:
         task = self.broker.tasks.get(job.task)
         if task is None:
@@ -223,6 +260,10 @@ def _bound(tasks: StandIns, brokers: Sequence[JobBroker]) -> Iterator[None]:
                 stack.callback(_put_back, registry, contract.name, registry.get(contract.name))
             broker.task(contract)(function)
         yield
+
+
+def _nothing() -> None:
+    """A test's process ends by itself."""
 
 
 def _put_back(registry: dict[str, Any], name: str, before: Any) -> None:

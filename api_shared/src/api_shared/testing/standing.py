@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from pamqp.common import FieldTable
@@ -12,6 +12,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 
 from api_shared.amqp.topology import QueueSpec
 from api_shared.broker import JobBroker
+from api_shared.dead_mark import DeadMark
 from api_shared.job import Job
 from api_shared.kiq import Backing
 from api_shared.ledger import Ledger
@@ -48,10 +49,10 @@ class Nowhere:
         self,
         queue: QueueSpec,
         body: bytes,
+        mark: DeadMark,
         *,
-        reason: str,
-        detail: str,
         headers: FieldTable | None = None,
+        priority: int = 0,
     ) -> None: ...
 
     def ack(self, tag: int) -> None: ...
@@ -59,6 +60,9 @@ class Nowhere:
     def give_back(self, tag: int) -> None: ...
 
     def pause(self, seconds: float) -> None: ...
+
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class _SettingsOfNobody(Settings):

@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from time import monotonic
+from typing import Any, Literal
 
 import structlog
 from taskiq import Context, TaskiqState
@@ -14,6 +16,7 @@ from taskiq.exceptions import NoResultError, TaskRejectedError
 from taskiq.message import TaskiqMessage
 from taskiq_dependencies import DependencyGraph
 
+from api_shared.contracts.contract import InvalidResult
 from api_shared.errors import (
     Discard,
     Snooze,
@@ -23,7 +26,8 @@ from api_shared.errors import (
 )
 from api_shared.settings import Settings
 from api_shared.task import JobTask
-from api_shared.worker.claims import HeldClaim, Stop
+from api_shared.wire import MAX_DEPTH, is_too_deep
+from api_shared.worker.claims import HeldClaim, RunningBody, Stop, running_claim
 from api_shared.worker.compute import Compute, Slot
 from api_shared.worker.computed import run_computed
 from api_shared.worker.context import JobContext, LiveJob, ProcessJob
@@ -33,14 +37,16 @@ from api_shared.worker.outcome import (
     Gone,
     HandedOn,
     Outcome,
-    Snoozed,
     failure,
+    snoozed,
 )
 
 log = structlog.get_logger()
 
 STOP_GRACE_S = 5.0
 """How long a body that was told to stop may take to clean up, before its slot is taken."""
+MIN_GRACE_S = 0.1
+"""What it has for that in any case, at its hard limit too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ async def run_body(
     limit_bytes = settings.max_result_bytes
 
     async def call() -> str:
+        running_claim.set(claim)
         args = task.contract.parse([], claim.job.args)
         async with _Injected(task, claim, message, settings) as injected:
             if task.bound.is_async:
@@ -89,6 +96,8 @@ async def run_body(
                     task, args, injected, claim, limits.soft_s, limits.hard_s, compute, slot
                 )
         text = task.contract.encode_result(value)
+        if is_too_deep(text):
+            raise InvalidResult(task.contract.name, [f"nested deeper than {MAX_DEPTH}"])
         if len(text) > limit_bytes:
             raise TooLarge(
                 f"the result of {claim.job.task}", len(text), limit_bytes, "MAX_RESULT_BYTES"
@@ -110,21 +119,24 @@ async def _contained(body: Awaitable[str]) -> str:
 
 async def _watch(
     call: Coroutine[Any, Any, str], claim: HeldClaim, limits: Limits | None
-) -> tuple[str | None, BaseException | None, Stop | str | None]:
+) -> tuple[str | None, BaseException | None, Stop | Literal["limit"] | None]:
     """
     Await `call` in a task of its own; cancel it when the claim is stopped or its time is up.
 
-    A body that goes on all the same is left behind: it holds no slot, and its writes are refused.
+    At its soft limit a body has until its hard limit to save what is worth saving; a stop that
+    comes meanwhile shortens that. A body that goes on all the same is left behind, in
+    `claim.body`: it holds no slot, and its writes are refused.
     """
-    loop = asyncio.get_running_loop()
     body = asyncio.create_task(call)
-    started = loop.time()
-    stopped: Stop | str | None = None
-    wait_s = limits.soft_s if limits else None
+    running = RunningBody(body, limits.soft_s, limits.hard_s) if limits else RunningBody(body)
+    claim.body = running
+    stopped: Stop | Literal["limit"] | None = None
+    ends_at = running.soft_limit_at
     while True:
         watched: set[asyncio.Future[Any]] = {body}
-        if stopped is None:
+        if not claim.stopped.done():
             watched.add(claim.stopped)
+        wait_s = None if ends_at == inf else max(0.0, ends_at - monotonic())
         try:
             await asyncio.wait(watched, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:  # nobody waits for this job any more
@@ -132,17 +144,28 @@ async def _watch(
             raise
         if body.done():
             break
-        if stopped is not None:
-            log.error("task.will_not_stop", why=stopped, waited_s=wait_s)
-            body.add_done_callback(_forget)
+        reason = claim.stop_reason
+        if reason is not None and stopped in (None, "limit"):
+            stopped = reason
+            ends_at = min(monotonic() + STOP_GRACE_S, running.hard_limit_at)
+        elif stopped is None and monotonic() >= ends_at:
+            stopped = "limit"
+            ends_at = running.hard_limit_at
+        elif monotonic() >= ends_at:
+            log.error(
+                "task.will_not_stop", why=stopped, run_s=round(monotonic() - running.started_at, 3)
+            )
             return None, WillNotStop(), stopped
-        stopped = claim.stop_reason or "limit"
+        else:  # a timer that is a little early
+            continue
+        ends_at = max(ends_at, monotonic() + MIN_GRACE_S)
         body.cancel()
-        left_s = limits.hard_s - (loop.time() - started) if limits else STOP_GRACE_S
-        wait_s = max(0.1, min(STOP_GRACE_S, left_s) if stopped != "limit" else left_s)
+    claim.body = None
     try:
         return body.result(), None, stopped
-    except BaseException as error:  # CancelledError too: its traceback says where the body was
+    except asyncio.CancelledError as error:  # its traceback says where the body was
+        return None, error, stopped or claim.stop_reason
+    except BaseException as error:
         return None, error, stopped
 
 
@@ -150,7 +173,7 @@ def _outcome(
     task: JobTask[Any, Any],
     text: str | None,
     error: BaseException | None,
-    stopped: Stop | str | None,
+    stopped: Stop | Literal["limit"] | None,
     limits: Limits,
 ) -> Outcome:
     if text is not None:
@@ -162,7 +185,7 @@ def _outcome(
         return Cancelled()
     if stopped is Stop.DRAIN:
         return HandedOn()
-    if stopped == "limit":
+    if stopped == "limit" and not isinstance(error, (Snooze, Discard)):
         limit: Exception = SoftTimeLimitExceeded(limits.soft_s)
         if isinstance(error, WillNotStop):
             limit = TimeLimitExceeded(limits.hard_s)
@@ -171,7 +194,7 @@ def _outcome(
     if isinstance(error, asyncio.CancelledError):
         error = Escaped("raised CancelledError, though nobody had stopped it")
     if isinstance(error, Snooze):
-        return Snoozed(error.delay_s)
+        return snoozed(error)
     if isinstance(error, NoResultError):
         return Done(None, "null")
     if isinstance(error, TaskRejectedError):
@@ -231,8 +254,3 @@ def _graph(task: JobTask[Any, Any]) -> DependencyGraph:
         graph = DependencyGraph(task.function)
         task.dependency_graph = graph  # type: ignore[attr-defined]
     return graph
-
-
-def _forget(body: asyncio.Future[Any]) -> None:
-    if not body.cancelled() and body.exception() is not None:
-        log.info("task.stopped_late", error=str(body.exception()))

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from taskiq import SimpleRetryMiddleware, SmartRetryMiddleware
 
 from api_shared.broker import JobBroker
-from api_shared.errors import UnknownQueue
+from api_shared.errors import UnknownQueue, UsageError
 from api_shared.middleware_guard import GuardedMiddleware
 from api_shared.settings import Settings
+from api_shared.ticks import definitions_of
 
 RETRIES = (SimpleRetryMiddleware, SmartRetryMiddleware)
 
@@ -69,6 +70,11 @@ def problems_of(broker: JobBroker, settings: Settings) -> list[str]:
                 f"task {contract.name!r} of queue {queue!r} has no function here: bind it with "
                 f"@broker.task, list its module, or leave the queue out of WORKER_QUEUES"
             )
+    if not problems:
+        try:
+            definitions_of(broker.contracts, topology, settings)
+        except UsageError as error:
+            problems.append(f"a schedule: {error}")
     for middleware in broker.middlewares:
         inner = middleware.inner if isinstance(middleware, GuardedMiddleware) else middleware
         if isinstance(inner, RETRIES):

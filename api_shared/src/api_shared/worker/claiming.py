@@ -10,25 +10,24 @@ import structlog
 from taskiq.exceptions import NoResultError
 
 from api_shared.amqp.consumer import Delivery
-from api_shared.errors import (
-    LedgerUnavailable,
-    UsageError,
-)
+from api_shared.amqp.topology import MAX_PRIORITY
+from api_shared.dead_mark import DeadMark, mark_of
+from api_shared.dlq import has_ended, next_round
+from api_shared.errors import LedgerUnavailable, UniqueTaken, UsageError
 from api_shared.formatter import to_message
 from api_shared.job import Job, Reason, Status
-from api_shared.kiq import record_of
-from api_shared.ledger.change import NowPlus
+from api_shared.kiq import enter
 from api_shared.ledger.operations import (
     Claim,
     Claimed,
     HandBack,
-    Insert,
     Refused,
 )
+from api_shared.record import insert_of
 from api_shared.submission import submission_of
 from api_shared.task import JobTask
 from api_shared.wire import ACCEPTED, WireJob
-from api_shared.worker.claims import HeldClaim, Stop
+from api_shared.worker.claims import HeldClaim
 from api_shared.worker.workplace import Workplace
 
 log = structlog.get_logger()
@@ -50,44 +49,78 @@ async def claim_job(
     """
     claim = Claim(wire.job_id, secrets.token_hex(8), at.worker_id, at.backing.settings.lease_s)
     try:
-        verdict = await _apply_claim(claim, at)
-        if (
-            isinstance(verdict, Refused)
-            and verdict.job is None
-            and not delivery.headers.get(ACCEPTED)
-        ):
-            await _adopt(task, wire, delivery, at)
+        with at.claims.writing(claim.job_id, claim.token):
             verdict = await _apply_claim(claim, at)
+            if isinstance(verdict, Refused) and await _revived(
+                verdict.job, task, wire, delivery, at
+            ):
+                verdict = await _apply_claim(claim, at)
     except LedgerUnavailable as error:
         log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
         delivery.give_back()
         at.intake.pause(LEDGER_PAUSE_S)
         raise NotOurs from None
     except UsageError as error:
-        await at.dead_letters.bury_message(delivery, Reason.INVALID_ARGUMENTS, str(error))
+        is_taken = isinstance(error, UniqueTaken)
+        reason = Reason.UNIQUE_TAKEN if is_taken else Reason.INVALID_ARGUMENTS
+        await at.dead_letters.bury_message(delivery, reason, str(error))
         raise NotOurs from None
     match verdict:
         case Claimed(job) if job.task != wire.task:
             await _let_go(job, claim, at)
-            detail = f"job {job.id} is a {job.task!r}, this message says {wire.task!r}"
-            await at.dead_letters.bury_message(delivery, Reason.UNREADABLE, detail)
+            await _bury_stranger(delivery, wire, job, at)
         case Claimed(job):
             delivery.ack()
-            held = HeldClaim(job, claim.token, at.backing.ledger, at.backing.notifier)
-            if job.cancel_requested:  # while its last claim was being settled
-                held.stop(Stop.CANCEL)
-            return held
+            return HeldClaim(job, claim.token, at.backing.ledger, at.backing.notifier)
         case Refused(None):
             detail = "accepted once, but its record has expired"
             await at.dead_letters.bury_message(delivery, Reason.FORGOTTEN, detail)
-        case Refused(job) if job is not None and job.status is Status.FAILED:
-            error_ = job.error
-            reason, detail = (error_.reason, error_.message) if error_ else (Reason.ERROR, "")
-            await at.dead_letters.bury_message(delivery, reason, detail)
-        case Refused(job):
-            log.debug("delivery.dropped", job_id=wire.job_id, status=job.status if job else None)
-            delivery.ack()
+        case Refused(job) if job is not None and job.task != wire.task:
+            await _bury_stranger(delivery, wire, job, at)
+        case Refused(job) if job is not None:
+            _drop(delivery, job)
     raise NotOurs
+
+
+async def _revived(
+    job: Job | None, task: JobTask[Any, Any], wire: WireJob, delivery: Delivery, at: Workplace
+) -> bool:
+    """
+    Whether this message has made a job to be claimed of what was none: a foreign one that was
+    recorded, or a dead letter that somebody moved back to its queue. Raises `UsageError`.
+    """
+    mark = mark_of(delivery.headers)
+    if job is None:
+        if delivery.headers.get(ACCEPTED) and mark is None:
+            return False
+        await _adopt(task, wire, delivery, mark, at)
+        return True
+    if mark is None or job.task != wire.task or not has_ended(job, mark):
+        return False
+    await next_round(job, at.backing, why="dead letter moved back")
+    return True
+
+
+async def _bury_stranger(delivery: Delivery, wire: WireJob, job: Job, at: Workplace) -> None:
+    """A message of another task under this job's id."""
+    detail = f"job {job.id} is a {job.task!r}, this message says {wire.task!r}"
+    await at.dead_letters.bury_message(delivery, Reason.UNREADABLE, detail)
+
+
+def _drop(delivery: Delivery, job: Job) -> None:
+    """The job is guarded by its record; a stale dead letter was somebody's act, so it is said."""
+    mark = mark_of(delivery.headers)
+    if mark is None:
+        log.debug("delivery.dropped", job_id=job.id, status=job.status)
+    else:
+        log.warning(
+            "dead_letter.stale",
+            job_id=job.id,
+            status=job.status,
+            round=job.round,
+            ended_round=mark.ended_round,
+        )
+    delivery.ack()
 
 
 async def _let_go(job: Job, claim: Claim, at: Workplace) -> None:
@@ -105,11 +138,34 @@ async def _apply_claim(claim: Claim, at: Workplace) -> Claimed | Refused:
     return verdict
 
 
-async def _adopt(task: JobTask[Any, Any], wire: WireJob, delivery: Delivery, at: Workplace) -> None:
-    """Record a foreign message's job, as a kiq would have. Raises `UsageError`."""
+async def _adopt(
+    task: JobTask[Any, Any],
+    wire: WireJob,
+    delivery: Delivery,
+    mark: DeadMark | None,
+    at: Workplace,
+) -> None:
+    """
+    Record the job of a message that has no record, as a kiq would have: one that is a duplicate is
+    done with, as a kiq's would be, and the log says whose. A dead letter goes on with the round
+    after the one it ended, or is kept (`UniqueTaken`). Raises `UsageError`, `NotOurs`.
+    """
     submission = replace(submission_of(to_message(wire), task.contract), queue=delivery.queue.name)
-    job = record_of(submission, at.backing.topology, at.backing.settings)
-    due = NowPlus(at.backing.settings.republish_after_s)
-    deadline_s = at.backing.settings.kiq_deadline_s
-    await at.backing.ledger.apply(Insert(job, due), deadline_s=deadline_s)
-    log.info("message.adopted", job_id=job.id, task=job.task)
+    if mark is not None:
+        submission = replace(
+            submission,
+            owner=mark.owner or submission.owner,
+            correlation_id=mark.correlation_id or submission.correlation_id,
+            priority=submission.priority or min(delivery.priority, MAX_PRIORITY),
+        )
+    insert = insert_of(submission, at.backing.topology, at.backing.settings)
+    if mark is not None:
+        insert = replace(insert, job=replace(insert.job, round=(mark.round or 0) + 1))
+    inserted = await enter(insert, at.backing)
+    if inserted.job.id != insert.job.id:
+        if mark is not None:
+            raise UniqueTaken(str(insert.job.unique_key), inserted.job.id)
+        log.warning("message.deduplicated", job_id=wire.job_id, first_job_id=inserted.job.id)
+        delivery.ack()
+        raise NotOurs
+    log.info("message.adopted", job_id=wire.job_id, task=wire.task)

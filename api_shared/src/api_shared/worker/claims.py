@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from time import monotonic
 
 import structlog
@@ -12,8 +16,11 @@ import structlog
 from api_shared.errors import ClaimLost, LedgerUnavailable
 from api_shared.job import Job, Progress
 from api_shared.ledger import Ledger
-from api_shared.ledger.operations import SaveJournal, SaveProgress
+from api_shared.ledger.operations import HolderWrite, SaveJournal, SaveProgress
+from api_shared.ledger.transitions import count_late_write
 from api_shared.notifier import JobEvent, Notifier
+from api_shared.usage import added, checked_usage
+from api_shared.worker.writing import Writing
 
 log = structlog.get_logger()
 
@@ -29,18 +36,44 @@ class Stop(StrEnum):
     LOST = "lost"
 
 
+@dataclass(frozen=True, slots=True)
+class RunningBody:
+    """
+    The asyncio task of a body and its limits, counted from its start.
+
+    A synchronous task's are infinite: its process has limits of its own.
+    """
+
+    task: asyncio.Task[str]
+    soft_limit_s: float = inf
+    hard_limit_s: float = inf
+    started_at: float = field(default_factory=monotonic)
+
+    @property
+    def soft_limit_at(self) -> float:
+        return self.started_at + self.soft_limit_s
+
+    @property
+    def hard_limit_at(self) -> float:
+        return self.started_at + self.hard_limit_s
+
+
 class HeldClaim:
     """
     The right to write one job, and the numbering of what is written.
 
     `stop` asks the body to end; the first reason stands. Once `settling`, nobody stops it any more.
+    `body` is there while the body runs, and stays if it will not stop.
     """
 
     def __init__(self, job: Job, token: str, ledger: Ledger, notifier: Notifier) -> None:
         self.job = job
         self.token = token
         self.journal = dict(job.journal)
+        self.usage = dict(job.usage)
+        self.text = Writing(job, notifier)
         self.settling = False
+        self.body: RunningBody | None = None
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self._ledger = ledger
         self._notifier = notifier
@@ -67,23 +100,35 @@ class HeldClaim:
         if self._reporter is None and not self.settling:
             self._reporter = asyncio.create_task(self._report())
 
-    async def record(self, key: str, value_json: str) -> None:
-        """Write to the journal, durably. Raises `ClaimLost`."""
-        write = SaveJournal(self.job.id, self.token, self.next_seq(), key, value_json)
+    async def record(self, key: str, value_json: str, usage: Mapping[str, int]) -> None:
+        """Write to the journal, durably, and count `usage` with it. Raises `ClaimLost`."""
+        used = checked_usage(usage, self.usage)
+        self.usage = added(self.usage, used)
+        write = SaveJournal(self.job.id, self.token, self.next_seq(), key, value_json, used)
         if not await self._ledger.apply(write):
             self.stop(Stop.LOST)
+            await self.was_late(write)
             raise ClaimLost(self.job.id)
         self.journal[key] = value_json
 
     async def settle(self) -> int:
-        """No more progress after this; the number of the write that ends the claim."""
+        """No more progress or text after this; the number of the write that ends the claim."""
         self.settling = True
+        await self.text.close()
         if self._reporter is not None:
             self._reporter.cancel()
             await asyncio.gather(self._reporter, return_exceptions=True)
         if self._progress is not None:
             self._tell(self._progress, self.next_seq())
         return self.next_seq()
+
+    async def was_late(self, write: HolderWrite) -> None:
+        """A write was refused, for the claim is gone: say so where `kiq verify` counts it."""
+        log.warning("write.refused", job_id=self.job.id, write=type(write).__name__)
+        try:
+            await self._ledger.change(count_late_write(self.job.id))
+        except LedgerUnavailable as error:
+            log.warning("write.refusal_not_counted", job_id=self.job.id, error=str(error))
 
     async def _report(self) -> None:
         """Listeners hear of the latest ten times a second, the ledger once; then there is rest."""
@@ -96,7 +141,9 @@ class HeldClaim:
             if unsaved is not None and monotonic() - self._saved_at >= SAVE_EVERY_S:
                 write = SaveProgress(self.job.id, self.token, *unsaved)
                 self._saved_at, unsaved = monotonic(), None
-                await self._ledger.apply(write)
+                if not await self._ledger.apply(write):
+                    self.stop(Stop.LOST)
+                    await self.was_late(write)
             await asyncio.sleep(TELL_EVERY_S)
         self._reporter = None
 
@@ -109,6 +156,10 @@ class HeldClaim:
         self._notifier.tell(event)
 
 
+running_claim: ContextVar[HeldClaim | None] = ContextVar("running_claim", default=None)
+"""The claim whose body the code that asks belongs to: its tasks and callbacks have it too."""
+
+
 class Claims:
     """All claims of the process; one heartbeat renews them with one write."""
 
@@ -117,6 +168,8 @@ class Claims:
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._held: dict[str, HeldClaim] = {}
+        self._pending: dict[str, str] = {}
+        self._all_stopped: Stop | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self.unreachable = False
@@ -124,12 +177,28 @@ class Claims:
     def __len__(self) -> int:
         return len(self._held)
 
-    def __iter__(self) -> Iterable[HeldClaim]:
+    def __iter__(self) -> Iterator[HeldClaim]:
         return iter(list(self._held.values()))
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """By job id; those whose claim is being written as well."""
+        return self._pending | {job_id: claim.token for job_id, claim in self._held.copy().items()}
+
+    @contextmanager
+    def writing(self, job_id: str, token: str) -> Iterator[None]:
+        """While this claim is written: it may stand before its writer hears of it."""
+        self._pending[job_id] = token
+        try:
+            yield
+        finally:
+            self._pending.pop(job_id, None)
 
     def add(self, claim: HeldClaim) -> None:
         self._held[claim.job.id] = claim
         self._idle.clear()
+        if self._all_stopped is not None:  # its claim was on its way
+            claim.stop(self._all_stopped)
 
     def remove(self, claim: HeldClaim) -> None:
         if self._held.get(claim.job.id) is claim:
@@ -142,6 +211,8 @@ class Claims:
             claim.stop(Stop.CANCEL)
 
     def stop_all(self, reason: Stop) -> None:
+        """Those that are held, and those that are added later."""
+        self._all_stopped = reason
         for claim in list(self._held.values()):
             claim.stop(reason)
 

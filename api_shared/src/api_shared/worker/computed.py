@@ -12,7 +12,7 @@ from api_shared.errors import ApiWorkersError, Discard, Snooze, TimeLimitExceede
 from api_shared.errors import SoftTimeLimitExceeded as SoftLimit
 from api_shared.task import JobTask
 from api_shared.worker.claims import HeldClaim
-from api_shared.worker.compute import Compute, Slot
+from api_shared.worker.compute import Compute, ServerSlow, Slot
 from api_shared.worker.compute.outcome import (
     Cancelled,
     Killed,
@@ -22,6 +22,8 @@ from api_shared.worker.compute.outcome import (
     TimedOut,
 )
 from api_shared.worker.context import progress_of
+
+SLOW_SERVER_S = 5.0
 
 
 class ProcessFailed(ApiWorkersError):
@@ -58,15 +60,18 @@ async def run_computed(
         fields = (update.get(name) for name in ("done", "total", "stage", "message"))
         claim.report(progress_of(*fields))
 
-    ended = await compute.run(
-        task.function,
-        kwargs={**task.bound.arguments(args), **injected},
-        soft_limit_s=soft_limit_s,
-        hard_limit_s=hard_limit_s,
-        memory_limit_mb=task.contract.memory_limit_mb,
-        on_progress=on_progress,
-        slot=slot,
-    )
+    try:
+        ended = await compute.run(
+            task.function,
+            kwargs={**task.bound.arguments(args), **injected},
+            soft_limit_s=soft_limit_s,
+            hard_limit_s=hard_limit_s,
+            memory_limit_mb=task.contract.memory_limit_mb,
+            on_progress=on_progress,
+            slot=slot,
+        )
+    except ServerSlow:  # nothing has run: no fault of the job
+        raise Snooze(SLOW_SERVER_S, "the fork server is slow to start") from None
     match ended:
         case Returned(value_json):
             return json.loads(value_json)
@@ -87,5 +92,6 @@ def _as_local(ended: Raised, task: JobTask[Any, Any]) -> BaseException:
     if ended.is_a(Discard):
         return Discard(ended.message)
     if ended.is_a(Snooze):
-        return Snooze(float(ended.fields.get("delay_s", 0)))
+        delay_s, why = ended.fields.get("delay_s", 0), ended.fields.get("why", "snoozed")
+        return Snooze(float(delay_s), str(why))
     return RemoteError(ended)

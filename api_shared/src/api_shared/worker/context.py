@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
-from api_shared.errors import InvalidOption, TooLarge
+from api_shared.errors import ClaimLost, InvalidOption, TooLarge
 from api_shared.job import Job, Progress
+from api_shared.wire import MAX_DEPTH, is_too_deep
 from api_shared.worker.claims import HeldClaim, Stop
 from api_shared.worker.compute import current_job
 
@@ -32,7 +34,7 @@ class JobContext:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the job was asked to end: cancelled, or at its soft limit."""
+        """Whether the job was asked to end: cancelled, its worker stops, or at its soft limit."""
         raise NotImplementedError
 
     def progress(
@@ -46,14 +48,27 @@ class JobContext:
         text = self._journal.get(key)
         return None if text is None else json.loads(text)
 
-    async def record(self, key: str, value: Any) -> None:
+    async def record(self, key: str, value: Any, *, usage: Mapping[str, int] | None = None) -> None:
         """
         Record `value` (JSON) durably under `key`: a run after a crash recalls it.
 
-        When this returns, the ledger has it, exactly once. Raises `ClaimLost` (let it pass: the
-        job is another worker's now), `TooLarge`, `InvalidOption`.
+        When this returns, the ledger has it, exactly once. `usage` (`{"prompt_tokens": 12}`) is
+        added to what the job has used, in the same write: it counts once, too. Raises `ClaimLost`
+        (let it pass: the job is another worker's now), `TooLarge`, `InvalidOption`.
         """
         raise InvalidOption("record", key, "only an async task can write to the journal")
+
+    async def write(self, text: str) -> None:
+        """
+        Let whoever listens (`handle.stream()`, `kiq watch`) read `text` now, behind what this run
+        has written before.
+
+        A run after a crash begins anew; what it recalls from the journal, it writes again. The
+        result is to carry the whole text (as the result itself, or as its field `text`): that is
+        where listeners find what Redis lost. Never waits. Raises `TooLarge`, `InvalidOption`, and
+        `ClaimLost` (let it pass).
+        """
+        raise InvalidOption("write", text[:50], "only an async task can stream text")
 
 
 class LiveJob(JobContext):
@@ -66,23 +81,36 @@ class LiveJob(JobContext):
 
     @property
     def stop_requested(self) -> bool:
-        return self._claim.stop_reason is Stop.CANCEL
+        body = self._claim.body
+        return self._claim.stopped.done() or (
+            body is not None and monotonic() >= body.soft_limit_at
+        )
 
     def progress(
         self, done: float, total: float | None = None, *, stage: str = "", message: str = ""
     ) -> None:
         self._claim.report(progress_of(done, total, stage, message))
 
-    async def record(self, key: str, value: Any) -> None:
+    async def record(self, key: str, value: Any, *, usage: Mapping[str, int] | None = None) -> None:
         if not 0 < len(key) <= MAX_KEY:
             raise InvalidOption("key", key[:MAX_KEY], f"1 to {MAX_KEY} characters are wanted")
         try:
             text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidOption("value", type(value).__name__, f"not JSON: {error}") from None
+        if is_too_deep(text):
+            wanted = f"nested deeper than {MAX_DEPTH}"
+            raise InvalidOption("value", type(value).__name__, wanted)
         if len(text) > self._max_entry_bytes:
             raise TooLarge(f"{key!r}", len(text), self._max_entry_bytes, "MAX_RESULT_BYTES")
-        await self._claim.record(key, text)
+        await self._claim.record(key, text, usage or {})
+
+    async def write(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise InvalidOption("write", type(text).__name__, "text is wanted")
+        if self._claim.stop_reason is Stop.LOST:
+            raise ClaimLost(self.id)
+        self._claim.text.write(text, limit_bytes=self._max_entry_bytes)
 
 
 class ProcessJob(JobContext):

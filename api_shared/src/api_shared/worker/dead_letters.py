@@ -15,11 +15,13 @@ from api_shared.amqp.link import RabbitUnavailable
 from api_shared.amqp.publisher import DeadLetterbox
 from api_shared.amqp.topology import Topology
 from api_shared.contracts.contract import Contract, FailedJob
+from api_shared.dead_mark import DeadMark
 from api_shared.errors import LedgerUnavailable, Unroutable
 from api_shared.job import Job, Reason
 from api_shared.ledger import Ledger
 from api_shared.ledger.transitions import dead_lettered
-from api_shared.wire import encode
+from api_shared.scrubbing import scrub
+from api_shared.wire import ACCEPTED, encode
 
 log = structlog.get_logger()
 
@@ -53,13 +55,14 @@ class DeadLetters:
 
     async def bury_message(self, delivery: Delivery, reason: Reason, detail: str) -> bool:
         """To the queue's dead letters, then ack. False: RabbitMQ did not take it, given back."""
+        detail = scrub(detail)
         try:
             await self._letterbox.publish_dead_letter(
                 delivery.queue,
                 delivery.body,
-                reason=reason,
-                detail=detail,
+                DeadMark(reason, detail, delivery.queue.name),
                 headers=delivery.headers,
+                priority=delivery.priority,
             )
         except (RabbitUnavailable, Unroutable) as error:
             log.warning("dead_letter.failed", reason=reason, error=str(error))
@@ -83,7 +86,11 @@ class DeadLetters:
             queue = self._topology.queue(job.queue)
             detail = f"{error.type}: {error.message}" if error else ""
             await self._letterbox.publish_dead_letter(
-                queue, encode(job), reason=reason, detail=detail
+                queue,
+                encode(job),
+                DeadMark(reason, detail, queue.name, job.round, job.owner, job.correlation_id),
+                headers={ACCEPTED: 1},
+                priority=job.priority,
             )
             await self._tell(job)
             await self._ledger.change(dead_lettered(job, retention_s=self._retention_s))

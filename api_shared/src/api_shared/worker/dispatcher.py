@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
 
@@ -23,7 +24,6 @@ from api_shared.job import Job, Status
 from api_shared.kiq import Backing
 from api_shared.ledger.change import Change
 from api_shared.ledger.transitions import (
-    cancel_waiting,
     look_again,
     publish_due,
     take_back,
@@ -36,6 +36,7 @@ from api_shared.worker.dead_letters import DeadLetters
 log = structlog.get_logger()
 
 BATCH = 200
+SIDE_BY_SIDE = 20
 LOOK_CAP_S = 600.0
 SETTLED_S = 5.0
 """A queued job younger than this may still be on its way to its queue."""
@@ -55,6 +56,8 @@ class Dispatcher:
     _patient_until: float = 0.0
     _opened_seen: int = 0
     _ledger_away: bool = False
+    _refilled: set[str] = field(default_factory=set)
+    """Queues that RabbitMQ may have lost messages of, until each has as many as it should."""
 
     async def run(self) -> None:
         settings = self.backing.settings
@@ -86,13 +89,11 @@ class Dispatcher:
         by_status: dict[Status, list[Job]] = defaultdict(list)
         for job in jobs:
             by_status[job.status].append(job)
-        for job in (*by_status[Status.SCHEDULED], *by_status[Status.RETRYING]):
-            await self._publish_due(job)
+        due = [*by_status[Status.SCHEDULED], *by_status[Status.RETRYING]]
+        await _side_by_side(self._publish_due, due)
         if monotonic() >= self._patient_until:
-            for job in by_status[Status.PROCESSING]:
-                await self._take_back(job)
-        for job in by_status[Status.FAILED]:
-            await self._bury(job)
+            await _side_by_side(self._take_back, by_status[Status.PROCESSING])
+        await _side_by_side(self._bury, by_status[Status.FAILED])
         await self._look_after(by_status[Status.QUEUED])
         acted = len(jobs) - (
             len(by_status[Status.PROCESSING]) if monotonic() < self._patient_until else 0
@@ -104,11 +105,6 @@ class Dispatcher:
         self._patient_until = monotonic() + self.backing.settings.lease_s
 
     async def _publish_due(self, job: Job) -> None:
-        """A cancel that came while its last claim was being settled is honoured now."""
-        if job.cancel_requested:
-            retention_s = self.backing.settings.retention_s
-            await self._change(cancel_waiting(job.id, retention_s=retention_s))
-            return
         after_s = self.backing.settings.republish_after_s
         queued = await self._change(publish_due(job, republish_after_s=after_s))
         if queued is not None:
@@ -149,23 +145,32 @@ class Dispatcher:
         by_queue: dict[str, list[Job]] = defaultdict(list)
         for job in overdue:
             by_queue[job.queue].append(job)
-        if self.publisher.link.opened != self._opened_seen:
+        reopened = self.publisher.link.opened != self._opened_seen
+        if reopened:
             self._opened_seen = self.publisher.link.opened
-            for queue in self.backing.topology.queues:
-                by_queue.setdefault(queue.name, [])
+            self._refilled = {queue.name for queue in self.backing.topology.queues}
+        for queue in self._refilled:
+            by_queue.setdefault(queue, [])
         for name, jobs in by_queue.items():
             missing = await self._missing(name)
             if missing is None:
                 continue
             candidates = jobs
-            if missing > len(jobs) and not jobs:
-                candidates = await self._oldest_queued(name, missing)
-            for job in candidates[:missing]:
-                if again := await self._look(job, first=True):
-                    await self._publish(again)
-                    log.warning("job.republished", job_id=job.id, task=job.task, queue=name)
-            for job in candidates[missing:]:
-                await self._look(job, first=False)
+            if missing <= len(jobs):
+                self._refilled.discard(name)
+            elif name in self._refilled:
+                more = await self._long_queued(name, missing - len(jobs), any_age=reopened)
+                candidates = [*jobs, *(job for job in more if job not in jobs)]
+            await _side_by_side(self._publish_again, candidates[:missing])
+            await _side_by_side(self._leave_waiting, candidates[missing:])
+
+    async def _publish_again(self, job: Job) -> None:
+        if again := await self._look(job, first=True):
+            await self._publish(again)
+            log.warning("job.republished", job_id=job.id, task=job.task, queue=job.queue)
+
+    async def _leave_waiting(self, job: Job) -> None:
+        await self._look(job, first=False)
 
     async def _look(self, job: Job, *, first: bool) -> Job | None:
         after_s = self.backing.settings.republish_after_s
@@ -183,9 +188,17 @@ class Dispatcher:
         queued = await self.backing.ledger.queued(broker, queue, older_than_s=SETTLED_S)
         return max(0, queued - ready - held)
 
-    async def _oldest_queued(self, queue: str, limit: int) -> list[Job]:
+    async def _long_queued(self, queue: str, limit: int, *, any_age: bool) -> list[Job]:
+        """
+        Jobs that would be looked after only later; what was just published is not among them,
+        unless `any_age`: right after RabbitMQ came back that says nothing.
+        """
         return await self.backing.ledger.oldest_queued(
-            self.backing.topology.broker, queue, limit=min(limit, BATCH), older_than_s=SETTLED_S
+            self.backing.topology.broker,
+            queue,
+            limit=min(limit, BATCH),
+            older_than_s=SETTLED_S,
+            not_due_within_s=None if any_age else self.backing.settings.republish_after_s,
         )
 
     async def _change(self, change: Change) -> Job | None:
@@ -200,6 +213,19 @@ class Dispatcher:
             await self.publisher.publish_job(job)
         except (RabbitUnavailable, Unroutable) as error:
             log.info("publish.later", job_id=job.id, error=str(error))
+
+
+async def _side_by_side(act: Callable[[Job], Awaitable[None]], jobs: Sequence[Job]) -> None:
+    """The ledger waits for its disk once for many. Raises the first error when all have ended."""
+    gate = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(job: Job) -> None:
+        async with gate:
+            await act(job)
+
+    for ended in await asyncio.gather(*map(one, jobs), return_exceptions=True):
+        if isinstance(ended, BaseException):
+            raise ended
 
 
 async def _depth(link: Link, backing: Backing, queue: str) -> int | None:

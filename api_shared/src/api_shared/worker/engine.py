@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
@@ -23,7 +24,9 @@ from api_shared.errors import LedgerUnavailable, QueueMismatch
 from api_shared.formatter import DeliveredBody, current_delivery
 from api_shared.job import JobError, Reason, Status
 from api_shared.ledger import WorkerInfo
+from api_shared.ledger.mongo import MongoLedger
 from api_shared.ledger.transitions import fail_queued
+from api_shared.logs import scrub_what_libraries_log
 from api_shared.notifier import status_event
 from api_shared.refusal import refuse
 from api_shared.settings import MOST_ARGUMENTS_BYTES
@@ -41,9 +44,14 @@ from api_shared.worker.compute import (
 )
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.dispatcher import Dispatcher
-from api_shared.worker.process import follow_parent, hear_signals_at_once
+from api_shared.worker.floor import Floor
+from api_shared.worker.leftovers import Leftovers
+from api_shared.worker.process import follow_parent, hear_signals_at_once, retire
+from api_shared.worker.rescue import LedgerRescue
 from api_shared.worker.run_job import run_job
 from api_shared.worker.slot_gate import SlotGate
+from api_shared.worker.ticker import Ticker
+from api_shared.worker.watchdog import Watchdog
 from api_shared.worker.workplace import Workplace
 
 log = structlog.get_logger()
@@ -73,7 +81,9 @@ class _Parts:
     link: Link
     place: Workplace
     keepers: list[asyncio.Task[None]]
+    watchdog: Watchdog
     stopping: asyncio.Event
+    hurry: asyncio.Event
 
 
 class WorkerEngine:
@@ -95,6 +105,7 @@ class WorkerEngine:
         backing = broker.backing
         settings = backing.settings
         follow_parent()
+        scrub_what_libraries_log()
         if problems := self._problems_of(broker):
             refuse(problems)
         queues = backing.topology.wanted(settings.worker_queues)
@@ -110,8 +121,9 @@ class WorkerEngine:
         )
         claims = Claims(backing.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
         place = Workplace(
-            self.worker_id, backing, consumer, claims, dead_letters, compute, asyncio.Lock()
-        )
+            self.worker_id, backing, consumer, claims, dead_letters, compute,
+            Floor(), Leftovers(retire),
+        )  # fmt: skip
 
         async def on_open(channel: Any) -> None:
             await declare(channel, backing.topology)
@@ -124,14 +136,25 @@ class WorkerEngine:
             connect_deadline_s=settings.connect_deadline_s,
             on_open=on_open,
         )
-        stopping = asyncio.Event()
         gate = SlotGate(slots, consumer)
-        self._parts = _Parts(broker, consumer, gate, link, place, [], stopping)
-        hear_signals_at_once(stopping.set)
+        watchdog = Watchdog(
+            claims,
+            LedgerRescue(place, broker.tasks, lambda: MongoLedger(settings)),
+            lease_s=settings.lease_s,
+            heartbeat_s=settings.heartbeat_s,
+            limit_s=settings.task_time_limit,
+        )
+        stopping, hurry = asyncio.Event(), asyncio.Event()
+        parts = _Parts(broker, consumer, gate, link, place, [], watchdog, stopping, hurry)
+        self._parts = parts
+        hear_signals_at_once(parts.stopping.set, parts.hurry.set)
         dispatcher = Dispatcher(backing, publisher, dead_letters, Random())  # noqa: S311 - jitter
+        ticker = Ticker(backing, lambda: broker.contracts, Random())  # noqa: S311 - jitter
         keepers = (
             claims.keep,
+            watchdog.beat,
             dispatcher.run,
+            ticker.run,
             self._prepare_ledger,
             self._warm_up,
             self._report,
@@ -140,7 +163,8 @@ class WorkerEngine:
         )
         for keeper in keepers:
             task = asyncio.create_task(_kept_going(keeper), name=keeper.__qualname__)
-            self._parts.keepers.append(task)
+            parts.keepers.append(task)
+        watchdog.start()
         consumer.start()
         try:
             await link.start(wait_s=settings.connect_deadline_s)
@@ -153,6 +177,7 @@ class WorkerEngine:
         parts, self._parts = self._parts, None
         if parts is None:
             return
+        parts.watchdog.stop()
         for keeper in parts.keepers:
             keeper.cancel()
         await asyncio.gather(*parts.keepers, return_exceptions=True)
@@ -268,7 +293,9 @@ class WorkerEngine:
 
     async def _end_drain(self, parts: _Parts, drain_s: float) -> None:
         """What still runs after the drain time goes on elsewhere, no attempt counted."""
-        await asyncio.sleep(drain_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await parts.hurry.wait()
         if parts.place.claims:
             log.warning("worker.hands_on", jobs=len(parts.place.claims))
         parts.place.claims.stop_all(Stop.DRAIN)

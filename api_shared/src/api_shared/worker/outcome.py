@@ -10,15 +10,21 @@ from api_shared.contracts.contract import Contract, InvalidResult
 from api_shared.errors import (
     Discard,
     InvalidArguments,
+    PermanentError,
+    Snooze,
     SoftTimeLimitExceeded,
     TimeLimitExceeded,
     TooLarge,
 )
 from api_shared.job import JobError, Reason
+from api_shared.scrubbing import scrub
+from api_shared.worker.compute import ResultNotEncodable, ResultTooLarge
 from api_shared.worker.computed import RemoteError
 
 MAX_MESSAGE = 2000
 MAX_TRACEBACK = 16_000
+MAX_TYPE = 200
+MAX_WHY = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class Failed:
 @dataclass(frozen=True, slots=True)
 class Snoozed:
     delay_s: float
+    why: str = "snoozed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,16 @@ def failure(error: BaseException, contract: Contract[Any, Any]) -> Failed:
         name, text = error.type_name, error.remote_traceback
     job_error = JobError(
         reason=_reason(error, contract),
-        type=_utf8(name),
-        message=_utf8(_words(error)[:MAX_MESSAGE]),
-        traceback=_utf8(text[-MAX_TRACEBACK:]),
+        type=_utf8(name[:MAX_TYPE]),
+        # Whole, before they are cut: half a secret is not recognised.
+        message=_utf8(scrub(_words(error)[: 2 * MAX_MESSAGE])[:MAX_MESSAGE]),
+        traceback=_utf8(scrub(text[-2 * MAX_TRACEBACK :])[-MAX_TRACEBACK:]),
     )
     return Failed(job_error, job_error.reason not in (Reason.ERROR, Reason.TIME_LIMIT), error)
+
+
+def snoozed(error: Snooze) -> Snoozed:
+    return Snoozed(error.delay_s, _utf8(scrub(str(error.why))[:MAX_WHY]))
 
 
 def _reason(error: BaseException, contract: Contract[Any, Any]) -> Reason:
@@ -78,7 +90,7 @@ def _reason(error: BaseException, contract: Contract[Any, Any]) -> Reason:
         return Reason.DISCARDED
     if isinstance(error, InvalidArguments):
         return Reason.INVALID_ARGUMENTS
-    if isinstance(error, (InvalidResult, TooLarge)):
+    if isinstance(error, (InvalidResult, TooLarge)) or _is_spoilt_in_its_process(error):
         return Reason.INVALID_RESULT
     if _is_permanent(error, contract):
         return Reason.PERMANENT_ERROR
@@ -87,10 +99,15 @@ def _reason(error: BaseException, contract: Contract[Any, Any]) -> Reason:
     return Reason.ERROR
 
 
+def _is_spoilt_in_its_process(error: BaseException) -> bool:
+    return isinstance(error, RemoteError) and error.is_a(ResultNotEncodable, ResultTooLarge)
+
+
 def _is_permanent(error: BaseException, contract: Contract[Any, Any]) -> bool:
+    permanent: tuple[type[BaseException], ...] = (PermanentError, *contract.permanent)
     if isinstance(error, RemoteError):
-        return error.is_a(*contract.permanent)
-    return isinstance(error, contract.permanent)
+        return error.is_a(*permanent)
+    return isinstance(error, permanent)
 
 
 def _words(error: BaseException) -> str:

@@ -14,6 +14,8 @@ import structlog
 from api_shared.amqp.consumer import Delivery
 from api_shared.formatter import to_message
 from api_shared.job import Job, Status
+from api_shared.ledger.operations import TakeLastChance
+from api_shared.ledger.transitions import needs_last_chance
 from api_shared.task import JobTask
 from api_shared.wire import WireJob
 from api_shared.worker.backoff import backoff_s
@@ -25,6 +27,7 @@ from api_shared.worker.outcome import (
     Cancelled,
     Done,
     Failed,
+    Gone,
     Outcome,
     Snoozed,
 )
@@ -33,8 +36,15 @@ from api_shared.worker.workplace import Workplace
 
 log = structlog.get_logger()
 
-SUSPECT_WAIT_S = (0.25, 30.0)
-"""How long a suspect waits for its turn: at first, and at most."""
+WAITS_TO_BE_ALONE = "one more loss would be its last: it runs alone"
+ALONE_WAIT_S = 5.0
+"""How long such a job waits for the others of its process to end, while no more are taken."""
+ALONE_AGAIN_S = (0.25, 30.0)
+"""After how long it tries again: at first, and at most. Doubles each time."""
+ALONE_TRIES = 12
+"""After so many, some four minutes, it runs beside the others: long jobs must not starve it."""
+NEXT_DOOR_S = 0.5
+"""After how long a job that cannot run in this process is published for another one."""
 
 
 async def run_job(
@@ -53,6 +63,8 @@ async def run_job(
             return await _run_and_settle(task, claim, wire, slot, at)
     finally:
         at.claims.remove(claim)
+        if claim.body is not None:
+            at.leftovers.add(claim.job.id, claim.body.task)
 
 
 async def _run_and_settle(
@@ -79,24 +91,42 @@ async def _run(
     task: JobTask[Any, Any], claim: HeldClaim, wire: WireJob, slot: Slot | None, at: Workplace
 ) -> Outcome:
     """
-    The body, once. A job that would fail if it were lost again is a suspect: suspects run one at
-    a time in a process, so that a poison job cannot bring its neighbours to their limit.
+    The body, once. A job that would fail if it were lost again runs with nothing else in its
+    process: what kills a worker then is that job, and what it kills is nobody else. Before it runs
+    it takes its last chance, in the ledger: a worker that dies while it waits is no fault of it.
     """
+    job = claim.job
     if claim.stop_reason is Stop.CANCEL:
         return Cancelled()
-    if claim.job.lost < max(1, at.backing.settings.task_max_lost - 1):
-        return await _body(task, claim, wire, slot, at)
-    if at.suspects.locked():
-        return Snoozed(_suspect_wait_s(claim.job))
-    async with at.suspects:
-        return await _body(task, claim, wire, slot, at)
+    if job.id in at.leftovers:
+        at.leftovers.make_way(job.id)
+        return Snoozed(NEXT_DOOR_S, "an earlier run of it goes on in this process")
+    if not needs_last_chance(job, max_lost=at.backing.settings.task_max_lost):
+        with at.floor.beside_others() as may_enter:
+            if may_enter:
+                return await _body(task, claim, wire, slot, at)
+        return Snoozed(NEXT_DOOR_S, "another job runs alone in this process")
+    waits = _waits_to_be_alone(job)
+    with at.intake.held():
+        async with at.floor.alone(within_s=ALONE_WAIT_S) as is_alone:
+            if is_alone or waits >= ALONE_TRIES:
+                chance = TakeLastChance(job.id, claim.token, claim.next_seq())
+                if not await at.backing.ledger.apply(chance):
+                    return Gone()
+                return await _body(task, claim, wire, slot, at)
+    first_s, most_s = ALONE_AGAIN_S
+    return Snoozed(backoff_s(waits + 1, base_s=first_s, cap_s=most_s), WAITS_TO_BE_ALONE)
 
 
-def _suspect_wait_s(job: Job) -> float:
-    """Doubles each time: many short suspects are soon through, long ones are not asked for ever."""
-    first_s, most_s = SUSPECT_WAIT_S
-    waited = max(0, job.claim_no - 1 - job.lost - job.attempt)
-    return backoff_s(waited + 1, base_s=first_s, cap_s=most_s)
+def _waits_to_be_alone(job: Job) -> int:
+    """How often it waited in vain since it was lost last."""
+    waits = 0
+    for entry in reversed(job.history):
+        if entry.note == WAITS_TO_BE_ALONE:
+            waits += 1
+        elif entry.note:
+            break
+    return waits
 
 
 async def _body(

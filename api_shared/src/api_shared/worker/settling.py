@@ -8,10 +8,8 @@ from typing import Any
 
 import structlog
 
-from api_shared.errors import (
-    UsageError,
-)
-from api_shared.job import Job, JobError, Reason, Status
+from api_shared.errors import LedgerUnavailable, UsageError
+from api_shared.job import SLEEPING, Job, JobError, Reason, Status
 from api_shared.ledger.operations import (
     Complete,
     EndCancelled,
@@ -44,7 +42,7 @@ async def settle_job(
 ) -> Job | None:
     """Write the outcome; the job as settled, None when the claim was gone and nothing written."""
     seq = await claim.settle()
-    write = _settlement(task, claim, outcome, seq, at)
+    write = settlement(task, claim, outcome, seq, at)
     if write is None:
         return None
     try:
@@ -54,24 +52,40 @@ async def settle_job(
             raise
         job_error = JobError(Reason.INVALID_RESULT, type(error).__name__, str(error))
         return await settle_job(task, claim, Failed(job_error, True, error), run_s, at)
+    if not applied and await _was_cancelled_meanwhile(claim, write, at):
+        return await settle_job(task, claim, Cancelled(), run_s, at)
     if not applied:
-        log.warning("settle.refused", job_id=claim.job.id, outcome=type(outcome).__name__)
+        await claim.was_late(write)
         return None
     job = _as_settled(claim.job, write, run_s)
     result = None
     if job.status.is_terminal:
         result = StoredResult(job.id, encode_result(taskiq_result_of(job)))
-    tell_status(job, seq, job.status, at, result)
+    why = write.why if isinstance(write, HandBack) else None
+    tell_status(job, seq, job.status, at, result, why=why)
     return job
 
 
-def _settlement(
+async def _was_cancelled_meanwhile(claim: HeldClaim, write: HolderWrite, at: Workplace) -> bool:
+    """A cancel was asked for while the job was being handed on: it is not handed on, it ends."""
+    if not isinstance(write, (Retry, HandBack)):
+        return False
+    try:
+        job = await at.backing.ledger.get(claim.job.id)
+    except LedgerUnavailable:
+        return False  # its lease runs out, and whoever takes it back ends it
+    return job is not None and job.token == claim.token and job.cancel_requested
+
+
+def settlement(
     task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, seq: int, at: Workplace
 ) -> HolderWrite | None:
+    """The write that says `outcome`; None: the claim is gone, nothing may be written."""
     job, contract, settings = claim.job, task.contract, at.backing.settings
     match outcome:
         case Done(_, result_json):
-            return Complete(job.id, claim.token, seq, result_json, settings.retention_s)
+            streamed = claim.text.has_begun
+            return Complete(job.id, claim.token, seq, result_json, settings.retention_s, streamed)
         case Failed(error, permanent):
             retries = (
                 settings.task_max_retries if contract.max_retries is None else contract.max_retries
@@ -83,8 +97,8 @@ def _settlement(
                 job.attempt + 1, base_s=contract.backoff_s, cap_s=contract.backoff_cap_s
             )
             return Retry(job.id, claim.token, seq, error, wait_s)
-        case Snoozed(delay_s):
-            return HandBack(job.id, claim.token, seq, delay_s, "snoozed")
+        case Snoozed(delay_s, why):
+            return HandBack(job.id, claim.token, seq, delay_s, why)
         case HandedOn():
             return HandBack(job.id, claim.token, seq, 0, "worker stopped")
         case Cancelled():
@@ -102,15 +116,26 @@ def _as_settled(job: Job, write: HolderWrite, run_s: float) -> Job:
     }
     failures = 1 if isinstance(write, (Fail, Retry)) else 0
     ended_at = job.started_at and job.started_at + timedelta(seconds=run_s)
-    return replace(job, **put, attempt=job.attempt + failures, ended_at=ended_at)
+    due_at = None
+    if isinstance(write, (Retry, HandBack)) and ended_at is not None:
+        due_at = ended_at + timedelta(seconds=write.delay_s)
+    attempt = job.attempt + failures
+    return replace(job, **put, attempt=attempt, ended_at=ended_at, due_at=due_at)
 
 
 def tell_status(
-    job: Job, seq: int, status: Status, at: Workplace, result: StoredResult | None = None
+    job: Job,
+    seq: int,
+    status: Status,
+    at: Workplace,
+    result: StoredResult | None = None,
+    *,
+    why: str | None = None,
 ) -> None:
     error = f"{job.error.reason}: {job.error.message}" if job.error else None
     event = JobEvent(
         "status", job.id, seq, status, job.task, job.queue, job.owner, job.correlation_id,
-        job.attempt, error=error,
+        job.attempt, error=error, due_at=job.due_at if status in SLEEPING else None,
+        why=why,
     )  # fmt: skip
     at.backing.notifier.tell(event, result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,8 @@ from api_shared.kiq import Backing
 from api_shared.worker.claims import Claims
 from api_shared.worker.compute import Compute
 from api_shared.worker.dead_letters import DeadLetters
+from api_shared.worker.floor import Floor
+from api_shared.worker.leftovers import Leftovers
 
 
 class Intake(Protocol):
@@ -17,6 +19,9 @@ class Intake(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Take no more for a while."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Take none within this block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +34,5 @@ class Workplace:
     claims: Claims
     dead_letters: DeadLetters
     compute: Compute
-    suspects: asyncio.Lock
+    floor: Floor
+    leftovers: Leftovers

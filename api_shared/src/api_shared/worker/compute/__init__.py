@@ -13,7 +13,15 @@ Linux. On macOS jobs run, but after a kill -9 of the worker they may go on for a
 
 from .compute import Compute
 from .current import CurrentJob, SoftLimitReached, current_job
-from .errors import ComputeClosed, ComputeError, NotComputable, ServerNotStarted
+from .errors import (
+    ComputeClosed,
+    ComputeError,
+    NotComputable,
+    ResultNotEncodable,
+    ResultTooLarge,
+    ServerNotStarted,
+    ServerSlow,
+)
 from .outcome import (
     Cancelled,
     Killed,
@@ -36,8 +44,11 @@ __all__ = [
     "OutOfMemory",
     "Outcome",
     "Raised",
+    "ResultNotEncodable",
+    "ResultTooLarge",
     "Returned",
     "ServerNotStarted",
+    "ServerSlow",
     "Slot",
     "SlotFolder",
     "SlotFolderUnsafe",

@@ -25,6 +25,10 @@ class ServerNotStarted(ComputeError):
         super().__init__(f"the fork server did not start: {reason}")
 
 
+class ServerSlow(ServerNotStarted):
+    """It was not there in time: the machine is busy, and a later try may find it ready."""
+
+
 class ComputeClosed(ComputeError):
     """`run` was called after `close`."""
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from .errors import ProtocolBroken, ServerGone, ServerNotStarted
+from .errors import ProtocolBroken, ServerGone, ServerNotStarted, ServerSlow
 from .frames import CONTROL_LIMIT_BYTES, FrameParser, Kind, frame
 from .job_process import JobProcess
 
@@ -83,7 +83,7 @@ class ForkServer:
                 await server._ready
         except TimeoutError:
             await server.close()
-            raise ServerNotStarted(
+            raise ServerSlow(
                 f"importing {', '.join(preload)} took longer than {timeout_s:g} s"
             ) from None
         except ServerGone:

@@ -1,0 +1,118 @@
+"""What the `kiq dlq` commands work on: the dead letters of both brokers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.publisher import Publisher
+from api_shared.amqp.topology import Topology, declare, topology_of
+from api_shared.cli.connections import BROKERS, ledger_of
+from api_shared.dlq import Answer, DeadLetter, DeadLetterPile, LetterFilter, letter_of, put_back
+from api_shared.errors import UnknownQueue
+from api_shared.kiq import Backing
+from api_shared.ledger import Ledger
+from api_shared.notifier.redis import RedisNotifier
+
+if TYPE_CHECKING:
+    from api_shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One broker's dead letters. What is read stays hidden from others until the desk is closed."""
+
+    backing: Backing
+    publisher: Publisher
+    pile: DeadLetterPile
+
+    async def requeue(self, letter: DeadLetter, *, forget_journal: bool) -> Answer:
+        """Raises `UniqueTaken`, `LedgerUnavailable`, `RabbitUnavailable`, `Unroutable`."""
+        return await put_back(
+            letter, self.pile, self.publisher, self.backing, forget_journal=forget_journal
+        )
+
+    async def purge(self, letter: DeadLetter) -> None:
+        await self.pile.remove(letter.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A dead letter, and the desk it lies on."""
+
+    desk: Desk
+    letter: DeadLetter
+
+
+@asynccontextmanager
+async def desks_of(settings: Settings, queue: str | None) -> AsyncIterator[list[Desk]]:
+    """
+    The desks of both brokers, or of the one that has `queue` with that queue alone.
+
+    Raises `UnknownQueue`, `RabbitUnavailable`, `QueueMismatch`.
+    """
+    topologies = _topologies(settings, queue)
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(ledger_of(settings))
+        notifier = RedisNotifier(settings)
+        await notifier.start()
+        stack.push_async_callback(notifier.close)
+        desks = []
+        for topology in topologies:
+            link = await stack.enter_async_context(_link_of(settings, topology))
+            publisher = Publisher(link, topology, deadline_s=settings.publish_deadline_s)
+            queues = [each for each in topology.queues if queue in (None, each.name)]
+            pile = await stack.enter_async_context(DeadLetterPile.open(link, queues))
+            backing = Backing(settings, topology, ledger, notifier, publisher)
+            desks.append(Desk(backing, publisher, pile))
+        yield desks
+
+
+async def gather(desks: Sequence[Desk], wanted: LetterFilter, *, limit: int) -> list[Found]:
+    """The first `limit` that match, queue by queue, the oldest first."""
+    found: list[Found] = []
+    for desk in desks:
+        async for message in desk.pile.walk():
+            letter = await letter_of(message, desk.backing.ledger)
+            if wanted.matches(letter):
+                found.append(Found(desk, letter))
+            if len(found) >= limit:
+                return found
+    return found
+
+
+def ledger_on(desks: Sequence[Desk]) -> Ledger:
+    return desks[0].backing.ledger
+
+
+def _topologies(settings: Settings, queue: str | None) -> list[Topology]:
+    all_ = [topology_of(broker, settings) for broker in BROKERS]
+    known = [each.name for topology in all_ for each in topology.queues]
+    if queue is not None and queue not in known:
+        raise UnknownQueue(queue, known)
+    return [
+        topology
+        for topology in all_
+        if queue is None or queue in [each.name for each in topology.queues]
+    ]
+
+
+@asynccontextmanager
+async def _link_of(settings: Settings, topology: Topology) -> AsyncIterator[Link]:
+    link = Link(
+        settings.amqp_url,
+        name=f"{topology.broker}-dlq",
+        heartbeat_s=settings.rabbitmq_heartbeat_s,
+        connect_deadline_s=settings.connect_deadline_s,
+        on_open=lambda channel: declare(channel, topology),
+    )
+    try:
+        await link.start(wait_s=settings.connect_deadline_s)
+        if link.channel is None:
+            raise RabbitUnavailable(f"no answer within {settings.connect_deadline_s:g} s")
+        yield link
+    finally:
+        await link.close()

@@ -1,0 +1,112 @@
+"""Reading dead-letter queues: each message is held, not taken, until the reader goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.exceptions import ChannelClosed
+from pamqp.commands import Basic
+
+from api_shared.amqp.link import OPEN_ERRORS, Link, RabbitUnavailable
+from api_shared.amqp.topology import QueueSpec, depth
+from api_shared.dlq.letter import DeadMessage
+from api_shared.errors import ServerError
+
+log = structlog.get_logger()
+
+ANSWER_S = 10.0
+
+
+class PileRefused(ServerError):
+    """RabbitMQ does not let this user read a dead-letter queue."""
+
+    def __init__(self, queue: str, reason: object) -> None:
+        self.queue = queue
+        super().__init__(f"RabbitMQ (RABBITMQ_URL) refuses to read {queue!r}: {reason}")
+
+
+class DeadLetterPile:
+    """
+    The dead letters of some queues, for one reader.
+
+    What `walk` has yielded is hidden from others until the pile is closed; then each message is at
+    its old place again, but for those that were removed. Raises `RabbitUnavailable`, `PileRefused`.
+    """
+
+    def __init__(self, channel: AbstractChannel, queues: Sequence[QueueSpec]) -> None:
+        self._channel = channel
+        self._queues = queues
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, link: Link, queues: Sequence[QueueSpec]) -> AsyncIterator[DeadLetterPile]:
+        channel = await link.side_channel()
+        try:
+            yield cls(channel, queues)
+        finally:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    if not channel.is_closed:
+                        await channel.close()
+            except OPEN_ERRORS as error:  # a lost connection gives the messages back too
+                log.debug("rabbitmq.close_failed", error=str(error))
+
+    async def count(self) -> int:
+        """How many lie there, but for those that somebody holds."""
+        return sum([await self._depth(queue) for queue in self._queues])
+
+    async def walk(self) -> AsyncIterator[DeadMessage]:
+        """
+        Those that lie there now, queue by queue, the oldest first.
+
+        What is buried meanwhile is not waited for, so that it ends while workers bury on.
+        """
+        for queue in self._queues:
+            for _ in range(await self._depth(queue)):
+                message = await self._next(queue)
+                if message is None:
+                    break
+                yield message
+
+    async def remove(self, message: DeadMessage) -> None:
+        """For good, when the pile is closed at the latest."""
+        try:
+            await self._channel.basic_ack(message.tag)
+        except OPEN_ERRORS as error:
+            raise RabbitUnavailable(str(error)) from None
+
+    async def _depth(self, queue: QueueSpec) -> int:
+        try:
+            return await depth(self._channel, queue.dead_letter_queue) or 0
+        except ChannelClosed as error:
+            raise PileRefused(queue.dead_letter_queue, error) from None
+        except OPEN_ERRORS as error:
+            raise RabbitUnavailable(str(error)) from None
+
+    async def _next(self, queue: QueueSpec) -> DeadMessage | None:
+        try:
+            got = await self._channel.basic_get(queue.dead_letter_queue, timeout=ANSWER_S)
+        except ChannelClosed as error:
+            raise PileRefused(queue.dead_letter_queue, error) from None
+        except OPEN_ERRORS as error:
+            raise RabbitUnavailable(str(error)) from None
+        return _as_dead(got, queue)
+
+
+def _as_dead(got: DeliveredMessage, queue: QueueSpec) -> DeadMessage | None:
+    """None: the queue was empty."""
+    if not isinstance(got.delivery, Basic.GetOk) or got.delivery.delivery_tag is None:
+        return None
+    properties = got.header.properties
+    return DeadMessage(
+        queue=queue,
+        body=got.body,
+        headers=dict(properties.headers or {}),
+        priority=properties.priority or 0,
+        buried_at=properties.timestamp,
+        tag=got.delivery.delivery_tag,
+    )
