@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 
+from api_shared.storage import Storage
 from workers_ml.index.files import IndexFiles
 from workers_ml.index.similarity import SimilarityIndex
-from workers_ml.storage import Storage
 
 MAX_BYTES = 2 * 1024**3
 

@@ -11,6 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from api_shared.storage import (
+    NotStored,
+    Storage,
+    StoredTooLarge,
+    SwapRefused,
+    digest_of,
+    project_key,
+)
 from workers_ml.index.errors import BrokenIndex, IndexChanged, NoIndex
 from workers_ml.index.manifest import (
     FILE_NAME,
@@ -22,14 +30,6 @@ from workers_ml.index.manifest import (
 )
 from workers_ml.index.segment import Part, Segment
 from workers_ml.index.tensors import arrays_in
-from workers_ml.storage import (
-    NotStored,
-    Storage,
-    StoredTooLarge,
-    SwapRefused,
-    digest_of,
-    project_key,
-)
 
 
 class IndexFiles:

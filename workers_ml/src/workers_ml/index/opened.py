@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from api_shared.storage import NotStored
 from workers_ml.index.directory import Directory
 from workers_ml.index.errors import BrokenIndex
 from workers_ml.index.files import IndexFiles
 from workers_ml.index.manifest import Manifest
 from workers_ml.index.segment import Part
-from workers_ml.storage import NotStored
 
 OPEN_TRIES = 5
 

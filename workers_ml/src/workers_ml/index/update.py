@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from api_shared.storage import NotStored
 from workers_ml.documents import Document
 from workers_ml.features import FEATURES, batches_of, count_features
 from workers_ml.index.base import Base, Comparison
@@ -24,7 +25,6 @@ from workers_ml.index.manifest import Manifest, SegmentEntry
 from workers_ml.index.merge import Sizes, merged, to_merge
 from workers_ml.index.opened import OpenedIndex
 from workers_ml.index.writer import SegmentWriter
-from workers_ml.storage import NotStored
 
 OnProgress = Callable[[str, int, int | None], None]
 """Is told the stage, what is done and what there is in all (None: not known)."""

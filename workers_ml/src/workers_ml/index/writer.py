@@ -9,12 +9,12 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from api_shared.storage import StorageError
 from workers_ml.features import FeatureRows, join_rows
 from workers_ml.index.files import IndexFiles
 from workers_ml.index.manifest import IndexFile, SegmentEntry
 from workers_ml.index.merge import Sizes
 from workers_ml.index.segment import Segment
-from workers_ml.storage import StorageError
 
 
 class SegmentWriter:

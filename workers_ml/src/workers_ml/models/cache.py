@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from workers_ml.storage import Storage
+from api_shared.storage import Storage
 
 from .model_id import parse_model_id
 from .store import ModelStore, StoredModel

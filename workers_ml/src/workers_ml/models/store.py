@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
 
-from workers_ml.classifier import TextClassifier, Trained
-from workers_ml.features import FEATURES
-from workers_ml.storage import (
+from api_shared.storage import (
     NotStored,
     Storage,
     StoredTooLarge,
@@ -17,6 +15,8 @@ from workers_ml.storage import (
     digest_of,
     project_key,
 )
+from workers_ml.classifier import TextClassifier, Trained
+from workers_ml.features import FEATURES
 
 from .description import (
     MAX_JSON_BYTES,

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from api_shared.storage import Storage
 from workers_ml.classifier import TextClassifier
-from workers_ml.storage import Storage
 
 from .predictions import Format, writing
 from .progress import Stage, Tell, tell_nobody

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_shared.contracts.ml import DocumentOptions
+from api_shared.storage import Storage
 from workers_ml.documents import (
     Document,
     DocumentsUnreadable,
@@ -25,7 +26,6 @@ from workers_ml.features import FEATURES, FeatureRows, batches_of, count_feature
 from workers_ml.index import BrokenIndex, IndexFiles, NoIndex, OtherFeatures
 from workers_ml.index.opened import OpenedIndex
 from workers_ml.index.segment import Segment
-from workers_ml.storage import Storage
 
 BATCH_ROWS = 2048
 

@@ -7,8 +7,8 @@ import asyncio
 from api_shared.brokers import ml_broker
 from api_shared.contracts.ml import DELETE_MODEL, DeleteModelArgs, DeleteModelResult
 from api_shared.settings import load_settings
+from api_shared.storage import open_storage
 from workers_ml.models import ModelStore
-from workers_ml.storage import open_storage
 
 
 @ml_broker.task(DELETE_MODEL)

@@ -15,6 +15,7 @@ from api_shared.contracts.ml_index import (
 )
 from api_shared.errors import Discard
 from api_shared.settings import load_settings
+from api_shared.storage import Storage, open_storage
 from api_shared.worker.context import JobContext
 from workers_ml.documents import (
     DocumentsUnreadable,
@@ -34,7 +35,6 @@ from workers_ml.index import (
 )
 from workers_ml.index.expected import expected_documents
 from workers_ml.projects.progress import Stage, Tell, tell_nobody
-from workers_ml.storage import Storage, open_storage
 
 SHOWN_MALFORMED = 20
 

@@ -16,9 +16,9 @@ from api_shared.contracts.ml import (
 )
 from api_shared.errors import Discard
 from api_shared.settings import load_settings
+from api_shared.storage import InvalidKey, open_storage
 from workers_ml.models import ModelCache, ModelRefused, NoModel, UnknownVersion
 from workers_ml.projects.infer import infer
-from workers_ml.storage import InvalidKey, open_storage
 
 HOPELESS = (InvalidKey, ModelRefused, NoModel, UnknownVersion)
 """No retry mends these."""

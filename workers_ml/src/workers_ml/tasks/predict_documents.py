@@ -14,6 +14,7 @@ from api_shared.contracts.ml import (
 )
 from api_shared.errors import Discard
 from api_shared.settings import load_settings
+from api_shared.storage import InvalidKey, Storage, open_storage, project_key
 from api_shared.worker.context import JobContext
 from workers_ml.documents import Tally
 from workers_ml.models import (
@@ -27,7 +28,6 @@ from workers_ml.models import (
 from workers_ml.projects.predict import predict_project
 from workers_ml.projects.progress import Tell, tell_nobody
 from workers_ml.projects.sources import HOPELESS, source_of
-from workers_ml.storage import InvalidKey, Storage, open_storage, project_key
 
 SHOWN = 20
 MAX_LABELS = 1000

@@ -16,9 +16,9 @@ from api_shared.contracts.ml_index import (
 )
 from api_shared.errors import Discard
 from api_shared.settings import load_settings
+from api_shared.storage import open_storage
 from workers_ml.index import BrokenIndex, NoIndex, OtherFeatures, UnknownDocument
 from workers_ml.index.cache import IndexCache
-from workers_ml.storage import open_storage
 
 HOPELESS = (BrokenIndex, NoIndex, OtherFeatures, UnknownDocument)
 

@@ -18,6 +18,7 @@ from api_shared.contracts.ml import (
 )
 from api_shared.errors import Discard
 from api_shared.settings import load_settings
+from api_shared.storage import Storage, open_storage
 from api_shared.worker.context import JobContext
 from workers_ml.classifier import Metrics, NotTrainable, TrainingOptions
 from workers_ml.datasets import cross_validate
@@ -27,7 +28,6 @@ from workers_ml.projects.labels import read_labels
 from workers_ml.projects.progress import Stage, Tell, tell_nobody
 from workers_ml.projects.sources import HOPELESS, source_of
 from workers_ml.projects.train import ProjectModel, train_project
-from workers_ml.storage import Storage, open_storage
 
 SHOWN_MALFORMED = 20
 MAX_PER_CLASS = 1000
