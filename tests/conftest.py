@@ -4,4 +4,6 @@ pytest_plugins = [
     "fixtures.surroundings",
     "fixtures.workers",
     "fixtures.cli",
+    "fixtures.fault_server",
+    "fixtures.llama",
 ]

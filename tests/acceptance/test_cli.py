@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -122,6 +123,39 @@ def test_with_rabbitmq_away_a_job_is_accepted_and_that_is_said(cli: Cli, go: Pat
     cli("cancel", job_id, env=away)
 
 
+# Text and usage.
+
+
+def test_watch_shows_the_text_of_a_job_while_it_is_written(cli: Cli, go: Path) -> None:
+    job_id = cli.submit("cli_recite", f"go={go}", "--owner", uuid4().hex)
+    with cli.start("watch", job_id) as watcher, cli.start("watch", job_id, "--json") as objects:
+        assert watcher.stdout is not None
+        assert objects.stdout is not None
+        assert any(line == "The first line.\n" for line in watcher.stdout)
+        record = cli("show", job_id, "--json").json
+        go.touch()
+        rest = watcher.stdout.read()
+        assert watcher.wait(timeout=60) == 0
+        told = [json.loads(line) for line in objects.stdout]
+    assert rest.startswith("The second.\\x1b[2J\n"), "whole, and it does not steer the terminal"
+    assert "completed" in rest.splitlines()[-1]
+    pieces = [each for each in told if each["kind"] == "text"]
+    assert "".join(each["text"] for each in pieces) == "The first line.\nThe second.\x1b[2J"
+    assert [each["restart"] for each in pieces] == [False] * len(pieces)
+    assert told[-1]["status"] == "completed"
+    used = {"completion_tokens": 4, "prompt_tokens": 1200}
+    assert record["usage"] == record["owner_usage"] == used
+    assert "completion_tokens 4, prompt_tokens 1,200" in cli("show", job_id).out
+    late = cli("watch", job_id).out
+    assert "The first line.\nThe second." in late
+
+
+def test_a_submit_that_waits_prints_no_text_but_the_result(cli: Cli, go: Path) -> None:
+    go.touch()
+    ran = cli("-m", "fixtures.cli_tasks", "submit", "cli_recite", f"go={go}", "--wait")
+    assert ran.json["text"].startswith("The first line.")
+
+
 # Show and list.
 
 
@@ -144,9 +178,27 @@ def test_show_says_what_a_job_waits_for(cli: Cli, text: Path) -> None:
     assert "when it is due" in cli("show", later).out
     again = cli.submit("cli_retry")
     job = cli.until(lambda job: job["status"] == "retrying", "show", again)
-    assert "after attempt 1: error: ConnectionError: the other side is away" in job["waits"]
+    assert "the next attempt, after error: ConnectionError: the other side is away" in job["waits"]
     for job_id in (later, again):
         assert cli("cancel", job_id).out == "cancelled\n"
+
+
+def test_a_snoozed_job_says_until_when_and_for_what_it_waits(cli: Cli) -> None:
+    owner = uuid4().hex
+    job_id = cli.submit("cli_snooze", "--owner", owner)
+    job = cli.until(lambda job: job["status"] == "retrying", "show", job_id)
+    assert re.fullmatch(
+        r"until (\S+ )?\d\d:\d\d:\d\d \(in \d+ min\): the model server is full", job["waits"]
+    )
+    listed = cli("list", "--owner", owner).out
+    assert "in 10 min" in listed
+    assert "the model server is full" in listed
+    with cli.start("watch", job_id) as watcher:
+        assert watcher.stdout is not None
+        told = next(line for line in watcher.stdout if "retrying" in line)
+        assert "the model server is full  waits until" in told
+        cli("cancel", job_id)
+        assert watcher.wait(timeout=60) == 1
 
 
 def test_what_asks_the_ledger_alone_works_while_rabbitmq_and_redis_are_away(
@@ -387,7 +439,8 @@ def in_terminal(cli: Cli, *arguments: str, **env: str) -> str:
 
 
 def test_the_shell_is_offered_the_names_of_tasks(cli: Cli) -> None:
-    asked = {"_KIQ_COMPLETE": "complete_bash", "COMP_WORDS": "kiq submit pro", "COMP_CWORD": "2"}
+    typed = {"COMP_WORDS": "kiq submit process_d", "COMP_CWORD": "2"}
+    asked = {"_KIQ_COMPLETE": "complete_bash", **typed}
     assert cli(env=asked, code=None).out.split() == ["process_data"]
 
 

@@ -53,10 +53,10 @@ class Image:
     def log(self) -> Path:
         return self.root / "log"
 
-    def installed(self) -> set[str]:
-        """Folders and files in site-packages."""
+    def installed(self, folder: str = ".") -> set[str]:
+        """Folders and files in site-packages, or in a folder of it."""
         (packages,) = (self.venv / "lib").glob("python*/site-packages")
-        return {path.name for path in packages.iterdir()}
+        return {path.name for path in (packages / folder).iterdir()}
 
     def replay(self, stage: Stage) -> None:
         """Run a stage's COPY and `uv` instructions, with the paths below `root`."""
@@ -201,6 +201,10 @@ async def test_the_general_image_runs_jobs_without_scikit_learn(
 
     assert {"workers_general", "api_shared", "httpx"} <= installed
     assert not installed & {"sklearn", "numpy", "scipy", "workers_ml", "pytest", "watchdog"}
+    prompts = ROOT / "workers_general/src/workers_general/prompts"
+    assert {file.name for file in prompts.glob("*.md")} <= image.installed(
+        "workers_general/prompts"
+    )
     assert (code, json.loads(printed)) == (0, [])
     await runs_jobs_and_stops(
         image,

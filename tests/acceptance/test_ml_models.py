@@ -24,10 +24,10 @@ from api_shared.contracts.ml_index import INDEX_DOCUMENTS, IndexDocumentsArgs
 from api_shared.errors import JobCancelled, JobFailed
 from api_shared.handle import JobHandle
 from api_shared.job import Status
+from api_shared.storage import open_storage
 from fixtures.texts import topic_texts
 from fixtures.workers import Platform
 from workers_ml.models import ModelStore
-from workers_ml.storage import open_storage
 
 ML = "workers_ml.main:broker"
 WAIT_S = 120.0

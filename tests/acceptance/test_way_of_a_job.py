@@ -32,6 +32,7 @@ from api_shared.job import Reason, Status, new_job_id
 from api_shared.ledger import JobFilter
 from api_shared.ledger.transitions import request_cancel
 from api_shared.services import Services
+from api_shared.services.process import ProcessMark
 from fixtures.workers import Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
@@ -226,7 +227,7 @@ async def test_a_running_synchronous_job_is_cancelled_and_its_process_ends(
     assert await handle.cancel() is CancelAnswer.REQUESTED
     with pytest.raises(JobCancelled):
         await handle.result(20)
-    await until(lambda: not Path(f"/proc/{lines(started)[0]}").exists())
+    await until(lambda: ProcessMark.of(int(lines(started)[0])) is None)
 
 
 async def test_a_cancel_outlives_a_failure_of_the_attempt_it_came_for(

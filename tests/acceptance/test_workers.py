@@ -19,7 +19,7 @@ from jobs.plain_tasks import found
 
 async def refusal(worker: WorkerProcess, within_s: float = 60) -> str:
     """What a worker said that ended by itself, its main process too, and was not restarted."""
-    await worker.wait(within_s)
+    assert await worker.wait(within_s) != 0, "a supervisor sees that it was no good end"
     assert worker.log.count("This worker does not start:") == 1, worker.log
     assert "restarted" not in worker.log
     return worker.log.partition("This worker does not start:")[2]
@@ -169,3 +169,12 @@ async def test_a_child_that_has_run_its_number_of_jobs_is_replaced_and_loses_non
     assert child not in {info.pid for info in await platform.reported(worker)}
     worker.terminate()
     assert await worker.wait() == 0
+
+
+async def test_what_a_library_logs_in_a_worker_shows_no_password(platform: Platform) -> None:
+    await platform.start(broker)
+    worker = await platform.worker("jobs.main:broker")
+    handle = await tasks.log_as_libraries_do.kiq("http://ada:engine-no-1@example/")
+    await handle.result(30)
+    assert "called http://ada:***@example/" in worker.log
+    assert "engine-no-1" not in worker.log

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +14,6 @@ from api_shared.errors import InvalidJobId
 from api_shared.job import Job, JobError, Progress, Reason, Status, new_job_id
 from api_shared.ledger import HeldClaim, JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.change import HISTORY_LIMIT, NOW, Change, NowPlus, Plus
-from api_shared.ledger.memory import MemoryLedger
 from api_shared.ledger.operations import (
     Claim,
     Claimed,
@@ -29,6 +27,7 @@ from api_shared.ledger.operations import (
     Retry,
     SaveJournal,
     SaveProgress,
+    TakeLastChance,
 )
 from api_shared.ledger.transitions import (
     cancel_waiting,
@@ -37,10 +36,11 @@ from api_shared.ledger.transitions import (
     look_again,
     publish_due,
     request_cancel,
+    start_round,
     take_back,
     tell_failure,
 )
-from fixtures.ledgers import a_job, claimed, insert, inserted, mongo_ledger, until
+from fixtures.ledgers import a_job, claimed, insert, inserted, until
 
 ERROR = JobError(Reason.ERROR, "ValueError", "it broke", "Traceback ...")
 HOSTILE = (
@@ -55,16 +55,6 @@ HOSTILE = (
     json.dumps("\ud800"),
     json.dumps({"$set": {"status": 1}, "n": 2**70}),
 )
-
-
-@pytest.fixture(params=["memory", "mongodb, one by one", "mongodb"])
-async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
-    if request.param == "memory":
-        yield MemoryLedger()
-        return
-    url = request.getfixturevalue("services").mongodb.url
-    async with mongo_ledger(url, max_batch=200 if request.param == "mongodb" else 1) as ledger:
-        yield ledger
 
 
 async def record(ledger: Ledger, job_id: str) -> Job:
@@ -361,6 +351,73 @@ async def test_a_failed_job_is_due_until_its_dead_letter_is_confirmed(ledger: Le
 # What others change.
 
 
+async def a_failed_job(ledger: Ledger) -> Job:
+    """Lost once, failed once, its dead letter confirmed; with a journal."""
+    job = await inserted(ledger, owner="ann")
+    held, token = await claimed(ledger, job.id, lease_s=-1)
+    await ledger.change(back(held))
+    held, token = await claimed(ledger, job.id)
+    await ledger.apply(SaveJournal(job.id, token, held.seq + 1, key="page", value_json="7"))
+    await ledger.apply(SaveProgress(job.id, token, held.seq + 2, progress=Progress(1)))
+    await ledger.change(request_cancel(job.id))
+    await ledger.apply(Fail(job.id, token, held.seq + 3, error=ERROR, dead_letter_in_s=5))
+    buried = await ledger.change(dead_lettered(await record(ledger, job.id), retention_s=60))
+    assert buried is not None
+    return buried
+
+
+async def test_the_next_round_of_a_failed_job_is_fresh_and_keeps_what_happened(
+    ledger: Ledger,
+) -> None:
+    failed = await a_failed_job(ledger)
+    change = start_round(failed, republish_after_s=30, note="requeued")
+    assert await ledger.change(change) is not None
+    job = await record(ledger, failed.id)
+    assert (job.status, job.round, job.seq) == (Status.QUEUED, 2, failed.seq + 1)
+    assert (job.attempt, job.lost, job.looks, job.claim_no) == (0, 0, 0, 2)
+    assert not job.failure_told
+    assert not job.cancel_requested
+    assert job.expires_at is None, "or MongoDB would delete it while it runs"
+    assert (job.ended_at, job.started_at, job.token, job.worker) == (None, None, None, None)
+    assert (job.error, job.progress, job.journal) == (None, None, {"page": "7"})
+    assert job.due_at is not None
+    assert job.queued_at is not None
+    assert job.due_at - job.queued_at == timedelta(seconds=30)
+    assert statuses(job)[:-1] == statuses(failed)
+    last = job.history[-1]
+    assert (last.round, last.note, last.worker) == (2, "requeued", None)
+    held, token = await claimed(ledger, job.id)
+    assert held.claim_no == 3
+    assert await ledger.apply(Complete(job.id, token, held.seq + 1, "1", 60))
+
+
+async def test_a_journal_can_be_forgotten_with_a_new_round(ledger: Ledger) -> None:
+    failed = await a_failed_job(ledger)
+    change = start_round(failed, republish_after_s=30, note="", forget_journal=True)
+    assert await ledger.change(change) is not None
+    assert (await record(ledger, failed.id)).journal == {}
+
+
+async def test_of_ten_requeues_one_begins_the_next_round(ledger: Ledger) -> None:
+    failed = await a_failed_job(ledger)
+    changes = [start_round(failed, republish_after_s=30, note="") for _ in range(10)]
+    begun = await asyncio.gather(*(ledger.change(change) for change in changes))
+    assert len([job for job in begun if job is not None]) == 1
+    job = await record(ledger, failed.id)
+    assert (job.round, len(job.history)) == (2, len(failed.history) + 1)
+
+
+async def test_whoever_would_bury_the_last_round_leaves_the_next_alone(ledger: Ledger) -> None:
+    failed = await a_failed_job(ledger)
+    await ledger.change(start_round(failed, republish_after_s=30, note=""))
+    for late in (
+        dead_lettered(failed, retention_s=60),
+        tell_failure(failed, again_in_s=5),
+        start_round(failed, republish_after_s=30, note=""),
+    ):
+        assert await ledger.change(late) is None
+
+
 async def test_a_claim_is_taken_back_only_after_its_lease(ledger: Ledger) -> None:
     job = await inserted(ledger)
     running, _ = await claimed(ledger, job.id, lease_s=30)
@@ -394,7 +451,11 @@ async def test_of_ten_dispatchers_one_publishes_and_one_looks(ledger: Ledger) ->
 async def test_a_job_lost_too_often_fails(ledger: Ledger) -> None:
     job = await inserted(ledger)
     for lost, status in ((1, Status.QUEUED), (2, Status.RETRYING), (3, Status.FAILED)):
-        running, _ = await claimed(ledger, job.id, lease_s=0)
+        running, token = await claimed(ledger, job.id, lease_s=0)
+        if lost == 3:
+            assert await ledger.apply(TakeLastChance(job.id, token, running.seq + 1))
+            running = await record(ledger, job.id)
+            assert running.last_chance
         taken = await ledger.change(back(running, retry_in_s=0))
         assert taken is not None
         assert (taken.lost, taken.status) == (lost, status)
@@ -438,6 +499,41 @@ async def test_a_running_job_is_asked_to_stop_and_its_holder_ends_it(ledger: Led
     assert await ledger.heartbeat({job.id: token}, lease_s=30) == {job.id: HeldClaim(True)}
     assert await ledger.apply(EndCancelled(job.id, token, 3, retention_s=60))
     assert (await record(ledger, job.id)).status is Status.CANCELLED
+
+
+async def test_a_job_that_is_lost_before_it_took_its_last_chance_is_innocent(
+    ledger: Ledger,
+) -> None:
+    job = await inserted(ledger)
+    for number in range(5):
+        running, token = await claimed(ledger, job.id, lease_s=0)
+        assert not running.last_chance, "it was the chance of an earlier claim"
+        if number == 3:
+            assert await ledger.apply(TakeLastChance(job.id, token, running.seq + 1))
+            stopped = HandBack(job.id, token, running.seq + 2, delay_s=0, why="drain")
+            assert await ledger.apply(stopped)
+            taken: Job | None = await record(ledger, job.id)
+        else:
+            taken = await ledger.change(back(running, retry_in_s=0))
+        assert taken is not None
+        assert taken.lost == min(number + 1, 2)
+        if taken.status is Status.RETRYING:
+            assert await ledger.change(publish_due(taken, republish_after_s=30)) is not None
+    other, token = await claimed(ledger, job.id)
+    assert not await ledger.apply(TakeLastChance(job.id, "another's", other.seq + 1))
+
+
+@pytest.mark.parametrize("kind", [Retry, HandBack])
+async def test_a_job_that_was_asked_to_stop_is_not_handed_on(
+    ledger: Ledger, kind: type[HolderWrite]
+) -> None:
+    job = await inserted(ledger)
+    held, token = await claimed(ledger, job.id)
+    assert await ledger.change(request_cancel(job.id)) is not None
+    (write,) = [w for w in settlements(job.id, token, held.seq + 1) if isinstance(w, kind)]
+    assert not await ledger.apply(write)
+    assert (await record(ledger, job.id)).status is Status.PROCESSING
+    assert await ledger.apply(EndCancelled(job.id, token, held.seq + 2, retention_s=60))
 
 
 async def test_a_lost_job_that_was_to_stop_is_cancelled(ledger: Ledger) -> None:
@@ -532,6 +628,52 @@ async def test_journal_keys_do_not_touch_each_other(ledger: Ledger) -> None:
     assert await ledger.apply(overwrite)
     expected = {key: str(seq) for seq, key in enumerate(HOSTILE, start=3)}
     assert (await record(ledger, job.id)).journal == expected | {HOSTILE[0]: "new"}
+
+
+# What jobs have used up.
+
+
+async def test_usage_counts_with_its_journal_entry_and_only_once(ledger: Ledger) -> None:
+    job = await inserted(ledger)
+    _, token = await claimed(ledger, job.id)
+    first = SaveJournal(job.id, token, 3, "a", "1", {"prompt_tokens": 12, "calls": 1})
+    for _ in range(3):
+        assert await ledger.apply(first)
+    assert await ledger.apply(SaveJournal(job.id, token, 4, "b", "2"))
+    assert await ledger.apply(SaveJournal(job.id, token, 5, "c", "3", {"prompt_tokens": 10**12}))
+    assert (await record(ledger, job.id)).usage == {"prompt_tokens": 10**12 + 12, "calls": 1}
+    stale = SaveJournal(job.id, "stale", 9, "d", "4", {"calls": 1})
+    assert not await ledger.apply(stale)
+    assert (await record(ledger, job.id)).usage == {"prompt_tokens": 10**12 + 12, "calls": 1}
+
+
+async def test_usage_stays_with_the_job_through_its_runs_and_in_lists(ledger: Ledger) -> None:
+    job = await inserted(ledger)
+    _, token = await claimed(ledger, job.id)
+    await ledger.apply(SaveJournal(job.id, token, 3, "a", "1", {"calls": 2}))
+    await ledger.apply(HandBack(job.id, token, 4, delay_s=-1, why="drain"))
+    (waiting,) = await ledger.due("general")
+    assert await ledger.change(publish_due(waiting, republish_after_s=30)) is not None
+    _, token = await claimed(ledger, job.id)
+    await ledger.apply(SaveJournal(job.id, token, 7, "b", "1", {"calls": 1}))
+    await ledger.apply(Complete(job.id, token, 8, result_json="1", retention_s=60))
+    assert [job.usage for job in await ledger.find(JobFilter())] == [{"calls": 3}]
+
+
+async def test_the_usage_of_an_owner_is_that_of_all_its_jobs(ledger: Ledger) -> None:
+    for owner, usage in [
+        ("ann", {"tokens": 5, "calls": 1}),
+        ("ann", {"tokens": 7}),
+        ("ann", {}),
+        ("$owner", {"tokens": 100}),
+        (None, {"tokens": 1000}),
+    ]:
+        job = await inserted(ledger, owner=owner)
+        _, token = await claimed(ledger, job.id)
+        await ledger.apply(SaveJournal(job.id, token, 3, "a", "1", usage))
+    assert await ledger.usage_of("ann") == {"tokens": 12, "calls": 1}
+    assert await ledger.usage_of("$owner") == {"tokens": 100}
+    assert await ledger.usage_of("nobody") == {}
 
 
 # Looking for jobs.
@@ -639,7 +781,9 @@ async def test_the_oldest_of_a_queue_come_first(ledger: Ledger) -> None:
     (one,) = await ledger.oldest_queued("general", "taskiq", limit=1)
     assert one.id == first.id
     assert await ledger.oldest_queued("general", "taskiq", limit=9, older_than_s=60) == []
-    assert await ledger.change(look_again(one, in_s=60)) is not None, "though it is not due"
+    assert await ledger.change(look_again(one, in_s=600)) is not None, "though it is not due"
+    (later,) = await ledger.oldest_queued("general", "taskiq", limit=9, not_due_within_s=300)
+    assert later.id == first.id, "the other one is looked after sooner"
 
 
 # Heartbeats.

@@ -35,7 +35,9 @@ from api_shared.ledger.operations import (
     Retry,
     SaveJournal,
     SaveProgress,
+    TakeLastChance,
 )
+from api_shared.ledger.tally import Scope
 from api_shared.ledger.transitions import (
     cancel_waiting,
     dead_lettered,
@@ -43,6 +45,7 @@ from api_shared.ledger.transitions import (
     look_again,
     publish_due,
     request_cancel,
+    start_round,
     take_back,
     tell_failure,
 )
@@ -98,6 +101,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledgers: list[Ledger] = [self.memory]
         self.ids: list[str] = []
         self.granted: dict[tuple[str, int], set[str]] = {}
+        self.counted: dict[str, dict[str, int]] = {}
+        self.written = 0
         if url is not None:
             opened = self.stack.enter_async_context(mongo_ledger(url))
             self.ledgers.append(self.run(opened))
@@ -122,6 +127,9 @@ class LedgerMachine(RuleBasedStateMachine):
             record = self.record(operation.job_id)
             claim = (operation.job_id, record.claim_no)
             self.granted.setdefault(claim, set()).add(operation.change.change_id)
+        if isinstance(operation, SaveJournal) and verdict:
+            counted = self.counted.setdefault(operation.job_id, {})
+            counted[operation.value_json] = operation.usage["calls"]
         return verdict
 
     def change(self, change: Change) -> Job | None:
@@ -153,18 +161,21 @@ class LedgerMachine(RuleBasedStateMachine):
         self.apply(operation)
         return operation
 
-    @rule(target=sent, job_id=jobs, seq=seqs, ahead=st.booleans(), kind=st.integers(0, 6))
+    @rule(target=sent, job_id=jobs, seq=seqs, ahead=st.booleans(), kind=st.integers(0, 7))
     def holder_writes(self, job_id: str, seq: int, ahead: bool, kind: int) -> Operation[Any]:
         job = self.record(job_id)
         token, seq = job.token or "none", job.seq + 1 if ahead else seq
+        self.written += 1
+        entry, calls = str(self.written), {"calls": self.written}
         operation: Operation[Any] = [
             SaveProgress(job_id, token, seq, progress=Progress(seq)),
-            SaveJournal(job_id, token, seq, key=f"k.{seq}", value_json=str(seq)),
+            SaveJournal(job_id, token, seq, key=f"k.{seq}", value_json=entry, usage=calls),
             Complete(job_id, token, seq, result_json="1", retention_s=1000),
             Fail(job_id, token, seq, error=ERROR, dead_letter_in_s=-1000),
             Retry(job_id, token, seq, error=ERROR, delay_s=-1000),
             HandBack(job_id, token, seq, delay_s=1000, why="drain"),
             EndCancelled(job_id, token, seq, retention_s=1000),
+            TakeLastChance(job_id, token, seq),
         ][kind]
         self.apply(operation)
         return operation
@@ -180,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if first and isinstance(operation, SETTLEMENTS):
             assert len(self.record(before.id).history) <= len(before.history) + 1
 
-    @rule(job=records, kind=st.integers(0, 5))
+    @rule(job=records, kind=st.integers(0, 7))
     def others_change(self, job: Job, kind: int) -> None:
         """As it was read some time ago."""
         changes = [
@@ -190,6 +201,8 @@ class LedgerMachine(RuleBasedStateMachine):
             tell_failure(job, again_in_s=1000),
             dead_lettered(job, retention_s=1000),
             fail_queued(job, ERROR),
+            start_round(job, republish_after_s=1000, note="requeued"),
+            start_round(job, republish_after_s=-1000, note="", forget_journal=True),
         ]
         wanted = [
             (Status.SCHEDULED, Status.RETRYING),
@@ -198,6 +211,8 @@ class LedgerMachine(RuleBasedStateMachine):
             (Status.FAILED,),
             (Status.FAILED,),
             (Status.QUEUED,),
+            (Status.FAILED,),
+            (Status.FAILED,),
         ]
         if job.status in wanted[kind]:
             self.change(changes[kind])
@@ -229,16 +244,42 @@ class LedgerMachine(RuleBasedStateMachine):
             entries = [entry.status for entry in job.history]
             assert entries[-1] is job.status
             assert [e.seq for e in job.history] == sorted({e.seq for e in job.history})
-            assert sum(status.is_terminal for status in entries) <= 1, "it ends once"
+            ends = [entry.round for entry in job.history if entry.status.is_terminal]
+            assert len(ends) == len(set(ends)), "it ends once a round"
+            assert job.round == 1 + sum(
+                before.status is Status.FAILED
+                for before, _ in zip(job.history, job.history[1:], strict=False)
+            )
             assert job.claim_no == entries.count(Status.PROCESSING)
             if job.status.is_terminal:
                 assert (job.expires_at is None) == (job.due_at is not None)
             else:
                 assert job.expires_at is None, "MongoDB would delete an open job"
                 assert job.due_at is not None, "nobody would ever act on it"
+                assert job.ended_at is None
             if job.status is Status.PROCESSING:
                 assert job.token is not None
+            elif job.cancel_requested:
+                assert job.status.is_terminal, "nobody would honour the flag"
             assert job.attempt + job.lost <= job.claim_no + 1
+
+    @invariant()
+    def usage_counts_each_entry_once(self) -> None:
+        for job_id in self.ids:
+            counted = self.counted.get(job_id, {})
+            assert self.record(job_id).usage.get("calls", 0) == sum(counted.values())
+
+    @invariant()
+    def the_tally_finds_nothing(self) -> None:
+        nobody: tuple[str, ...] = ()
+        tally = self.same(
+            [
+                self.run(ledger.tally(Scope(), overdue_s=0, dispatched=nobody))
+                for ledger in self.ledgers
+            ]
+        )
+        assert tally.is_sound
+        assert tally.accepted == len(self.ids)
 
     @invariant()
     def a_claim_is_settled_once(self) -> None:

@@ -13,10 +13,11 @@ from pydantic import SecretStr
 
 from api_shared.errors import InvalidOption
 from api_shared.job import Progress, Status, new_job_id
-from api_shared.notifier import JobEvent, Notifier, StoredResult
+from api_shared.notifier import JobEvent, Notifier, StoredResult, TextSubscription
 from api_shared.notifier.mailbox import UNREAD_LIMIT
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.notifier.redis import RedisNotifier
+from api_shared.notifier.text import Outgoing, Written
 from api_shared.services import running_services
 from api_shared.settings import Settings
 from fixtures.private_valkey import eventually
@@ -195,3 +196,81 @@ async def test_after_close_nothing_raises_and_nothing_is_waited_for(notifier: No
 
 async def test_the_server_says_its_version(notifier: Notifier) -> None:
     assert await notifier.server_version()
+
+
+# The text that a job writes.
+
+
+def outgoing(job_id: str, claim_no: int, *parts: str) -> Outgoing:
+    written = Outgoing(job_id, claim_no)
+    for part in parts:
+        written.add(part)
+    return written
+
+
+async def read(following: TextSubscription, characters: int) -> list[Written]:
+    """What comes, until it is so many characters."""
+    found: list[Written] = []
+    async with asyncio.timeout(10):
+        while sum(len(each.text) for each in found) < characters:
+            found += await following.next(5)
+    return found
+
+
+async def test_a_text_is_read_in_order_by_whoever_comes_early_late_or_again(
+    notifier: Notifier,
+) -> None:
+    job_id = new_job_id()
+    async with notifier.follow_text(job_id) as early:
+        assert await early.next(5) == []
+        writing = outgoing(job_id, 1, "Hel", "lo, ")
+        notifier.tell_text(writing)
+        assert await read(early, 7) == [Written(1, 0, "Hello, ")]
+        writing.add("épôcha 🦊")
+        notifier.tell_text(writing)
+        assert await read(early, 8) == [Written(1, 7, "épôcha 🦊")]
+    for _ in range(2):
+        async with notifier.follow_text(job_id) as late:
+            found = await read(late, 15)
+            assert "".join(each.text for each in found) == "Hello, épôcha 🦊"
+    async with notifier.follow_text(new_job_id()) as other:
+        assert await other.next(5) == []
+
+
+async def test_what_is_told_twice_is_kept_once(notifier: Notifier) -> None:
+    job_id = new_job_id()
+    writing = outgoing(job_id, 1, "once")
+    async with notifier.follow_text(job_id) as following:
+        notifier.tell_text(writing)
+        assert await read(following, 4) == [Written(1, 0, "once")]
+        await eventually(lambda: writing.unsent() is None)
+        notifier.tell_text(writing)
+        writing.add("!")
+        notifier.tell_text(writing)
+        assert await read(following, 1) == [Written(1, 4, "!")]
+
+
+async def test_only_the_text_of_the_highest_claim_is_kept(notifier: Notifier) -> None:
+    job_id = new_job_id()
+    first, second = outgoing(job_id, 1, "first"), outgoing(job_id, 2, "second")
+    async with notifier.follow_text(job_id) as following:
+        notifier.tell_text(first)
+        assert await read(following, 5) == [Written(1, 0, "first")]
+        notifier.tell_text(second)
+        assert await read(following, 6) == [Written(2, 0, "second")]
+        first.add(" of a worker that lost its claim")
+        notifier.tell_text(first)
+        second.add("!")
+        notifier.tell_text(second)
+        assert await read(following, 1) == [Written(2, 6, "!")]
+    async with notifier.follow_text(job_id) as late:
+        assert await read(late, 7) == [Written(2, 0, "second"), Written(2, 6, "!")]
+
+
+async def test_a_reader_that_waits_for_text_can_be_woken(notifier: Notifier) -> None:
+    async with notifier.follow_text(new_job_id()) as following:
+        assert await following.next(60) == []
+        waiting = asyncio.ensure_future(following.next(60))
+        following.wake()
+        async with asyncio.timeout(10):
+            assert await waiting == []

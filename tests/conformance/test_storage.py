@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers_ml.storage import (
+from api_shared.storage import (
     InvalidKey,
     NotStored,
     Storage,
@@ -18,7 +18,7 @@ from workers_ml.storage import (
     open_storage,
     project_key,
 )
-from workers_ml.storage.objects import ObjectStorage
+from api_shared.storage.objects import ObjectStorage
 
 HOSTILE_KEYS = (
     "", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", ".hidden", "a/.locks", "a\0b", "a b",

@@ -186,7 +186,7 @@ async def test_an_exception_keeps_its_fields(compute: Compute) -> None:
     outcome = await compute.run(jobs.snooze, (7,))
     assert isinstance(outcome, Raised)
     assert outcome.is_a(Snooze)
-    assert outcome.fields == {"delay_s": 7.0}
+    assert outcome.fields == {"delay_s": 7.0, "why": "snoozed"}
 
 
 async def test_an_exception_whose_text_raises_is_still_told(compute: Compute) -> None:

@@ -9,6 +9,8 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,21 +21,25 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
 
 from api_shared.errors import AcceptanceUnknown, InvalidOption, LedgerUnavailable, TooLarge
-from api_shared.job import Job, JobError, Progress, Reason, Status
+from api_shared.job import Job, JobError, Progress, Reason, Status, UniqueScope
 from api_shared.ledger import JobFilter, Ledger
+from api_shared.ledger.change import NowPlus
 from api_shared.ledger.mongo import MongoLedger
 from api_shared.ledger.mongo_indexes import HAS_DUE_AT
 from api_shared.ledger.operations import (
     Claim,
     Claimed,
     Complete,
+    Insert,
     Inserted,
     Refused,
     Retry,
     SaveJournal,
     SaveProgress,
 )
-from api_shared.ledger.transitions import request_cancel
+from api_shared.ledger.transitions import cancel_waiting, request_cancel
+from api_shared.schedules.book import UnreadableSchedule, put_schedule
+from api_shared.schedules.schedule import Definition
 from api_shared.services import Server, Services, running_services
 from api_shared.settings import InvalidSettings, Settings
 from fixtures.ledgers import (
@@ -242,6 +248,29 @@ async def test_many_lives_at_once_each_count_once(ledger: MongoLedger) -> None:
     assert await ledger.count("general") == {"taskiq": {Status.RETRYING: 500}}
 
 
+async def test_a_job_that_is_rescheduled_meanwhile_is_counted_once(ledger: MongoLedger) -> None:
+    jobs = 3_000
+    await asyncio.gather(*(inserted(ledger, due_in_s=n) for n in range(jobs)))
+    stop = asyncio.Event()
+
+    async def move() -> None:
+        """Back and forth, over all the others."""
+        raw = ledger._server.jobs
+        while not stop.is_set():
+            for step_ms in (10**7, -(10**7)):
+                moved = [{"$set": {"due_at": {"$add": ["$due_at", step_ms]}}}]
+                await raw.update_many({"status": Status.QUEUED.value}, moved)
+
+    moving = asyncio.create_task(move())
+    try:
+        for _ in range(50):
+            assert await ledger.queued("general", "taskiq") == jobs
+            assert await ledger.count("general") == {"taskiq": {Status.QUEUED: jobs}}
+    finally:
+        stop.set()
+        await moving
+
+
 # A server that goes away.
 
 
@@ -446,7 +475,7 @@ async def test_prepare_twice_is_harmless(ledger: MongoLedger) -> None:
     indexes = await ledger._server.jobs.index_information()
     expiry = indexes["expiry"]
     assert (expiry["key"], expiry["expireAfterSeconds"]) == ([("expires_at", 1)], 0)
-    assert len(indexes) <= 7
+    assert len(indexes) <= 8
 
 
 async def test_the_dispatchers_questions_are_answered_from_one_index(
@@ -475,3 +504,104 @@ async def test_the_dispatchers_questions_are_answered_from_one_index(
         ],
     }
     assert "'totalDocsExamined': 0" in str(await database.command("explain", count))
+
+
+# Jobs that are unique, and jobs that wait.
+
+
+def unique(key: str = "k") -> Insert:
+    job = a_job(unique_key=key, unique_scope=UniqueScope.OPEN, unique_held=True)
+    return Insert(job, NowPlus(30))
+
+
+async def test_a_service_that_kiqs_before_any_worker_has_run_makes_the_index_itself(
+    services: Services,
+) -> None:
+    settings = ledger_settings(services.mongodb.url)
+    ledgers = [MongoLedger(settings) for _ in range(3)]
+    try:
+        for ledger in ledgers:
+            await ledger.start()
+        verdicts = await asyncio.gather(*(ledgers[n % 3].apply(unique()) for n in range(30)))
+        assert [verdict.by_us for verdict in verdicts].count(True) == 1
+        await ledgers[0].prepare()
+    finally:
+        for ledger in ledgers:
+            await ledger.close()
+        await drop_database(settings)
+
+
+async def test_a_unique_insert_whose_answers_are_lost_is_by_us(
+    ledger: MongoLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.apply(unique("first"))  # the index is there
+    loses = lose_answers(monkeypatch, ledger, times=2)
+    insert = unique()
+    verdict = await ledger.apply(insert)
+    assert (verdict.by_us, loses.sent) == (True, 3)
+    assert (await ledger.apply(unique())).job.id == insert.job.id
+
+
+async def test_a_duplicate_whose_answers_are_lost_is_a_duplicate(
+    ledger: MongoLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = unique()
+    await ledger.apply(first)
+    lose_answers(monkeypatch, ledger, times=2)
+    verdict = await ledger.apply(unique())
+    assert (verdict.by_us, verdict.job.id) == (False, first.job.id)
+
+
+async def test_a_holder_that_went_before_it_was_read_lets_the_next_in(
+    ledger: MongoLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = unique(), unique()
+    await ledger.apply(first)
+    command = ledger._server.jobs.database.command
+
+    async def free_the_key_then_answer(*args: Any, **options: Any) -> Any:
+        answer = await command(*args, **options)
+        monkeypatch.setattr(ledger._server.jobs.database, "command", command)
+        await ledger.change(cancel_waiting(first.job.id, retention_s=60))
+        return answer
+
+    monkeypatch.setattr(ledger._server.jobs.database, "command", free_the_key_then_answer)
+    assert (await ledger.apply(second)).by_us
+
+
+async def test_ten_thousand_that_wait_cost_a_look_nothing(ledger: MongoLedger) -> None:
+    jobs = ledger._server.jobs
+    later = datetime.now(UTC) + timedelta(days=1)
+    await jobs.insert_many(
+        {"broker": "general", "status": "scheduled", "due_at": later + timedelta(seconds=n)}
+        for n in range(10_000)
+    )
+    for _ in range(3):
+        await inserted(ledger, status=Status.SCHEDULED, due_in_s=-1)
+    due = {
+        "find": "jobs",
+        "filter": {
+            "broker": "general",
+            "due_at": HAS_DUE_AT,
+            "$expr": {"$lte": ["$due_at", "$$NOW"]},
+        },
+        "sort": {"due_at": 1},
+        "limit": 200,
+    }
+    plan = (await jobs.database.command("explain", due))["executionStats"]
+    assert plan["nReturned"] == plan["totalDocsExamined"] == 3
+    assert plan["totalKeysExamined"] <= 4
+
+
+async def test_a_schedule_of_another_release_is_named_and_left_out(services: Services) -> None:
+    async with mongo_ledger(services.mongodb.url) as ledger:
+        for name in ("newer", "sweep"):
+            definition = Definition(name, "general", "sweep", "low", "{}", every_s=600)
+            await put_schedule(definition, ledger.schedules)
+        await ledger._server.schedules.update_one({"_id": "newer"}, {"$set": {"missed": "latest"}})
+        with pytest.raises(UnreadableSchedule, match=r"'newer'.*another release"):
+            await ledger.schedules.get("newer")
+        with pytest.raises(UnreadableSchedule):
+            await put_schedule(replace(definition, name="newer"), ledger.schedules)
+        assert [each.name for each in await ledger.schedules.find()] == ["sweep"]
+        assert [each.name for each in await ledger.schedules.due("general")] == ["sweep"]

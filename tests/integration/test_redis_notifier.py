@@ -22,8 +22,9 @@ from api_shared.job import Entry, Job, Status, new_job_id
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.memory import MemoryLedger
 from api_shared.ledger.operations import Claim, Complete, Insert
-from api_shared.notifier import JobEvent, StoredResult, status_event
+from api_shared.notifier import JobEvent, StoredResult, TextSubscription, status_event
 from api_shared.notifier.redis import RedisNotifier
+from api_shared.notifier.text import Outgoing, Written
 from api_shared.settings import InvalidSettings, Settings
 from api_shared.watch import watch
 from fixtures.private_valkey import PrivateValkey, eventually
@@ -132,6 +133,59 @@ async def test_a_watcher_sees_the_end_that_came_while_redis_was_dead(
         valkey.start()
     assert [each.seq for each in seen] == [entry.seq for entry in await life.history()]
     assert seen[-1].status is Status.COMPLETED
+
+
+async def test_a_text_that_is_written_while_redis_is_dead_is_told_when_it_is_back(
+    valkey: PrivateValkey, notifier: RedisNotifier
+) -> None:
+    job_id = new_job_id()
+    outgoing = Outgoing(job_id, 1)
+    async with notifier.follow_text(job_id) as following, asyncio.timeout(30):
+        outgoing.add("before, ")
+        notifier.tell_text(outgoing)
+        told = await texts(following, 8)
+        valkey.kill()
+        for word in ("while, ", "it was away, "):
+            outgoing.add(word)
+            notifier.tell_text(outgoing)
+        await eventually(lambda: "publisher" in notifier._publisher._outage._noticed_by)
+        valkey.start()
+        told += await texts(following, 20)  # with no word of the writer's
+        outgoing.add("after")
+        notifier.tell_text(outgoing)
+        told += await texts(following, 5)
+    assert told == "before, while, it was away, after"
+
+
+async def texts(following: TextSubscription, characters: int) -> str:
+    found = ""
+    while len(found) < characters:
+        found += "".join(written.text for written in await following.next(1))
+    return found
+
+
+async def test_a_server_that_takes_no_text_keeps_no_event_from_being_told(
+    valkey: PrivateValkey, notifier: RedisNotifier, admin: Any
+) -> None:
+    await admin.acl_setuser("default", enabled=True, nopass=True, commands=["-eval"])
+    job_id = new_job_id()
+    outgoing = Outgoing(job_id, 1)
+    outgoing.add("kept")
+    async with notifier.subscribe(job_id=job_id) as events:
+        notifier.tell_text(outgoing)
+        notifier.tell(event(job_id, 1))
+        assert await events.next(10) is not None
+    assert outgoing.unsent() == Written(1, 0, "kept")
+
+
+async def test_a_text_expires_after_its_last_piece(valkey: PrivateValkey, admin: Any) -> None:
+    async with started(settings_for(valkey.url, text_ttl_s=500)) as notifier:
+        outgoing = Outgoing(new_job_id(), 1)
+        outgoing.add("soon gone")
+        notifier.tell_text(outgoing)
+        await eventually(lambda: outgoing.unsent() is None)
+    (key,) = await admin.keys("*:text:*")
+    assert 0 < await admin.pttl(key) <= 500_000
 
 
 async def test_a_watcher_goes_on_after_a_restart_without_waiting_for_its_next_look(

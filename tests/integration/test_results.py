@@ -159,6 +159,17 @@ async def test_a_job_that_has_not_ended_has_no_result(
         await backend.get_result(JOB.id)
 
 
+async def test_a_stored_failure_is_not_the_end_of_a_job_that_was_requeued(
+    backend: JobResultBackend, notifier: RedisNotifier, ledger: OneJob
+) -> None:
+    await tell(notifier, FAILED)
+    assert await notifier.load_result(JOB.id) is not None
+    ledger.job = replace(JOB, status=Status.QUEUED, round=2)
+    assert not await backend.is_result_ready(JOB.id)
+    with pytest.raises(ResultIsMissingError):
+        await backend.get_result(JOB.id)
+
+
 async def test_an_unknown_job_is_said_instead_of_waited_for(backend: JobResultBackend) -> None:
     with pytest.raises(JobNotFound):
         await backend.is_result_ready(new_job_id())

@@ -20,6 +20,7 @@ from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, depth
 from api_shared.broker import JobBroker
 from api_shared.contracts.derived import contract_of
+from api_shared.dead_mark import DeadMark
 from api_shared.errors import Unroutable
 from api_shared.job import Status, new_job_id
 from api_shared.ledger import JobFilter
@@ -223,7 +224,7 @@ async def test_a_confirm_that_does_not_come_fails_the_publish_in_its_deadline(
     channel._on_confirm_frame = swallow  # type: ignore[method-assign, assignment]
     queue = platform.general.backing.topology.queue("low")
     with pytest.raises(RabbitUnavailable, match=r"no confirm within 0\.3 s"):
-        await impatient.publish_dead_letter(queue, b"x", reason="error", detail="")
+        await impatient.publish_dead_letter(queue, b"x", DeadMark("error", "", queue.name))
     async with asyncio.timeout(5):
         await frozen.wait()
 

@@ -3,6 +3,6 @@
 from api_shared.worker.engine import attach
 from jobs.broker import broker
 
-attach(broker, tasks=("jobs.tasks",))
+attach(broker, tasks=("jobs.tasks", "jobs.blockers"))
 
 __all__ = ["broker"]

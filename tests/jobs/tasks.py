@@ -6,6 +6,7 @@ body has begun, `NAME.go` for it to end.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from pathlib import Path
@@ -48,6 +49,11 @@ async def add(a: int, b: int) -> int:
 @broker.task(task_name="note")
 async def note(folder: str, word: str) -> None:
     say(folder, "notes", word)
+
+
+@broker.task(task_name="log_as_libraries_do")
+async def log_as_libraries_do(words: str) -> None:
+    logging.getLogger("library").warning("called %s", words)
 
 
 @broker.task(task_name="hold", timeout=120, soft_timeout=110)
@@ -205,6 +211,18 @@ async def journal(folder: str, job: JobContext = TaskiqDepends()) -> list[int]:
         say(folder, "steps", str(step))
         await job.record(f"step-{step}", {"by": job.claim_no})
     return [job.recall(f"step-{step}")["by"] for step in range(5)]
+
+
+@broker.task(task_name="recite", timeout=120, soft_timeout=110)
+async def recite(folder: str, job: JobContext = TaskiqDepends()) -> str:
+    """Writes a text; its first claim stops in the middle of it, for ever."""
+    text = f"Run {job.claim_no} says all that it has to say."
+    await job.write(text[:20])
+    if job.claim_no == 1:
+        say(folder, "recite.started", str(os.getpid()))
+        await asyncio.sleep(100)
+    await job.write(text[20:])
+    return text
 
 
 class Connection:

@@ -20,7 +20,7 @@ from api_shared.testing import default_settings
 from api_shared.worker import body as body_module
 from api_shared.worker.body import run_body
 from api_shared.worker.claims import HeldClaim, Stop
-from api_shared.worker.compute import Compute
+from api_shared.worker.compute import Compute, ServerSlow
 from api_shared.worker.context import JobContext
 from api_shared.worker.outcome import (
     Cancelled,
@@ -61,7 +61,9 @@ async def a_claim(args_json: str = "{}", **fields: Any) -> HeldClaim:
     return HeldClaim(job, token, ledger, MemoryNotifier())
 
 
-async def outcome_of(task: JobTask[Any, Any], claim: HeldClaim, **settings: Any) -> Outcome:
+async def outcome_of(
+    task: JobTask[Any, Any], claim: HeldClaim, *, compute: Compute | None = None, **settings: Any
+) -> Outcome:
     message = TaskiqMessage(
         task_id=claim.job.id,
         task_name=claim.job.task,
@@ -75,7 +77,7 @@ async def outcome_of(task: JobTask[Any, Any], claim: HeldClaim, **settings: Any)
             claim,
             message,
             settings=default_settings(**settings),
-            compute=Compute(),
+            compute=compute or Compute(),
             slot=None,
         )
 
@@ -138,7 +140,7 @@ async def test_nothing_that_a_body_raises_goes_further(
     ("value", "settings"), [("many", {}), (10**4000, {"max_result_bytes": 1024})]
 )
 async def test_a_result_that_cannot_be_kept_is_a_failure_for_good(
-    broker: JobBroker, claim: HeldClaim, value: Any, settings: dict[str, int]
+    broker: JobBroker, claim: HeldClaim, value: Any, settings: dict[str, Any]
 ) -> None:
     @broker.task
     async def wrong() -> int:
@@ -209,9 +211,44 @@ async def test_a_body_that_swallows_its_stop_is_left_behind_at_the_hard_limit(
                 continue
 
     outcome = failed(await outcome_of(stubborn, claim))
+    assert claim.body is not None, "who leaves it behind must know of it"
     assert isinstance(outcome.exception, TimeLimitExceeded)
     assert outcome.error.reason is Reason.TIME_LIMIT
     release.set()
+
+
+@pytest.mark.parametrize(("reason", "outcome"), [(Stop.CANCEL, Cancelled()), (Stop.LOST, Gone())])
+async def test_a_body_that_saves_after_its_soft_limit_can_still_be_stopped(
+    broker: JobBroker, claim: HeldClaim, reason: Stop, outcome: Outcome
+) -> None:
+    saving = asyncio.Event()
+
+    @broker.task(soft_timeout=HELD, timeout=100)
+    async def slow(job: JobContext = TaskiqDepends()) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            assert job.stop_requested
+            saving.set()
+            await asyncio.Event().wait()
+
+    running = asyncio.create_task(outcome_of(slow, claim))
+    await saving.wait()
+    claim.stop(reason)
+    assert await running == outcome
+
+
+async def test_a_body_may_save_at_its_soft_limit_and_ask_for_more_time(
+    broker: JobBroker, claim: HeldClaim
+) -> None:
+    @broker.task(soft_timeout=HELD, timeout=100)
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise Snooze(5, "saved half") from None
+
+    assert await outcome_of(slow, claim) == Snoozed(5, "saved half")
 
 
 async def test_a_limit_of_the_settings_holds_where_the_contract_names_none(
@@ -238,6 +275,22 @@ async def test_a_timeout_of_the_bodys_own_is_no_limit_of_ours(
         return ""
 
     assert await outcome_of(inner, claim) == Done("handled", '"handled"')
+
+
+class SlowCompute(Compute):
+    async def run(self, *_: Any, **__: Any) -> Any:
+        raise ServerSlow("importing sklearn took longer than 60 s")
+
+
+async def test_a_fork_server_that_is_slow_to_start_costs_a_job_no_attempt(
+    broker: JobBroker, claim: HeldClaim
+) -> None:
+    @broker.task
+    def crunch() -> None: ...
+
+    outcome = await outcome_of(crunch, claim, compute=SlowCompute())
+    assert isinstance(outcome, Snoozed)
+    assert "fork server" in outcome.why
 
 
 # Stops.

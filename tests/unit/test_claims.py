@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from api_shared.errors import ClaimLost, LedgerUnavailable
+from api_shared.errors import ClaimLost, InvalidOption, LedgerUnavailable
 from api_shared.job import Progress, Status
 from api_shared.ledger.memory import MemoryLedger
 from api_shared.ledger.operations import Complete
 from api_shared.ledger.transitions import request_cancel, take_back
 from api_shared.notifier.memory import MemoryNotifier
+from api_shared.usage import MAX_NAMES
 from api_shared.worker.claims import Claims, HeldClaim, Stop
 from fixtures.doubles import Clock, until
 from fixtures.ledgers import claimed, inserted
@@ -179,10 +180,35 @@ async def test_stopping_all_stops_all(ledger: Ledger, claims: Claims) -> None:
 
 async def test_the_journal_is_written_before_record_returns(ledger: Ledger, claims: Claims) -> None:
     claim = await held(ledger, claims)
-    await claim.record("page", "7")
+    await claim.record("page", "7", {"tokens": 3})
     job = await ledger.get(claim.job.id)
     assert job is not None
     assert job.journal == {"page": "7"} == claim.journal
+    assert job.usage == {"tokens": 3} == claim.usage
+
+
+async def test_a_claim_counts_on_from_what_runs_before_it_have_used(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    claim = await held(ledger, claims)
+    await claim.record("page", "7", {"tokens": 3})
+    await lose(ledger, claim, clock)
+    job, token = await claimed(ledger, claim.job.id)
+    again = HeldClaim(job, token, ledger, MemoryNotifier())
+    assert again.usage == {"tokens": 3}
+    await again.record("page 2", "8", {"tokens": 2, "calls": 1})
+    recorded = await ledger.get(job.id)
+    assert recorded is not None
+    assert recorded.usage == {"tokens": 5, "calls": 1}
+
+
+async def test_a_job_counts_under_a_bounded_number_of_names(ledger: Ledger, claims: Claims) -> None:
+    claim = await held(ledger, claims)
+    await claim.record("a", "1", {f"name_{n}": 1 for n in range(MAX_NAMES)})
+    await claim.record("b", "1", {"name_0": 1})
+    with pytest.raises(InvalidOption, match="21 names"):
+        await claim.record("c", "1", {"one_more": 1})
+    assert "c" not in claim.journal
 
 
 async def test_a_holder_that_lost_its_claim_writes_no_more(
@@ -191,11 +217,11 @@ async def test_a_holder_that_lost_its_claim_writes_no_more(
     claim = await held(ledger, claims)
     await lose(ledger, claim, clock)
     with pytest.raises(ClaimLost):
-        await claim.record("page", "8")
+        await claim.record("page", "8", {"tokens": 3})
     assert claim.stop_reason is Stop.LOST
     job = await ledger.get(claim.job.id)
     assert job is not None
-    assert job.journal == {}
+    assert (job.journal, job.usage) == ({}, {})
 
 
 async def test_progress_is_told_at_once_and_the_last_before_the_end(
@@ -232,3 +258,28 @@ async def test_numbers_count_up_from_the_claims_own(ledger: Ledger, claims: Clai
     claim = await held(ledger, claims)
     assert claim.job.status is Status.PROCESSING
     assert [claim.next_seq() for _ in range(3)] == [claim.job.seq + n for n in (1, 2, 3)]
+
+
+# Writes that come too late.
+
+
+@pytest.mark.parametrize("write", ["journal", "progress", "settlement"])
+async def test_a_write_that_comes_too_late_is_refused_and_counted(
+    ledger: Ledger, claims: Claims, clock: Clock, write: str
+) -> None:
+    claim = await held(ledger, claims)
+    await lose(ledger, claim, clock)
+    if write == "journal":
+        with pytest.raises(ClaimLost):
+            await claim.record("k", "1", {})
+    elif write == "progress":
+        claim.report(Progress(1))
+        await until(lambda: claim.stop_reason is Stop.LOST)
+        await claim.settle()
+    else:
+        await claim.was_late(Complete(claim.job.id, claim.token, await claim.settle(), "1", 60))
+    job = await ledger.get(claim.job.id)
+    assert job is not None
+    assert (job.status, job.late_writes, job.journal, job.progress) == (
+        Status.QUEUED, 1, {}, None,
+    )  # fmt: skip

@@ -123,15 +123,15 @@ def test_a_queued_job_says_whether_anybody_takes_it() -> None:
                 "error": JobError(Reason.ERROR, "ConnectionError", "away\nfor long"),
                 "history": (Entry(4, Status.RETRYING, NOW, "c", note="error"),),
             },
-            "(in 60 s), after attempt 2: error: ConnectionError: away",
+            "(in 60 s): the next attempt, after error: ConnectionError: away",
         ),
         (
             {
                 "status": Status.RETRYING,
                 "due_at": NOW + timedelta(seconds=60),
-                "history": (Entry(4, Status.RETRYING, NOW, "c", note="snoozed"),),
+                "history": (Entry(4, Status.RETRYING, NOW, "c", note="the server is full"),),
             },
-            "then it runs again (snoozed)",
+            "(in 60 s): the server is full",
         ),
     ],
 )

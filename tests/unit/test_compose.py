@@ -106,7 +106,22 @@ def test_the_servers_start_without_the_workers() -> None:
 def test_volumes_are_declared_and_used() -> None:
     mounts = [mount for service in services().values() for mount in service.get("volumes", [])]
 
-    assert {mount.partition(":")[0] for mount in mounts} == set(load("compose.yaml")["volumes"])
+    named = {mount.partition(":")[0] for mount in mounts if not mount.startswith("./")}
+    assert named == set(load("compose.yaml")["volumes"])
+
+
+def test_the_model_server_starts_only_with_its_profile_and_is_reached_by_the_workers_alone() -> (
+    None
+):
+    text = (ROOT / "compose.yaml").read_text()
+    llama = services()["llama"]
+    port = llama["command"][llama["command"].index("--port") + 1]
+
+    assert llama["profiles"] == ["llm"]
+    assert "ports" not in llama
+    assert f"LLM_SERVER_URL=http://llama:{port}" in text
+    assert not any("llama" in services()[worker]["depends_on"] for worker in WORKERS)
+    assert services()["llama"]["volumes"] == ["./models:/models:ro"]
 
 
 def test_the_override_mounts_sources_that_are_there_and_are_imported() -> None:
@@ -123,7 +138,7 @@ def test_images_from_elsewhere_are_pinned_to_a_major_version() -> None:
         assert re.search(r":\d+[\w.-]*$", services()[server]["image"])
 
 
-@pytest.mark.parametrize("name", [*SERVERS, *WORKERS])
+@pytest.mark.parametrize("name", [*SERVERS, *WORKERS, "llama"])
 def test_each_service_restarts_rotates_its_log_and_has_a_memory_limit(name: str) -> None:
     service = services()[name]
 

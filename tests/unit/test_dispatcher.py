@@ -17,12 +17,13 @@ from api_shared.contracts.contract import Contract, FailedJob
 from api_shared.errors import LedgerUnavailable
 from api_shared.job import Job, JobError, Reason, Status
 from api_shared.ledger import WorkerInfo
+from api_shared.ledger.change import Change
 from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.operations import Fail, HandBack, Retry
+from api_shared.ledger.operations import Fail, HandBack, Retry, TakeLastChance
 from api_shared.ledger.transitions import request_cancel
 from api_shared.worker import dispatcher as dispatcher_module
 from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.dispatcher import Dispatcher
+from api_shared.worker.dispatcher import BATCH, Dispatcher
 from fixtures.doubles import Clock, Outbox, backing_on
 from fixtures.ledgers import claimed, inserted
 
@@ -191,17 +192,6 @@ async def test_ten_dispatchers_publish_a_job_once(world: World) -> None:
     assert len(world.published) == 1
 
 
-async def test_a_job_asked_to_end_while_it_waited_is_cancelled_when_its_time_comes(
-    world: World,
-) -> None:
-    job, token = await world.processing()
-    await world.ledger.change(request_cancel(job.id))
-    assert await world.ledger.apply(Retry(job.id, token, job.seq + 1, ERROR, 60))
-    await world.after(60)
-    assert (await world.read(job)).status is Status.CANCELLED
-    assert world.published == []
-
-
 async def test_a_publish_that_fails_is_left_to_the_next_look(world: World) -> None:
     job = await inserted(world.ledger, status=Status.SCHEDULED, due_in_s=0)
     world.rabbit.outbox.error = RabbitUnavailable("not connected")
@@ -210,6 +200,26 @@ async def test_a_publish_that_fails_is_left_to_the_next_look(world: World) -> No
     world.rabbit.outbox.error = None
     await world.after(30)
     assert world.published == [job.id]
+
+
+async def test_a_job_that_the_ledger_does_not_answer_for_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [await inserted(world.ledger, status=Status.SCHEDULED, due_in_s=0) for _ in range(30)]
+    deaf_to, change = jobs[0].id, world.ledger.change
+
+    async def one_is_not_answered(wanted: Change) -> Job | None:
+        if wanted.job_id == deaf_to:
+            raise LedgerUnavailable("no answer in time")
+        return await change(wanted)
+
+    monkeypatch.setattr(world.ledger, "change", one_is_not_answered)
+    with pytest.raises(LedgerUnavailable):
+        await world.after(0)
+    assert sorted(world.published) == sorted(job.id for job in jobs[1:])
+    monkeypatch.undo()
+    await world.after(0)
+    assert world.published[-1] == deaf_to
 
 
 # queued
@@ -299,6 +309,23 @@ async def test_after_a_lost_connection_queues_are_looked_after_before_their_jobs
     assert world.published == [job.id]
 
 
+async def test_a_long_backlog_that_rabbitmq_has_lost_is_published_again_at_once(
+    world: World,
+) -> None:
+    """Its jobs were last looked after long ago, and would be again only after minutes."""
+    jobs = [await world.queued() for _ in range(2 * BATCH + 50)]
+    for seconds in (30, 0, 0, 60, 0, 0, 120, 0, 0):
+        await world.after(seconds)
+    assert min([(await world.read(job)).looks for job in jobs]) == 3
+    world.rabbit.purge()
+    world.rabbit.opened += 1
+    for _ in range(3):
+        await world.after(1)
+    assert sorted(world.published) == sorted(job.id for job in jobs), "each once"
+    await world.after(1)
+    assert len(world.published) == len(jobs)
+
+
 async def test_a_job_that_may_still_be_on_its_way_is_not_missing(world: World) -> None:
     await inserted(world.ledger)
     world.rabbit.opened += 1
@@ -327,7 +354,9 @@ async def test_a_second_loss_waits_and_a_third_fails_the_job_for_good(world: Wor
         statuses.append((await world.read(job)).status)
         await world.after(30)
         if (await world.read(job)).status is Status.QUEUED:
-            await claimed(world.ledger, job.id, lease_s=LEASE_S)
+            running, token = await claimed(world.ledger, job.id, lease_s=LEASE_S)
+            if running.lost == 2:
+                assert await world.ledger.apply(TakeLastChance(job.id, token, running.seq + 1))
     assert statuses == [Status.QUEUED, Status.RETRYING, Status.FAILED]
     failed = await world.read(job)
     assert failed.error is not None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from api_shared.storage import StorageUnavailable, open_storage
 from workers_ml.documents import MissingExtra, read_documents
 from workers_ml.projects.predictions import writing
-from workers_ml.storage import StorageUnavailable, open_storage
 
 
 def test_parquet_without_pyarrow_names_the_extra(
@@ -29,5 +29,5 @@ def test_parquet_without_pyarrow_names_the_extra(
 
 def test_an_object_store_without_obstore_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(StorageUnavailable, match=r"install workers-ml\[objects\]"):
+    with pytest.raises(StorageUnavailable, match=r"install api-shared\[objects\]"):
         open_storage("s3://bucket")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from api_shared.storage import open_storage
 from fixtures.indexes import files_in, index
 from workers_ml.index import IndexFiles, NoIndex, SimilarityIndex
 from workers_ml.index.cache import IndexCache
 from workers_ml.index.expected import expected_documents
 from workers_ml.index.merge import Sizes
-from workers_ml.storage import open_storage
 
 
 def test_an_index_is_opened_once_until_a_job_changes_it(tmp_path: Path) -> None:

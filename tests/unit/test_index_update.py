@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api_shared.storage.folder import FolderStorage
 from fixtures.indexes import (
     TINY,
     WORDS,
@@ -38,7 +39,6 @@ from workers_ml.index.identity import content_hash
 from workers_ml.index.manifest import Manifest
 from workers_ml.index.merge import Sizes
 from workers_ml.index.opened import OpenedIndex
-from workers_ml.storage.folder import FolderStorage
 
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
 corpora = st.dictionaries(st.sampled_from([f"d{n}" for n in range(15)]), texts, min_size=1)

@@ -36,6 +36,8 @@ json_values = st.recursive(
         at=st.none() | st.datetimes(timezones=st.just(UTC)),
         progress=st.none() | st.builds(Progress, st.floats(0, 9), st.none() | st.floats(0, 9)),
         error=st.none() | st.text(),
+        due_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+        why=st.none() | st.text(),
     )
 )
 def test_an_event_survives_the_wire(event: JobEvent) -> None:

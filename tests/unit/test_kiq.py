@@ -84,6 +84,12 @@ def asked(text: Any = "x", **options: Any) -> Submission[Any, Any]:
     return Submission(contract, Args(text=text), **options)
 
 
+async def kiqed(submission: Submission[Any, Any], backing: Backing) -> Job:
+    accepted = await accept(submission, backing)
+    assert not accepted.deduplicated
+    return accepted.job
+
+
 async def kept(backing: Backing) -> list[Job]:
     return await backing.ledger.find(JobFilter())
 
@@ -95,7 +101,7 @@ async def test_an_accepted_job_is_in_the_ledger_published_and_told(
     backing: Backing, outbox: Outbox, clock: Clock
 ) -> None:
     async with backing.notifier.subscribe(owner="ada") as events:
-        job = await accept(
+        job = await kiqed(
             asked(priority=7, owner="ada", correlation_id="c-1", labels={"tenant": "blue"}), backing
         )
         told = await events.next(0)
@@ -113,13 +119,13 @@ async def test_the_record_is_written_before_anything_is_published(
 ) -> None:
     ledger.error = LedgerUnavailable("no primary")
     with pytest.raises(LedgerUnavailable):
-        await accept(asked(), backing)
+        await kiqed(asked(), backing)
     assert outbox.published == []
 
 
 async def test_a_publish_that_fails_fails_no_kiq(backing: Backing, outbox: Outbox) -> None:
     outbox.error = RabbitUnavailable("not connected")
-    job = await accept(asked(), backing)
+    job = await kiqed(asked(), backing)
     assert await backing.ledger.get(job.id) == job
     assert job.due_at is not None
 
@@ -127,22 +133,22 @@ async def test_a_publish_that_fails_fails_no_kiq(backing: Backing, outbox: Outbo
 async def test_a_job_for_later_is_scheduled_and_not_published(
     backing: Backing, outbox: Outbox, clock: Clock
 ) -> None:
-    in_an_hour = await accept(asked(delay=timedelta(hours=1)), backing)
+    in_an_hour = await kiqed(asked(delay=timedelta(hours=1)), backing)
     at = datetime(2030, 5, 1, tzinfo=UTC)
-    on_a_day = await accept(asked(at=at), backing)
+    on_a_day = await kiqed(asked(at=at), backing)
     assert [in_an_hour.status, on_a_day.status] == [Status.SCHEDULED] * 2
     assert [in_an_hour.due_at, on_a_day.due_at] == [clock.now + timedelta(hours=1), at]
     assert outbox.published == []
 
 
 async def test_no_delay_is_now(backing: Backing, outbox: Outbox) -> None:
-    job = await accept(asked(delay=timedelta(0)), backing)
+    job = await kiqed(asked(delay=timedelta(0)), backing)
     assert outbox.published == [job]
 
 
 async def test_the_queue_of_a_kiq_wins_over_the_contracts(backing: Backing) -> None:
-    assert (await accept(asked(queue="critical"), backing)).queue == "critical"
-    assert (await accept(asked(contract=OTHER), backing)).queue == "taskiq"
+    assert (await kiqed(asked(queue="critical"), backing)).queue == "critical"
+    assert (await kiqed(asked(contract=OTHER), backing)).queue == "taskiq"
 
 
 # Refused, with nothing kept.
@@ -152,15 +158,15 @@ async def test_an_unroutable_job_is_withdrawn(backing: Backing, outbox: Outbox) 
     outbox.error = Unroutable("keywords", "taskiq")
     async with backing.notifier.subscribe() as events:
         with pytest.raises(Unroutable):
-            await accept(asked(), backing)
+            await kiqed(asked(), backing)
         assert await events.next(0) is None
     assert await kept(backing) == []
 
 
 async def test_an_unroutable_repetition_withdraws_nothing(backing: Backing, outbox: Outbox) -> None:
-    job = await accept(asked(), backing)
+    job = await kiqed(asked(), backing)
     outbox.error = Unroutable("keywords", "taskiq")
-    assert await accept(asked(job_id=job.id), backing) == job
+    assert await kiqed(asked(job_id=job.id), backing) == job
     assert await kept(backing) == [job]
 
 
@@ -192,7 +198,7 @@ async def test_a_wrong_option_is_an_error_before_anything_is_kept(
     backing: Backing, outbox: Outbox, options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words) as raised:
-        await accept(asked(**options), backing)
+        await kiqed(asked(**options), backing)
     assert isinstance(raised.value, UsageError)
     assert await kept(backing) == []
     assert outbox.published == []
@@ -201,9 +207,9 @@ async def test_a_wrong_option_is_an_error_before_anything_is_kept(
 async def test_arguments_of_just_the_allowed_size_are_taken(ledger: FlakyLedger) -> None:
     backing = backing_on(ledger, max_arguments_bytes=1024)
     fitting = 1024 - len('{"text":""}')
-    await accept(asked("x" * fitting), backing)
+    await kiqed(asked("x" * fitting), backing)
     with pytest.raises(TooLarge) as raised:
-        await accept(asked("x" * (fitting + 1)), backing)
+        await kiqed(asked("x" * (fitting + 1)), backing)
     assert (raised.value.size_bytes, raised.value.limit_bytes) == (1025, 1024)
 
 
@@ -212,11 +218,11 @@ async def test_whatever_is_accepted_can_be_read_by_a_worker(backing: Backing) ->
     for _ in range(MAX_DEPTH - 2):
         deepest = [deepest]
     labels = {"\U0001f389" * 10 + str(n): "\U0001f389" * 70 for n in range(60)}
-    job = await accept(asked(deepest, labels=labels), backing)
+    job = await kiqed(asked(deepest, labels=labels), backing)
     wire = decode(encode(job), max_bytes=2_000_000)
     assert (wire.kwargs, wire.labels) == ({"text": deepest}, labels)
     with pytest.raises(InvalidArguments, match="nested deeper than 64"):
-        await accept(asked([deepest]), backing)
+        await kiqed(asked([deepest]), backing)
 
 
 # One job, however often it is asked for.
@@ -224,8 +230,8 @@ async def test_whatever_is_accepted_can_be_read_by_a_worker(backing: Backing) ->
 
 async def test_the_same_job_id_twice_is_one_job(backing: Backing, outbox: Outbox) -> None:
     job_id = new_job_id()
-    first = await accept(asked(job_id=job_id), backing)
-    second = await accept(asked(job_id=job_id.upper()), backing)
+    first = await kiqed(asked(job_id=job_id), backing)
+    second = await kiqed(asked(job_id=job_id.upper()), backing)
     assert first == second
     assert len(outbox.published) == len(await kept(backing)) == 1
 
@@ -234,10 +240,10 @@ async def test_the_same_job_id_twice_is_one_job(backing: Backing, outbox: Outbox
 async def test_the_same_job_id_for_something_else_is_taken(
     backing: Backing, other: Submission[Any, Any]
 ) -> None:
-    job = await accept(asked(), backing)
+    job = await kiqed(asked(), backing)
     again = Submission(other.contract, other.args, job_id=job.id)
     with pytest.raises(JobIdTaken, match="use another job_id"):
-        await accept(again, backing)
+        await kiqed(again, backing)
     assert await kept(backing) == [job]
 
 
@@ -247,9 +253,9 @@ async def test_a_lost_answer_is_unknown_and_asking_again_is_safe(
     job_id = new_job_id()
     ledger.error, ledger.loses_answers = AcceptanceUnknown(job_id), True
     with pytest.raises(AcceptanceUnknown) as raised:
-        await accept(asked(job_id=job_id), backing)
+        await kiqed(asked(job_id=job_id), backing)
     ledger.error = None
-    job = await accept(asked(job_id=raised.value.job_id), backing)
+    job = await kiqed(asked(job_id=raised.value.job_id), backing)
     assert await kept(backing) == [job]
     assert job.due_at is not None, "the dispatcher publishes it: the second kiq does not"
     assert outbox.published == []

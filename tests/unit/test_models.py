@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from api_shared.storage import digest_of
+from api_shared.storage.folder import FolderStorage
 from fixtures.texts import topic_texts, trained_on_topics
 from workers_ml.features import count_features
 from workers_ml.models import ModelCache, ModelRefused, ModelStore, NoModel, UnknownVersion
-from workers_ml.storage import digest_of
-from workers_ml.storage.folder import FolderStorage
 
 TRAINED = trained_on_topics()
 

@@ -9,14 +9,18 @@ from api_shared.contracts.contract import Contract, InvalidResult
 from api_shared.errors import (
     Discard,
     InvalidArguments,
+    PermanentError,
+    RetryableError,
+    Snooze,
     SoftTimeLimitExceeded,
     TimeLimitExceeded,
     TooLarge,
 )
 from api_shared.job import Reason
-from api_shared.worker.compute.outcome import Raised
+from api_shared.worker.compute import ResultNotEncodable, ResultTooLarge
+from api_shared.worker.compute.outcome import Raised, qualified_name
 from api_shared.worker.computed import RemoteError
-from api_shared.worker.outcome import MAX_MESSAGE, MAX_TRACEBACK, failure
+from api_shared.worker.outcome import MAX_MESSAGE, MAX_TRACEBACK, Snoozed, failure, snoozed
 
 
 class Args(BaseModel):
@@ -35,11 +39,20 @@ def raised_remotely(*mro: str) -> RemoteError:
     ("error", "reason", "is_permanent"),
     [
         (ValueError("x"), Reason.ERROR, False),
+        (RetryableError("x"), Reason.ERROR, False),
+        (PermanentError("x"), Reason.PERMANENT_ERROR, True),
+        (
+            raised_remotely("m.Bad", "api_shared.errors.PermanentError"),
+            Reason.PERMANENT_ERROR,
+            True,
+        ),
         (KeyError("x"), Reason.PERMANENT_ERROR, True),
         (Discard("x"), Reason.DISCARDED, True),
         (InvalidArguments("t", ["x"]), Reason.INVALID_ARGUMENTS, True),
         (InvalidResult("t", ["x"]), Reason.INVALID_RESULT, True),
         (TooLarge("x", 2, 1), Reason.INVALID_RESULT, True),
+        (raised_remotely(qualified_name(ResultTooLarge)), Reason.INVALID_RESULT, True),
+        (raised_remotely(qualified_name(ResultNotEncodable)), Reason.INVALID_RESULT, True),
         (SoftTimeLimitExceeded(1), Reason.TIME_LIMIT, False),
         (TimeLimitExceeded(1), Reason.PERMANENT_ERROR, True),
         (raised_remotely("builtins.OSError"), Reason.ERROR, False),
@@ -94,6 +107,12 @@ def test_an_error_whose_text_raises_is_told_all_the_same() -> None:
     error = failure(Shy(), CONTRACT).error
     assert "cannot be shown" in error.message
     assert error.type.endswith("Shy")
+
+
+def test_a_snooze_says_what_the_job_waits_for() -> None:
+    assert snoozed(Snooze(5, "the server asks for a rest\ud800")) == Snoozed(
+        5, "the server asks for a rest?"
+    )
 
 
 def test_a_chain_of_errors_is_told_whole() -> None:

@@ -20,6 +20,8 @@ from api_shared.contracts.ml import (
     PredictDocumentsArgs,
     TrainModelArgs,
 )
+from api_shared.storage import NotStored
+from api_shared.storage.folder import FolderStorage
 from fixtures.texts import topic_texts
 from workers_ml.classifier import NotTrainable
 from workers_ml.documents import (
@@ -33,8 +35,6 @@ from workers_ml.models import ModelCache, ModelStore, NoModel
 from workers_ml.projects.infer import infer
 from workers_ml.projects.labels import Label, read_labels
 from workers_ml.projects.progress import Stage
-from workers_ml.storage import NotStored
-from workers_ml.storage.folder import FolderStorage
 from workers_ml.tasks.predict_documents import predict_to
 from workers_ml.tasks.train_model import score_dataset, train_from_labels
 

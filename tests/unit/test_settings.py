@@ -107,6 +107,28 @@ def test_a_password_may_hold_any_character() -> None:
     assert default_settings(rabbitmq_url=SecretStr("amqps://x")).amqp_url == "amqps://x"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("LLM_BACKEND", "vllm", "LLM_BACKEND=vllm needs LLM_SERVER_URL"),
+        ("LLM_SERVER_URL", "llm:8080", "LLM_SERVER_URL: a URL with http:// or https://"),
+        ("LLM_TEMPERATURE", "3", "LLM_TEMPERATURE"),
+        ("LLM_BACKEND", "chatty", "LLM_BACKEND"),
+    ],
+)
+def test_a_model_server_that_cannot_be_is_told_at_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings, match=told):
+        load_settings()
+
+
+def test_texts_that_stop_a_model_are_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_STOP", '["\\n", ","]')
+    assert load_settings().llm_stop == ("\n", ",")
+
+
 # The example.
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from workers_ml.storage import NotStored, StorageUnavailable
-from workers_ml.storage.folder import ABANDONED_S, UNFINISHED, FolderStorage
+from api_shared.storage import NotStored, StorageUnavailable
+from api_shared.storage.folder import ABANDONED_S, UNFINISHED, FolderStorage
 
 WRITER = """
 import sys
 from pathlib import Path
-from workers_ml.storage.folder import FolderStorage
+from api_shared.storage.folder import FolderStorage
 storage = FolderStorage(Path(sys.argv[1]))
 print("ready", flush=True)
 n = 0

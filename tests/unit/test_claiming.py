@@ -1,0 +1,241 @@
+"""What a delivery makes of a job that is not simply there to be claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from api_shared.amqp.consumer import Delivery
+from api_shared.broker import JobBroker
+from api_shared.contracts.contract import Contract
+from api_shared.dead_mark import mark_of
+from api_shared.job import Job, JobError, Reason, Status, UniqueScope
+from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.operations import Complete, Fail
+from api_shared.ledger.transitions import start_round
+from api_shared.testing.standing import Nowhere
+from api_shared.wire import ACCEPTED, decode, encode
+from api_shared.worker.claiming import NotOurs, claim_job
+from api_shared.worker.claims import Claims, HeldClaim
+from api_shared.worker.dead_letters import DeadLetters
+from api_shared.worker.workplace import Workplace
+from fixtures.doubles import Clock, Outbox, backing_on
+from fixtures.ledgers import a_job, claimed, inserted
+
+ERROR = JobError(Reason.ERROR, "ValueError", "no luck")
+
+
+class Text(BaseModel):
+    text: str
+
+
+CONTRACT = Contract("text.summarize", Text, str, broker="general")
+
+
+class Answers:
+    """What became of a delivery."""
+
+    def __init__(self) -> None:
+        self.acked = self.given_back = 0
+
+    def ack(self, tag: int) -> None:
+        self.acked += 1
+
+    def give_back(self, tag: int) -> None:
+        self.given_back += 1
+
+
+class Intake:
+    """A worker's side up to the claim."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ledger = MemoryLedger(self.clock)
+        self.outbox = Outbox()
+        self.answers = Answers()
+        self.backing = backing_on(self.ledger, self.outbox)
+        broker = JobBroker("general")
+        settings = self.backing.settings
+        self.task = broker.task(CONTRACT)(_summarize)
+        self.dead_letters = DeadLetters(
+            self.outbox, self.backing.topology, self.ledger, {}, retention_s=settings.retention_s
+        )
+        no_body_runs: Any = None
+        self.place = Workplace(
+            worker_id="w-1",
+            backing=self.backing,
+            intake=Nowhere(),
+            claims=Claims(self.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s),
+            dead_letters=self.dead_letters,
+            compute=no_body_runs,
+            floor=no_body_runs,
+            leftovers=no_body_runs,
+        )
+
+    async def deliver(
+        self, body: bytes, headers: Mapping[str, Any], *, priority: int = 0
+    ) -> HeldClaim | None:
+        """None: it gave no job to run."""
+        delivery = Delivery(
+            (0, -priority, 0),
+            body,
+            self.backing.topology.default,
+            dict(headers),
+            False,
+            1,
+            self.answers,
+        )
+        wire = decode(body, max_bytes=len(body))
+        try:
+            return await claim_job(self.task, delivery, wire, self.place)
+        except NotOurs:
+            return None
+
+    async def fail(self, job_id: str) -> tuple[bytes, dict[str, Any]]:
+        """Claim and fail the job; its dead letter, as it lies in the queue."""
+        held, token = await claimed(self.ledger, job_id)
+        assert await self.ledger.apply(Fail(job_id, token, held.seq + 1, ERROR, 5))
+        await self.dead_letters.bury_job(await self.read(job_id))
+        return self.outbox.dead[-1][1], {ACCEPTED: 1, **self.outbox.marks[-1].headers}
+
+    async def read(self, job_id: str) -> Job:
+        job = await self.ledger.get(job_id)
+        assert job is not None
+        return job
+
+
+async def _summarize(text: str) -> str:
+    return text
+
+
+@pytest.fixture
+def intake() -> Intake:
+    return Intake()
+
+
+async def test_a_dead_letter_moved_back_begins_the_next_round(intake: Intake) -> None:
+    job = await inserted(intake.ledger)
+    body, headers = await intake.fail(job.id)
+    claim = await intake.deliver(body, headers)
+    assert claim is not None
+    assert (claim.job.round, claim.job.attempt, claim.job.status) == (2, 0, Status.PROCESSING)
+    assert claim.job.expires_at is None
+    assert "dead letter moved back after error: no luck" in [e.note for e in claim.job.history]
+    assert intake.answers.acked == 1
+
+
+async def test_a_stale_dead_letter_is_dropped_and_its_job_left_alone(intake: Intake) -> None:
+    job = await inserted(intake.ledger)
+    body, headers = await intake.fail(job.id)
+    failed = await intake.read(job.id)
+    await intake.ledger.change(start_round(failed, republish_after_s=30, note=""))
+    await intake.fail(job.id)
+    before = await intake.read(job.id)
+    assert (before.round, before.status) == (2, Status.FAILED)
+    assert await intake.deliver(body, headers) is None
+    assert await intake.read(job.id) == before
+    assert intake.answers.acked == 1
+    assert len(intake.outbox.dead) == 2, "the present round's dead letter is there already"
+
+
+async def test_a_message_that_is_no_dead_letter_cannot_begin_a_round(intake: Intake) -> None:
+    job = await inserted(intake.ledger)
+    body, _ = await intake.fail(job.id)
+    before = await intake.read(job.id)
+    assert await intake.deliver(body, {ACCEPTED: 1}) is None
+    assert await intake.read(job.id) == before
+    assert (intake.answers.acked, len(intake.outbox.dead)) == (1, 1)
+
+
+@pytest.mark.parametrize("headers", [{"x-dead-reason": "error"}, {"x-dead-reason": b"error"}])
+async def test_a_dead_letter_that_names_no_round_is_of_the_first(
+    intake: Intake, headers: dict[str, Any]
+) -> None:
+    job = await inserted(intake.ledger)
+    body, _ = await intake.fail(job.id)
+    claim = await intake.deliver(body, headers)
+    assert claim is not None
+    assert claim.job.round == 2
+
+
+async def test_a_message_of_another_task_under_a_failed_jobs_id_is_kept_and_begins_nothing(
+    intake: Intake,
+) -> None:
+    job = await inserted(intake.ledger, task="text.keywords")
+    _, headers = await intake.fail(job.id)
+    before = await intake.read(job.id)
+    assert await intake.deliver(encode(a_job(id=job.id)), headers) is None
+    assert await intake.read(job.id) == before
+    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["error", "unreadable"]
+
+
+async def test_of_two_copies_moved_back_one_runs(intake: Intake) -> None:
+    job = await inserted(intake.ledger)
+    body, headers = await intake.fail(job.id)
+    taken = [await intake.deliver(body, headers) for _ in range(2)]
+    assert [claim is not None for claim in taken] == [True, False]
+    assert intake.answers.acked == 2
+    assert (await intake.read(job.id)).round == 2
+
+
+async def test_a_dead_letter_whose_record_has_expired_is_recorded_again(intake: Intake) -> None:
+    job = await inserted(intake.ledger, owner="ann", correlation_id="c-1", priority=7)
+    body, headers = await intake.fail(job.id)
+    intake.clock.advance(intake.backing.settings.retention_s + 1)
+    assert await intake.ledger.get(job.id) is None
+    claim = await intake.deliver(body, headers, priority=7)
+    assert claim is not None
+    again = claim.job
+    assert (again.id, again.round, again.args) == (job.id, 2, job.args)
+    assert (again.owner, again.correlation_id, again.priority) == ("ann", "c-1", 7)
+
+
+async def test_a_job_long_forgotten_is_buried_and_runs_when_it_is_moved_back(
+    intake: Intake,
+) -> None:
+    body = encode(a_job())
+    assert await intake.deliver(body, {ACCEPTED: 1}) is None
+    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["forgotten"]
+    claim = await intake.deliver(body, {ACCEPTED: 1, **intake.outbox.marks[-1].headers})
+    assert claim is not None
+    assert claim.job.round == 1
+
+
+async def test_a_dead_letter_of_a_job_that_ended_otherwise_is_dropped(intake: Intake) -> None:
+    job = await inserted(intake.ledger)
+    body, headers = await intake.fail(job.id)
+    claim = await intake.deliver(body, headers)
+    assert claim is not None
+    seq = claim.job.seq + 1
+    assert await intake.ledger.apply(Complete(job.id, claim.token, seq, '"x"', 60))
+    before = await intake.read(job.id)
+    assert await intake.deliver(body, headers) is None
+    assert await intake.read(job.id) == before
+
+
+async def test_a_dead_letter_whose_unique_twin_is_open_is_buried_again_and_names_it(
+    intake: Intake,
+) -> None:
+    unique: dict[str, Any] = {
+        "unique_key": "k",
+        "unique_scope": UniqueScope.OPEN,
+        "unique_held": True,
+    }
+    job = await inserted(intake.ledger, **unique)
+    body, headers = await intake.fail(job.id)
+    twin = await inserted(intake.ledger, **unique)
+    assert await intake.deliver(body, headers) is None
+    assert (await intake.read(job.id)).status is Status.FAILED
+    _, _, reason, detail = intake.outbox.dead[-1]
+    assert reason == "unique_taken"
+    assert twin.id in detail
+    # Once the twin has ended, the same letter can be moved back.
+    again = {**headers, **intake.outbox.marks[-1].headers}
+    assert (mark := mark_of(again)) is not None
+    assert mark == replace(intake.outbox.marks[-1], round=1)
+    await intake.fail(twin.id)
+    assert await intake.deliver(body, again) is not None

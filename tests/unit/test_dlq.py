@@ -1,0 +1,236 @@
+"""Dead letters: what each is, which are meant, and the order in which one is put back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from api_shared.amqp.link import RabbitUnavailable
+from api_shared.amqp.topology import QueueSpec
+from api_shared.dead_mark import DeadMark
+from api_shared.dlq import (
+    DeadLetter,
+    DeadMessage,
+    Kind,
+    LetterFilter,
+    Outcome,
+    letter_of,
+    put_back,
+    requeue_job,
+)
+from api_shared.errors import JobNotFound, LedgerUnavailable, UniqueTaken
+from api_shared.job import Job, JobError, Reason, Status, UniqueScope, new_job_id
+from api_shared.ledger.change import NowPlus
+from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.operations import Fail, Insert
+from api_shared.ledger.transitions import dead_lettered, start_round
+from api_shared.wire import encode
+from fixtures.doubles import START, Clock, Outbox, backing_on
+from fixtures.ledgers import a_job, claimed, inserted
+
+ERROR = JobError(Reason.TIME_LIMIT, "TimeLimitExceeded", "too long\nand more", "Traceback ...")
+QUEUE = QueueSpec("taskiq", "taskiq")
+
+
+class Pile:
+    """What was removed from it, beside what had happened until then."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.removed: list[tuple[DeadMessage, int]] = []
+
+    async def remove(self, message: DeadMessage) -> None:
+        sent = len(self.outbox.published) + len(self.outbox.back)
+        self.removed.append((message, sent))
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ledger = MemoryLedger(self.clock)
+        self.outbox = Outbox()
+        self.pile: Any = Pile(self.outbox)
+        self.backing = backing_on(self.ledger, self.outbox)
+
+    async def failed(self, **fields: Any) -> Job:
+        job = await inserted(self.ledger, **fields)
+        held, token = await claimed(self.ledger, job.id)
+        await self.ledger.apply(Fail(job.id, token, held.seq + 1, ERROR, 5))
+        buried = await self.ledger.change(dead_lettered(await self.read(job.id), retention_s=1000))
+        assert buried is not None
+        return buried
+
+    async def read(self, job_id: str) -> Job:
+        job = await self.ledger.get(job_id)
+        assert job is not None
+        return job
+
+    async def letter(self, body: bytes, mark: DeadMark | None = None) -> DeadLetter:
+        headers = {} if mark is None else mark.headers
+        return await letter_of(DeadMessage(QUEUE, body, headers, 0, START, 1), self.ledger)
+
+    async def letter_of(self, job: Job) -> DeadLetter:
+        mark = DeadMark("time_limit", "too long", "taskiq", job.round, job.owner)
+        return await self.letter(encode(job), mark)
+
+    async def put_back(self, letter: DeadLetter) -> Outcome:
+        return (await put_back(letter, self.pile, self.outbox, self.backing)).outcome
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_each_kind_is_told(world: World) -> None:
+    failed = await world.failed()
+    gone_on = await world.failed()
+    await world.ledger.change(start_round(gone_on, republish_after_s=30, note=""))
+    stranger = json.loads(encode(failed)) | {"task_name": "another.task"}
+    letters = {
+        Kind.FAILED: await world.letter_of(failed),
+        Kind.STALE: await world.letter_of(gone_on),
+        Kind.UNRECORDED: await world.letter_of(a_job()),
+        Kind.GARBAGE: await world.letter(b"\xff"),
+    }
+    assert {kind: letter.kind for kind, letter in letters.items()} == {kind: kind for kind in Kind}
+    assert letters[Kind.FAILED].key == failed.id
+    assert letters[Kind.GARBAGE].key == (await world.letter(b"\xff")).key != "raw-"
+    assert (await world.letter(json.dumps(stranger).encode())).kind is Kind.GARBAGE
+
+
+async def test_a_filter_takes_what_matches_in_every_field(world: World) -> None:
+    letter = await world.letter_of(await world.failed(owner="ann"))
+    hour = timedelta(hours=1)
+    for wanted in (
+        LetterFilter(),
+        LetterFilter(keys=frozenset({letter.key, "other"})),
+        LetterFilter(task="text.summarize", owner="ann", reason="time_limit", kind=Kind.FAILED),
+        LetterFilter(died_before=START + hour, died_after=START - hour),
+    ):
+        assert wanted.matches(letter), wanted
+    for wanted in (
+        LetterFilter(keys=frozenset({new_job_id()})),
+        LetterFilter(task="other", owner="ann"),
+        LetterFilter(owner="bob"),
+        LetterFilter(reason="error"),
+        LetterFilter(kind=Kind.STALE),
+        LetterFilter(died_before=START - hour),
+        LetterFilter(died_after=START + hour),
+    ):
+        assert not wanted.matches(letter), wanted
+    undated = replace(letter, kind=Kind.GARBAGE, message=replace(letter.message, buried_at=None))
+    assert not LetterFilter(died_before=START + hour).matches(undated)
+
+
+async def test_a_failed_job_is_queued_then_published_and_its_letter_goes_last(
+    world: World,
+) -> None:
+    job = await world.failed()
+    letter = await world.letter_of(job)
+    assert await world.put_back(letter) is Outcome.REQUEUED
+    again = await world.read(job.id)
+    assert (again.status, again.round, again.expires_at) == (Status.QUEUED, 2, None)
+    assert again.history[-1].note == "requeued after time_limit: too long"
+    assert [each.id for each in world.outbox.published] == [job.id]
+    assert world.pile.removed == [(letter.message, 1)]
+
+
+async def test_a_requeue_holds_while_rabbitmq_does_not_take_the_publish(world: World) -> None:
+    job = await world.failed()
+    world.outbox.error = RabbitUnavailable("not connected")
+    assert await world.put_back(await world.letter_of(job)) is Outcome.REQUEUED
+    assert (await world.read(job.id)).due_at is not None, "the dispatcher publishes it"
+
+
+async def test_a_letter_stays_while_the_ledger_does_not_take_the_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = await world.letter_of(await world.failed())
+
+    async def away(_: object) -> None:
+        raise LedgerUnavailable("no primary")
+
+    monkeypatch.setattr(world.ledger, "change", away)
+    with pytest.raises(LedgerUnavailable):
+        await world.put_back(letter)
+    assert (world.pile.removed, world.outbox.published) == ([], [])
+
+
+async def test_the_second_copy_of_a_letter_is_stale_and_stays(world: World) -> None:
+    letter = await world.letter_of(await world.failed())
+    assert await world.put_back(letter) is Outcome.REQUEUED
+    assert await world.put_back(letter) is Outcome.STALE
+    assert len(world.pile.removed) == 1
+
+
+async def test_a_letter_of_an_older_round_does_not_requeue_the_later_one(world: World) -> None:
+    job = await world.failed()
+    letter = await world.letter_of(job)
+    assert (await requeue_job(job.id, world.backing)).outcome is Outcome.REQUEUED
+    held, token = await claimed(world.ledger, job.id)
+    await world.ledger.apply(Fail(job.id, token, held.seq + 1, ERROR, 5))
+    assert await world.put_back(letter) is Outcome.STALE
+    assert (await world.read(job.id)).round == 2
+
+
+@pytest.mark.parametrize("expires", ["before the look", "after the look"])
+async def test_a_letter_without_a_record_goes_back_with_its_headers(
+    world: World, expires: str
+) -> None:
+    job = await world.failed()
+    letter = await world.letter_of(job)
+    world.clock.advance(1001)
+    if expires == "before the look":
+        letter = await world.letter_of(job)
+    assert await world.put_back(letter) is Outcome.PUT_BACK
+    ((queue, body, headers),) = world.outbox.back
+    assert (queue, body, headers["x-dead-round"]) == ("taskiq", encode(job), 1)
+    assert world.pile.removed == [(letter.message, 1)]
+
+
+async def test_garbage_that_rabbitmq_does_not_take_back_stays(world: World) -> None:
+    letter = await world.letter(b"\xff")
+    world.outbox.error = RabbitUnavailable("not connected")
+    with pytest.raises(RabbitUnavailable):
+        await world.put_back(letter)
+    assert world.pile.removed == []
+
+
+async def test_a_letter_whose_unique_twin_is_open_stays_and_names_it(world: World) -> None:
+    unique: dict[str, Any] = {
+        "unique_key": "k",
+        "unique_scope": UniqueScope.OPEN,
+        "unique_held": True,
+    }
+    letter = await world.letter_of(await world.failed(**unique))
+    twin = await inserted(world.ledger, **unique)
+    with pytest.raises(UniqueTaken, match=twin.id):
+        await world.put_back(letter)
+    assert world.pile.removed == []
+
+
+async def test_a_twin_whose_period_is_over_is_in_nobodys_way(world: World) -> None:
+    unique: dict[str, Any] = {
+        "unique_key": "k",
+        "unique_scope": UniqueScope.PERIOD,
+        "unique_held": True,
+    }
+    letter = await world.letter_of(await world.failed(**unique))
+    twin = a_job(**unique)
+    await world.ledger.apply(Insert(twin, NowPlus(30), unique_for_s=60))
+    with pytest.raises(UniqueTaken, match=twin.id):
+        await world.put_back(letter)
+    world.clock.advance(61)
+    assert await world.put_back(letter) is Outcome.REQUEUED
+
+
+async def test_an_unknown_job_cannot_be_requeued(world: World) -> None:
+    with pytest.raises(JobNotFound):
+        await requeue_job(new_job_id(), world.backing)
+    open_job = await inserted(world.ledger)
+    assert (await requeue_job(open_job.id, world.backing)).outcome is Outcome.STALE

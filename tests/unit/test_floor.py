@@ -1,0 +1,85 @@
+"""The floor: bodies side by side, or one alone; and no job beside a run of itself that goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from api_shared.worker import leftovers as leftovers_module
+from api_shared.worker.floor import Floor
+from api_shared.worker.leftovers import Leftovers
+from fixtures.doubles import until
+
+LONG_S = 30.0
+
+
+async def test_a_body_that_is_alone_has_waited_for_the_others_and_lets_none_in() -> None:
+    floor, entered = Floor(), asyncio.Event()
+
+    async def alone() -> bool:
+        async with floor.alone(within_s=LONG_S) as granted:
+            entered.set()
+            with floor.beside_others() as beside:
+                assert not beside
+            async with floor.alone(within_s=LONG_S) as second:
+                assert not second
+            return granted
+
+    with floor.beside_others() as first, floor.beside_others() as second:
+        assert first
+        assert second
+        waiting = asyncio.create_task(alone())
+        await asyncio.sleep(0)
+        with floor.beside_others() as late:
+            assert not late, "who wants to be alone must not wait for ever new ones"
+        assert not entered.is_set()
+    assert await waiting
+    with floor.beside_others() as after:
+        assert after
+
+
+async def test_who_waits_in_vain_to_be_alone_lets_the_others_in_again() -> None:
+    floor = Floor()
+    with floor.beside_others():
+        async with floor.alone(within_s=0.001) as granted:
+            assert not granted
+        with floor.beside_others() as beside:
+            assert beside
+
+
+async def test_a_body_that_fails_leaves_the_floor() -> None:
+    floor = Floor()
+    with pytest.raises(RuntimeError):
+        async with floor.alone(within_s=LONG_S):
+            raise RuntimeError
+    with pytest.raises(RuntimeError), floor.beside_others():
+        raise RuntimeError
+    async with floor.alone(within_s=0.001) as granted:
+        assert granted
+
+
+async def test_a_leftover_is_cancelled_again_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers_module, "AGAIN_S", 0.001)
+    cancels = 0
+
+    async def stubborn() -> str:
+        nonlocal cancels
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancels += 1
+                if cancels == 3:
+                    return "enough"
+
+    retired: list[bool] = []
+    leftovers = Leftovers(lambda: retired.append(True))
+    body = asyncio.create_task(stubborn())
+    leftovers.add("a", body)
+    assert "a" in leftovers
+    assert await body == "enough"
+    await until(lambda: "a" not in leftovers)
+    assert (cancels, retired) == (3, [])
+    leftovers.make_way("a")
+    assert retired == [True]

@@ -1,0 +1,159 @@
+"""Where a body may run: beside others, alone in its process, or not here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from api_shared import JobBroker
+from api_shared.amqp.consumer import Delivery
+from api_shared.amqp.topology import topology_of
+from api_shared.job import Job, Status
+from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.transitions import publish_due
+from api_shared.testing.standing import Nowhere
+from api_shared.wire import ACCEPTED, decode, encode
+from api_shared.worker import run_job as run_job_module
+from api_shared.worker.claiming import NotOurs
+from api_shared.worker.claims import Claims
+from api_shared.worker.compute import Compute
+from api_shared.worker.dead_letters import DeadLetters
+from api_shared.worker.floor import Floor
+from api_shared.worker.leftovers import Leftovers
+from api_shared.worker.run_job import ALONE_TRIES, WAITS_TO_BE_ALONE, run_job
+from api_shared.worker.workplace import Workplace
+from fixtures.doubles import Clock, backing_on, until
+from fixtures.ledgers import inserted
+
+
+class Intake(Nowhere):
+    """Counts who holds it."""
+
+    holders = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.holders += 1
+        try:
+            yield
+        finally:
+            self.holders -= 1
+
+
+class Place:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ledger = MemoryLedger(self.clock)
+        self.broker = JobBroker("general")
+        self.go = asyncio.Event()
+        self.seen: list[Job] = []
+        self.retired: list[bool] = []
+
+        @self.broker.task(task_name="work")
+        async def work(a: int = 1) -> int:
+            self.seen += [claim.job for claim in self.at.claims]
+            await self.go.wait()
+            return a
+
+        backing = backing_on(self.ledger)
+        topology = topology_of("general", backing.settings)
+        self.intake = Intake()
+        self.at = Workplace(
+            worker_id="w",
+            backing=backing,
+            intake=self.intake,
+            claims=Claims(self.ledger, lease_s=15, heartbeat_s=4),
+            dead_letters=DeadLetters(Nowhere(), topology, self.ledger, {}, retention_s=60),
+            compute=Compute(),
+            floor=Floor(),
+            leftovers=Leftovers(lambda: self.retired.append(True)),
+        )
+
+    def run(self, job: Job) -> asyncio.Task[Any]:
+        body = encode(job)
+        queue = self.at.backing.topology.queue(job.queue)
+        delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, False, 0, Nowhere())
+        wire = decode(body, max_bytes=len(body))
+        task = self.broker.tasks["work"]
+        return asyncio.create_task(run_job(task, delivery, wire, None, self.at))
+
+    async def job(self, lost: int = 0) -> Job:
+        return await inserted(self.ledger, task="work", args_json="{}", lost=lost)
+
+    async def read(self, job: Job) -> Job:
+        found = await self.ledger.get(job.id)
+        assert found is not None
+        return found
+
+    async def again(self, job: Job) -> Job:
+        self.clock.advance(3600)
+        queued = await self.ledger.change(publish_due(await self.read(job), republish_after_s=30))
+        assert queued is not None
+        return queued
+
+
+@pytest.fixture
+async def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(run_job_module, "ALONE_WAIT_S", 0.01)
+    return Place()
+
+
+async def test_a_last_chance_is_taken_alone_while_nothing_else_is_let_in(place: Place) -> None:
+    suspect = await place.job(lost=2)
+    running = place.run(suspect)
+    await until(lambda: place.seen)
+    assert (await place.read(suspect)).last_chance
+    assert place.intake.holders == 1
+    other = await place.job()
+    with pytest.raises(NotOurs):
+        await place.run(other)
+    handed_back = await place.read(other)
+    assert (handed_back.status, handed_back.attempt) == (Status.RETRYING, 0)
+    place.go.set()
+    assert await running == 1
+    assert place.intake.holders == 0
+    assert (await place.read(suspect)).status is Status.COMPLETED
+
+
+async def test_a_last_chance_is_not_taken_beside_others_until_it_has_waited_long_enough(
+    place: Place,
+) -> None:
+    long = place.run(await place.job())
+    await until(lambda: place.seen)
+    suspect = await place.job(lost=2)
+    for _ in range(ALONE_TRIES):
+        with pytest.raises(NotOurs):
+            await place.run(suspect)
+        waiting = await place.read(suspect)
+        assert (waiting.status, waiting.attempt) == (Status.RETRYING, 0)
+        assert waiting.history[-1].note == WAITS_TO_BE_ALONE
+        assert not waiting.last_chance
+        suspect = await place.again(suspect)
+    starved = place.run(suspect)
+    await until(lambda: len(place.seen) > 1)
+    assert (await place.read(suspect)).last_chance
+    place.go.set()
+    assert [await long, await starved] == [1, 1]
+
+
+async def test_jobs_that_were_lost_once_run_side_by_side(place: Place) -> None:
+    running = [place.run(await place.job(lost=1)) for _ in range(3)]
+    await until(lambda: len(place.at.claims) == 3 and len(place.seen) >= 3)
+    place.go.set()
+    assert await asyncio.gather(*running) == [1, 1, 1]
+
+
+async def test_a_job_is_handed_back_where_its_own_leftover_goes_on(place: Place) -> None:
+    job = await place.job()
+    leftover: asyncio.Task[str] = asyncio.create_task(asyncio.sleep(3600, "late"))
+    place.at.leftovers.add(job.id, leftover)
+    with pytest.raises(NotOurs):
+        await place.run(job)
+    assert place.retired == [True]
+    assert (await place.read(job)).status is Status.RETRYING
+    assert place.seen == []
+    leftover.cancel()
