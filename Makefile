@@ -37,6 +37,10 @@ check: $(SYNCED) ## Format, lint, types, import rules, container files and unit 
 bench: $(SYNCED) ## Drain jobs that do nothing, beside plain taskiq, and print the ratios.
 	@$(RUN) python bench/drain.py $(ARGS)
 
+.PHONY: chaos
+chaos: $(SYNCED) ## Break servers and workers under load and count every job: half an hour or more.
+	@$(RUN) kiq chaos $(ARGS)
+
 .PHONY: up
 up: $(SYNCED) ## Start RabbitMQ, MongoDB and Valkey and leave them running.
 	$(RUN) kiq services up

@@ -7,6 +7,7 @@ Uses the servers that the environment names, else private ones that end with it.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import signal
 import subprocess
@@ -25,6 +26,13 @@ from rich.table import Table
 
 from api_shared import JobHandle, broker, ml_broker, running
 from api_shared.contracts.general import PROCESS_DATA, ProcessDataArgs, ProcessDataOptions
+from api_shared.contracts.language import (
+    EXTRACT_KEYWORDS,
+    SUMMARIZE_TEXT,
+    ExtractKeywordsArgs,
+    MadeBy,
+    SummarizeTextArgs,
+)
 from api_shared.contracts.ml import (
     ML_INFERENCE,
     PREDICT_DOCUMENTS,
@@ -79,6 +87,9 @@ async def show(services: Services, folder: Path) -> int:
         headline("Ask the model and the index")
         await ask("Open a socket and wait until a client connects.")
 
+        headline("Summarize an essay on heaps (heapq.__about__), and name its keywords")
+        await summarize(heapq.__about__)
+
         headline("A worker dies in the middle of a job: kill -9")
         await survive_a_kill(text)
 
@@ -128,6 +139,24 @@ async def ask(text: str) -> None:
     likely = ", ".join(f"{label.label} ({label.probability:.2f})" for label in labels)
     say.print(f"  ml_inference:      {likely}")
     say.print(f"  similar_documents: {', '.join(found.document_id for found in similar)}")
+
+
+async def summarize(text: str) -> None:
+    """By the model where LLM_SERVER_URL names a server, else by the text's own sentences."""
+    summarizing = await SUMMARIZE_TEXT.kiq(SummarizeTextArgs(text=text, max_length=50))
+    naming = await EXTRACT_KEYWORDS.kiq(ExtractKeywordsArgs(text=text, max_keywords=6))
+    await watch_live({"summarize_text": summarizing, "extract_keywords": naming})
+    summary, keywords = await summarizing.result(), await naming.result()
+    say.print(f"  made by: {made_by(summary)}")
+    say.print(f"  summarize_text:   {summary.original_length} words, now {summary.summary_length}:")
+    say.print(f"  “{summary.summary}”")
+    say.print(f"  extract_keywords: {', '.join(keywords.keywords)}")
+
+
+def made_by(result: MadeBy) -> str:
+    if result.model is None:
+        return "a graph ranking of its sentences and words, no model (LLM_SERVER_URL is not set)"
+    return f"{result.model} on {result.backend}, with the prompt {result.prompt}"
 
 
 async def watch_live(handles: dict[str, JobHandle[Any]]) -> None:

@@ -38,12 +38,12 @@ COPY api_shared/pyproject.toml api_shared/
 COPY workers_general/pyproject.toml workers_general/
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --frozen --no-dev --no-install-workspace \
-    --package workers-general --package api-shared --extra cli
+    --package workers-general --package api-shared --extra cli --extra objects
 COPY api_shared api_shared
 COPY workers_general workers_general
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --frozen --no-dev --no-editable \
-    --package workers-general --package api-shared --extra cli
+    --package workers-general --package api-shared --extra cli --extra objects
 
 FROM build AS build-development
 RUN --mount=type=cache,target=/root/.cache/uv \
