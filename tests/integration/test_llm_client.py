@@ -157,6 +157,23 @@ async def test_a_model_that_wants_another_name_for_its_limit_gets_it(
     assert ["max_completion_tokens" in call.body for call in faults.chats] == [False, True, True]
 
 
+async def test_a_server_that_serves_another_model_by_now_is_asked_which(
+    faults: FaultServer,
+) -> None:
+    """vLLM answers 404 for a name that it does not serve."""
+    gone = refuses(404, {"error": {"message": "The model `old` does not exist.", "code": 404}})
+    old, new = ({"data": [{"id": name}]} for name in ("old", "new"))
+    faults.on("/v1/models", answers(old), answers(new))
+    faults.on_chat(says("yes"), gone, says("yes"), gone)
+    async with new_client() as http:
+        backend = VllmBackend(ModelServer(http, faults.url, key=None, deadlines=PATIENT))
+        await backend.chat(HELLO)
+        await backend.chat(HELLO)
+        with pytest.raises(LLMClientError):
+            await backend.chat(HELLO)
+    assert [call.body["model"] for call in faults.chats] == ["old", "old", "new", "new", "new"]
+
+
 # What goes wrong.
 
 

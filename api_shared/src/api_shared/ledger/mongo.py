@@ -54,6 +54,7 @@ V = TypeVar("V")
 
 ANSWER_S = 5.0
 """For any single question to the server; writers that must get through ask again."""
+AGAIN_S = 0.05
 TALLY_S = 120.0
 """For counting very many jobs."""
 IDS_AT_A_TIME = 10_000
@@ -104,25 +105,24 @@ class MongoLedger:
         return verdict
 
     async def change(self, change: Change) -> Job | None:
-        with ledger_errors():
+        with ledger_errors(), pymongo.timeout(ANSWER_S):
             query, pipeline = update_of(change)
             while True:
                 try:
-                    with pymongo.timeout(ANSWER_S):
-                        document = await self._server.jobs.find_one_and_update(
-                            query, pipeline, return_document=ReturnDocument.AFTER
-                        )
+                    document = await self._server.jobs.find_one_and_update(
+                        query, pipeline, return_document=ReturnDocument.AFTER
+                    )
                     return None if document is None else job_of(document)
                 except DuplicateKeyError as error:
                     await self._tell_holder(error)
+                await asyncio.sleep(AGAIN_S)
 
     async def _tell_holder(self, error: DuplicateKeyError) -> None:
-        """Raises `UniqueTaken`, unless the key was freed meanwhile."""
+        """Raises `UniqueTaken`, unless the key was freed, or is not with the majority yet."""
         taken = taken_key(error.details or {})
         if taken is None:
             raise error
-        with pymongo.timeout(ANSWER_S):
-            holders = await holders_of(self._server.jobs, [taken])
+        holders = await holders_of(self._server.jobs, [taken])
         if taken in holders:
             raise UniqueTaken(taken[1], str(holders[taken]["_id"])) from None
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -44,7 +45,7 @@ from .sorting import NOT_OFFERED
 CHAT = "/v1/chat/completions"
 IMAGES = "/v1/images/generations"
 SPEECH = "/v1/audio/speech"
-_HELLO = ChatRequest((Message("user", "Say yes."),), Parameters(temperature=0, max_tokens=1))
+_HELLO = ChatRequest((Message("user", "Say yes."),), Parameters(max_tokens=1))
 
 
 class _Meta(BaseModel):
@@ -105,6 +106,7 @@ class OpenAIBackend:
     def __init__(self, server: ModelServer, *, model: str | None = None) -> None:
         self._server = server
         self._model = model
+        self._listed: str | None = None
         self._counters = list(self.counters)
         self._limit_field = "max_tokens"
         self._image_options = {"response_format": "b64_json"}
@@ -119,10 +121,19 @@ class OpenAIBackend:
         try:
             return await self._chat(request, on_text)
         except LLMClientError as error:
-            if self._limit_field == "max_tokens" and error.param == "max_tokens":
-                self._limit_field = "max_completion_tokens"  # OpenAI's reasoning models want it
-                return await self._chat(request, on_text)
-            raise
+            if not self._adapts(error):
+                raise
+            return await self._chat(request, on_text)
+
+    def _adapts(self, error: LLMClientError) -> bool:
+        """Whether the same call, made once more, differs in what the server refused."""
+        if self._limit_field == "max_tokens" and error.param == "max_tokens":
+            self._limit_field = "max_completion_tokens"  # OpenAI's reasoning models want it
+            return True
+        if self._listed is not None and error.status == HTTPStatus.NOT_FOUND:
+            self._listed = self._capabilities = None  # it serves another model by now
+            return True
+        return False
 
     async def _chat(self, request: ChatRequest, on_text: OnText | None) -> ChatAnswer:
         body = chat_body(request, await self.model())
@@ -226,9 +237,11 @@ class OpenAIBackend:
 
     async def model(self) -> str | None:
         """LLM_MODEL, else the first one listed; None: the server lists none, and may need none."""
-        if self._model is None and (models := await self._models()):
-            self._model = models[0].id
-        return self._model
+        if self._model is not None:
+            return self._model
+        if self._listed is None and (models := await self._models()):
+            self._listed = models[0].id
+        return self._listed
 
     async def _context_tokens(self) -> int | None:
         model = await self.model()
