@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -140,6 +141,16 @@ async def test_the_job_and_the_line_that_block_are_named_and_the_leases_kept(
     assert named[claim.job.id]["task"] == claim.job.task
     assert "in block" in named[claim.job.id]["stack"]
     assert place.codes == []
+
+
+async def test_code_that_keeps_the_interpreter_from_the_start_on_has_its_time_counted() -> None:
+    """The thread gets no turn then: the timer runs before it has had one."""
+    claims = Claims(MemoryLedger(Clock()), lease_s=15, heartbeat_s=4)
+    dog = Watchdog(claims, Rescuer(), lease_s=15, heartbeat_s=1_000, limit_s=100)
+    dog.start()
+    left_s, _ = signal.getitimer(signal.ITIMER_VIRTUAL)
+    dog.stop()
+    assert left_s == pytest.approx(15, abs=1)
 
 
 async def test_a_loop_that_turns_is_left_alone(place: Place) -> None:

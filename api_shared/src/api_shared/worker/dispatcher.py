@@ -84,8 +84,8 @@ class Dispatcher:
         """Act on what is due now; True when there may be more. Raises `LedgerUnavailable`."""
         asked = monotonic()
         jobs = await self.backing.ledger.due(self.backing.topology.broker, limit=BATCH)
-        if monotonic() - asked > self.backing.settings.heartbeat_s:
-            self._be_patient()  # the ledger was away and the driver waited: heartbeats did too
+        if self._ledger_away or monotonic() - asked > self.backing.settings.heartbeat_s:
+            self._be_patient()  # the ledger was away, or the driver waited: heartbeats did too
         by_status: dict[Status, list[Job]] = defaultdict(list)
         for job in jobs:
             by_status[job.status].append(job)

@@ -101,6 +101,7 @@ class Watchdog:
             faulthandler.enable()
         faulthandler.register(signal.SIGVTALRM, chain=True)
         self._beaten_at = monotonic()
+        signal.setitimer(signal.ITIMER_VIRTUAL, self._cpu_limit_s)  # the thread may never get a turn
         self._thread.start()
 
     def stop(self) -> None:
@@ -154,7 +155,7 @@ class Watchdog:
                 stack=block.stack,
                 **_named(block.claim),
             )
-        elif self._seen is not block.claim:
+        elif self._seen not in (None, block.claim):  # None: its handler has not run in time
             block.claim, block.stack = self._seen, self._stack()
         if now - block.renewed_at >= self._heartbeat_s:
             block.renewed_at = now
