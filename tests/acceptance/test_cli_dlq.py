@@ -61,7 +61,7 @@ def place(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """With a worker of the general broker alone."""
     with place_on(services, tmp_path_factory.mktemp("kiq")) as place:
         place.worker("workers_general.main:broker")
-        place.cli.until(lambda alive: len(alive) == 1, "workers", within_s=180)
+        place.cli.until(lambda alive: len(alive) == 1, "workers")
         yield place
 
 

@@ -25,7 +25,7 @@ from api_shared.contracts.general import HEALTH_CHECK, HealthCheckArgs
 from api_shared.contracts.ml import TRAIN_MODEL, TrainModelArgs
 from fixtures.compose import ROOT, services
 from fixtures.dockerfile import Stage, stages_of
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 
 NOBODY = 65534
 WRITABLE = ("storage", "run")
@@ -184,7 +184,7 @@ async def runs_jobs_and_stops(image: Image, platform: Platform, job: Any) -> Non
             lambda: asyncio.to_thread(image.healthy, platform.env), 60, "the image is healthy"
         )
         assert owner_of(worker.pid) == (NOBODY if image.python else os.getuid())
-        await (await job()).result(timeout=60)
+        await (await job()).result(LONG_S)
         worker.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait, 30) == 0, image.log.read_text()
     assert not image.healthy(platform.env), "the worker has signed off"
@@ -235,7 +235,9 @@ async def test_the_development_image_restarts_the_worker_when_its_source_changes
         )
         main = sources / "workers_general/workers_general/main.py"
         main.write_text(main.read_text() + "\nprint('the new source')\n")
-        await until(lambda: "the new source" in image.log.read_text(), 60, "the source is reloaded")
+        await until(
+            lambda: "the new source" in image.log.read_text(), what="the source is reloaded"
+        )
 
 
 async def test_the_ml_image_trains_a_model(folder: Path, platform: Platform) -> None:

@@ -18,7 +18,7 @@ from api_shared.contracts.language import (
 from api_shared.job import Status
 from fixtures.cli import Place
 from fixtures.fault_server import Call, FaultServer, answers, echoes, says, stalls
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 
 WORKER = "workers_general.main:broker"
 TEN_PARTS = " ".join(f"This is sentence {number} of a long text, no." for number in range(195))
@@ -55,12 +55,12 @@ async def test_a_worker_killed_between_two_of_ten_parts_pays_for_no_part_twice(
     faults.on_chat(holds_the_sixth)
     first = await platform.worker(WORKER, LLM_SERVER_URL=faults.url)
     handle = await SUMMARIZE_TEXT.kiq(SummarizeTextArgs(text=TEN_PARTS, max_length=30), owner="ada")
-    await until(lambda: parts_asked(faults).total() == 6, 60, "six parts asked for")
+    await until(lambda: parts_asked(faults).total() == 6, what="six parts asked for")
     before = await platform.job(handle)
     first.kill()
     faults.on_chat(says_the_first_words)
     await platform.worker(WORKER, LLM_SERVER_URL=faults.url)
-    result = await handle.result(timeout=90)
+    result = await handle.result(LONG_S)
 
     asked = parts_asked(faults)
     job = await platform.job(handle)
@@ -83,7 +83,7 @@ async def test_an_api_records_a_request_with_any_client_and_finds_the_result_the
         key = records.insert_one({"kind": "text", "request": {"prompt": "Hi."}}).inserted_id
         args = ProcessJobArgs(job_id=str(key))
         handles = [await PROCESS_JOB.kiq(args, job_id=str(key)) for _ in range(2)]
-        result = await handles[0].result(timeout=60)
+        result = await handles[0].result(LONG_S)
         record = records.find_one({"_id": key})
 
     assert record is not None

@@ -13,7 +13,7 @@ from aio_pika import Message, connect
 
 from api_shared.job import Status, new_job_id
 from fixtures.cli import Cli
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 from jobs import tasks
 from jobs.broker import broker
 
@@ -100,7 +100,7 @@ async def test_what_fell_due_while_all_was_down_starts_when_a_worker_is_up(
     await until(all_are_due)
     assert {(await platform.job(handle)).status for handle in handles} == {Status.SCHEDULED}
     await platform.worker("jobs.main:broker")
-    assert [await handle.result(timeout=60) for handle in handles] == list(range(1, 21))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 21))
     assert {(await platform.job(handle)).claim_no for handle in handles} == {1}
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from fixtures.workers import Platform
+from fixtures.workers import LONG_S, Platform
 
 ROOT = Path(__file__).parents[2]
 FAILS = "project_id=none"
@@ -33,7 +33,7 @@ async def run(platform: Platform, line: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(LONG_S):
         out, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode()

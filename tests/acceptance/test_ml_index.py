@@ -26,7 +26,7 @@ from api_shared.contracts.ml_index import (
 from api_shared.errors import InvalidArguments, JobFailed
 from api_shared.job import Status
 from fixtures.indexes import WORDS, contents, files_in
-from fixtures.workers import Platform
+from fixtures.workers import LONG_S, Platform
 from workers_ml.index.identity import content_hash
 from workers_ml.index.opened import OpenedIndex
 
@@ -35,12 +35,12 @@ ML = "workers_ml.main:broker"
 
 async def index(path: Path, **options: object) -> IndexDocumentsResult:
     args = {"project_id": "colours", "documents_path": str(path), **options}
-    return await (await INDEX_DOCUMENTS.kiq(IndexDocumentsArgs.model_validate(args))).result(60)
+    return await (await INDEX_DOCUMENTS.kiq(IndexDocumentsArgs.model_validate(args))).result(LONG_S)
 
 
 async def similar(**query: object) -> SimilarDocumentsResult:
     args = SimilarDocumentsArgs.model_validate({"project_id": "colours", **query})
-    return await (await SIMILAR_DOCUMENTS.kiq(args)).result(30)
+    return await (await SIMILAR_DOCUMENTS.kiq(args)).result(LONG_S)
 
 
 def descendants(pid: int) -> set[int]:
@@ -117,7 +117,7 @@ async def test_malformed_rows_are_counted_and_too_many_fail_the_job_with_their_l
         )
     )
     with pytest.raises(JobFailed, match=r"2 of 202 rows are malformed.*line 201") as failed:
-        await handle.result(30)
+        await handle.result(LONG_S)
     assert failed.value.reason == "discarded"
     assert (await similar(text="red")).generation == result.generation
 
@@ -185,7 +185,7 @@ async def test_a_job_whose_process_is_killed_runs_again_and_the_old_index_answer
         IndexDocumentsArgs(project_id="colours", documents_path=str(path))
     )
     seen = None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG_S):
         async for event in handle.watch():
             seen = event.progress
             if seen is not None and seen.stage == "index":
@@ -196,7 +196,7 @@ async def test_a_job_whose_process_is_killed_runs_again_and_the_old_index_answer
     os.kill(job_process, signal.SIGKILL)
     await platform.status_of(handle, Status.RETRYING)
     assert [each.document_id for each in (await similar(text="red")).similar] == ["a.txt"]
-    job = await platform.status_of(handle, Status.COMPLETED, within_s=90)
+    job = await platform.status_of(handle, Status.COMPLETED)
     assert job.attempt == 1
     assert (await handle.result(10)).added == 60_000
     files = files_in(platform.folder / "storage")

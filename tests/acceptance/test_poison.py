@@ -15,7 +15,7 @@ from api_shared.errors import JobFailed
 from api_shared.job import Job, Reason, Status, new_job_id
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.operations import Insert
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 from jobs import tasks
 from jobs.broker import broker
 
@@ -73,13 +73,13 @@ async def test_poison_ends_in_the_dead_letters_while_a_hundred_jobs_complete(
         await publish(platform, body, headers, priority=number % 11)
     assert len(handles) > 100
 
-    await until(lambda: all_completed(platform, handles), 60)
+    await until(lambda: all_completed(platform, handles))
 
     def buried() -> list[tuple[str, str]] | None:
         found = platform.dead_letters()
         return found if len(found) >= len(poison) else None
 
-    dead = await until(buried, 60, f"{len(poison)} dead letters")
+    dead = await until(buried, what=f"{len(poison)} dead letters")
     assert Counter(reason for reason, _ in dead) == {
         Reason.UNREADABLE: 10,
         Reason.INVALID_JOB_ID: 1,
@@ -89,7 +89,7 @@ async def test_poison_ends_in_the_dead_letters_while_a_hundred_jobs_complete(
         Reason.FORGOTTEN: 1,
     } | {Reason.UNREADABLE: len(poison) - 5}
     assert worker.log.count("worker.started") == 1, "it went on in one process"
-    assert await (await tasks.add.kiq(1, 2)).result(20) == 3
+    assert await (await tasks.add.kiq(1, 2)).result(LONG_S) == 3
 
 
 async def test_a_foreign_message_becomes_a_job(platform: Platform) -> None:
@@ -98,11 +98,11 @@ async def test_a_foreign_message_becomes_a_job(platform: Platform) -> None:
     await publish(platform, message("add", job_id, a=2, b=3))
     await platform.worker("jobs.main:broker")
     await until(lambda: platform.ledger.get(job_id))
-    assert await broker.handle(job_id, broker.contract("add")).result(20) == 5
+    assert await broker.handle(job_id, broker.contract("add")).result(LONG_S) == 5
     job = await platform.job(job_id)
     assert (job.queue, job.claim_no) == ("taskiq", 1)
     await publish(platform, message("add", job_id, a=2, b=3))
-    assert await (await tasks.add.kiq(1, 2)).result(20) == 3
+    assert await (await tasks.add.kiq(1, 2)).result(LONG_S) == 3
     assert (await platform.job(job_id)).claim_no == 1, "delivered twice, run once"
 
 
@@ -114,9 +114,9 @@ async def test_a_label_that_taskiqs_receiver_would_obey_does_not_hurt(platform: 
     body["task_id"], body["labels"] = new_job_id(), {"ack_type": "x", "timeout": "-1"}
     await publish(platform, json.dumps(body).encode())
     await platform.worker("jobs.main:broker", "--max-async-tasks", "1")
-    assert await (await tasks.add.kiq(1, 2)).result(20) == 3
+    assert await (await tasks.add.kiq(1, 2)).result(LONG_S) == 3
     await until(lambda: platform.ledger.get(body["task_id"]))
-    assert await broker.handle(body["task_id"]).result(20) == 5
+    assert await broker.handle(body["task_id"]).result(LONG_S) == 5
 
 
 async def test_a_known_job_of_a_task_this_worker_lacks_fails_once_with_the_reason(
@@ -129,7 +129,7 @@ async def test_a_known_job_of_a_task_this_worker_lacks_fails_once_with_the_reaso
     await publish(platform, message("gone", job.id), {"x-accepted": 1})
     await platform.worker("jobs.main:broker")
     with pytest.raises(JobFailed, match=r"unknown_task.*no task named 'gone' in this worker"):
-        await platform.general.handle(job.id).result(20)
+        await platform.general.handle(job.id).result(LONG_S)
 
     async def is_settled() -> bool:
         return (await platform.job(job.id)).failure_told
@@ -151,10 +151,10 @@ async def test_a_job_that_kills_its_worker_fails_as_lost_and_its_neighbours_comp
     await until((tmp_path / "crashes").exists)
     for number in range(4):
         (tmp_path / f"h{number}.go").touch()
-    job = await platform.status_of(crash, Status.FAILED, within_s=90)
+    job = await platform.status_of(crash, Status.FAILED)
     assert job.error is not None
     assert (job.error.reason, job.lost, job.attempt) == (Reason.LOST, 3, 0)
-    await until(lambda: all_completed(platform, [*before, *held, *after]), 90)
+    await until(lambda: all_completed(platform, [*before, *held, *after]))
     for handle in held:
         assert (await platform.job(handle)).lost < 3, "no neighbour came to its limit"
     assert len((tmp_path / "crashes").read_text().split()) == 3

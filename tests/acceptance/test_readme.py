@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from fixtures.workers import Platform
+from fixtures.workers import LONG_S, Platform
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -18,7 +18,7 @@ from letters import COUNT_LETTERS, LettersArgs, broker
 async def main():
     async with broker:
         job = await COUNT_LETTERS.kiq(LettersArgs(words=["one", "three"]))
-        print(await job.result(timeout=60))
+        print(await job.result(LONG_S))
 
 asyncio.run(main())
 """
@@ -42,7 +42,7 @@ async def run(platform: Platform, *arguments: str, stdin: str = "") -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(LONG_S):
         out, err = await process.communicate(stdin.encode())
     assert process.returncode == 0, err.decode()
     return out.decode() or err.decode()

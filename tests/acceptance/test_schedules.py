@@ -15,7 +15,7 @@ from api_shared.ledger import JobFilter
 from api_shared.schedules.book import pause_schedule
 from api_shared.schedules.schedule import ScheduleRecord, tick_id
 from api_shared.worker.ticker import Ticker
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 from jobs.scheduled import broker, remind
 
 WORKER = "jobs.scheduled:broker"
@@ -192,7 +192,7 @@ async def test_taskiqs_own_scheduler_beside_it_fires_nothing(platform: Platform)
     loop = SchedulerLoop(TaskiqScheduler(broker, [Watched(broker)]))
     running = asyncio.create_task(loop.run())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONG_S):
             await asked.wait()
     finally:
         running.cancel()

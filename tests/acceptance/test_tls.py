@@ -22,7 +22,7 @@ from api_shared.ledger.mongo import MongoLedger
 from api_shared.services import Services
 from api_shared.settings import load_settings
 from fixtures.tls import Authority, tunnel
-from fixtures.workers import Platform
+from fixtures.workers import LONG_S, Platform
 from jobs import tasks
 from jobs.broker import broker
 
@@ -91,7 +91,7 @@ async def test_a_job_runs_over_tls_on_all_three_servers(platform: Platform) -> N
     await platform.start(broker)
     await platform.worker("jobs.main:broker")
     handle = await tasks.add.kiq(2, 3)
-    assert await handle.result(60) == 5
+    assert await handle.result(LONG_S) == 5
     said = await in_thread(platform)
     assert "amqps://" in said.stdout
     for server in ("RabbitMQ", "MongoDB", "Valkey"):

@@ -33,7 +33,7 @@ from api_shared.ledger import JobFilter
 from api_shared.ledger.transitions import request_cancel
 from api_shared.services import Services
 from api_shared.services.process import ProcessMark
-from fixtures.workers import Platform, platform_on, until
+from fixtures.workers import LONG_S, Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
 
@@ -70,7 +70,8 @@ async def test_a_contract_a_task_and_a_kicker_are_one_door(platform: Platform) -
     kicker = tasks.add.kicker().with_labels(priority=9, owner="ada", correlation_id="c-1", x="y")
     by_kicker = await kicker.kiq(5, 6)
 
-    assert [await handle.result(20) for handle in (by_contract, by_task, by_kicker)] == [3, 7, 11]
+    handles = (by_contract, by_task, by_kicker)
+    assert [await handle.result(LONG_S) for handle in handles] == [3, 7, 11]
     first, second, third = [
         await platform.job(handle) for handle in (by_contract, by_task, by_kicker)
     ]
@@ -88,7 +89,7 @@ async def test_a_contract_a_task_and_a_kicker_are_one_door(platform: Platform) -
 async def test_a_task_by_name_without_its_function_is_a_door_too(platform: Platform) -> None:
     contract = broker.contract("add")
     handle = await contract.kiq(contract.args(a=20, b=22))
-    assert await handle.result(20) == 42
+    assert await handle.result(LONG_S) == 42
 
 
 async def test_taskiqs_own_wait_result_gets_the_result(platform: Platform) -> None:
@@ -105,7 +106,7 @@ async def test_a_watcher_sees_each_status_once_and_in_order(
 ) -> None:
     handle = await tasks.report.kiq(str(tmp_path), "watched", 10)
     statuses, progress = [], []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LONG_S):
         async for event in handle.watch():
             if event.kind == "status":
                 statuses.append(event.status)
@@ -125,7 +126,7 @@ async def test_a_result_that_does_not_come_in_time_says_where_the_job_stands(
     with pytest.raises(ResultTimeout, match=r"was still processing after 0\.2 s"):
         await handle.result(timeout=0.2)
     (tmp_path / "held.go").touch()
-    assert await handle.result(timeout=20) == 1
+    assert await handle.result(LONG_S) == 1
     assert await handle.status() is Status.COMPLETED
 
 
@@ -135,7 +136,7 @@ async def test_a_job_kiqed_twice_with_its_id_is_one_job(platform: Platform, tmp_
     first = await tasks.note.contract.kiq(one, job_id=job_id)
     second = await tasks.note.contract.kiq(one, job_id=job_id.upper())
     assert first.task_id == second.task_id == job_id
-    await second.result(20)
+    await second.result(LONG_S)
     third = await tasks.note.contract.kiq(one, job_id=job_id)
     assert await third.status() is Status.COMPLETED
     assert lines(tmp_path / "notes") == ["once"]
@@ -187,9 +188,9 @@ async def test_wrong_calls_are_clear_errors_and_leave_nothing(platform: Platform
 
 async def test_arguments_just_below_the_limit_arrive_whole(platform: Platform) -> None:
     handle = await tasks.length.kiq("x" * (1024 * 1024 - 100))
-    assert await handle.result(20) == 1024 * 1024 - 100
+    assert await handle.result(LONG_S) == 1024 * 1024 - 100
     escaped = await tasks.length.kiq("\ud7ff\U0001f600é" * 1000)
-    assert await escaped.result(20) == 3000
+    assert await escaped.result(LONG_S) == 3000
 
 
 # Cancel.
@@ -212,7 +213,7 @@ async def test_a_running_job_is_cancelled(platform: Platform, tmp_path: Path) ->
     await until((tmp_path / "running.started").exists)
     assert await handle.cancel() is CancelAnswer.REQUESTED
     with pytest.raises(JobCancelled):
-        await handle.result(20)
+        await handle.result(LONG_S)
     assert (tmp_path / "running.cancelled").exists()
     job = await platform.job(handle)
     assert (job.status, job.attempt, job.due_at) == (Status.CANCELLED, 0, None)
@@ -226,7 +227,7 @@ async def test_a_running_synchronous_job_is_cancelled_and_its_process_ends(
     await until(lambda: lines(started))
     assert await handle.cancel() is CancelAnswer.REQUESTED
     with pytest.raises(JobCancelled):
-        await handle.result(20)
+        await handle.result(LONG_S)
     await until(lambda: ProcessMark.of(int(lines(started)[0])) is None)
 
 
@@ -250,7 +251,7 @@ async def test_a_cancel_outlives_a_failure_of_the_attempt_it_came_for(
 
 async def test_a_number_that_no_database_can_hold_is_a_result(platform: Platform) -> None:
     handle = await tasks.odd_result.kiq("huge")
-    assert await handle.result(20) == 2**70
+    assert await handle.result(LONG_S) == 2**70
     assert (await handle.wait_result(timeout=5)).return_value == 2**70
 
 
@@ -258,7 +259,7 @@ async def test_a_number_that_no_database_can_hold_is_a_result(platform: Platform
 async def test_what_json_cannot_say_fails_the_job_for_good(platform: Platform, kind: str) -> None:
     handle = await tasks.odd_result.kiq(kind)
     with pytest.raises(JobFailed, match="invalid_result"):
-        await handle.result(20)
+        await handle.result(LONG_S)
     job = await platform.job(handle)
     assert (job.attempt, job.error and job.error.reason) == (1, Reason.INVALID_RESULT)
 
@@ -266,7 +267,7 @@ async def test_what_json_cannot_say_fails_the_job_for_good(platform: Platform, k
 async def test_a_number_that_is_none_fails_the_job_for_good(platform: Platform) -> None:
     handle = await tasks.ratio.kiq(0.0)
     with pytest.raises(JobFailed, match="invalid_result"):
-        await handle.result(20)
+        await handle.result(LONG_S)
 
 
 async def test_a_result_that_its_contract_did_not_promise_fails_for_good(
@@ -274,7 +275,7 @@ async def test_a_result_that_its_contract_did_not_promise_fails_for_good(
 ) -> None:
     handle = await tasks.wrong_result.kiq()
     with pytest.raises(JobFailed, match="Input should be a valid integer"):
-        await handle.result(20)
+        await handle.result(LONG_S)
     assert (await platform.job(handle)).attempt == 1
 
 
@@ -284,8 +285,8 @@ async def test_a_result_over_the_limit_fails_for_good_and_says_what_to_do(
     fits = await tasks.big_result.kiq(1024 * 1024 - 2)
     over = await tasks.big_result.kiq(1024 * 1024)
     with pytest.raises(JobFailed, match=r"invalid_result.*store it and pass a reference"):
-        await over.result(30)
-    assert len(await fits.result(30)) == 1024 * 1024 - 2
+        await over.result(LONG_S)
+    assert len(await fits.result(LONG_S)) == 1024 * 1024 - 2
 
 
 # Failures.
@@ -293,7 +294,7 @@ async def test_a_result_over_the_limit_fails_for_good_and_says_what_to_do(
 
 async def test_a_job_that_fails_is_tried_again(platform: Platform) -> None:
     handle = await tasks.flaky.kiq(2)
-    assert await handle.result(30) == 3
+    assert await handle.result(LONG_S) == 3
     job = await platform.job(handle)
     assert (job.attempt, job.claim_no) == (2, 3)
     wanted = [
@@ -310,7 +311,7 @@ async def test_a_job_that_fails_each_time_is_a_dead_letter_and_told_once(
 ) -> None:
     handle = await tasks.hopeless.kiq(str(tmp_path))
     with pytest.raises(JobFailed, match="there is no hope"):
-        await handle.result(30)
+        await handle.result(LONG_S)
     job = await platform.status_of(handle, Status.FAILED)
     assert (job.attempt, job.error and job.error.reason) == (3, Reason.ERROR)
     assert lines(tmp_path / "hopeless") == ["attempt"] * 3
@@ -331,7 +332,7 @@ async def test_a_job_that_fails_each_time_is_a_dead_letter_and_told_once(
 async def test_a_hook_that_takes_longer_than_the_lease_is_told_once(
     platform: Platform, tmp_path: Path
 ) -> None:
-    handle = await tasks.mourned.kiq(str(tmp_path), 5.0)
+    handle = await tasks.mourned.kiq(str(tmp_path), 9.0)
     await platform.status_of(handle, Status.FAILED)
 
     async def is_settled() -> bool:
@@ -344,7 +345,7 @@ async def test_a_hook_that_takes_longer_than_the_lease_is_told_once(
 async def test_a_task_may_discard_its_job(platform: Platform, tmp_path: Path) -> None:
     handle = await tasks.discard.kiq(str(tmp_path), "not wanted any more")
     with pytest.raises(JobFailed, match=r"discarded.*not wanted any more"):
-        await handle.result(20)
+        await handle.result(LONG_S)
     assert (await platform.job(handle)).attempt == 1
     await until(lambda: lines(tmp_path / "on_failure") == [handle.task_id, "discarded"])
 
@@ -352,13 +353,13 @@ async def test_a_task_may_discard_its_job(platform: Platform, tmp_path: Path) ->
 async def test_what_the_contract_calls_permanent_fails_at_once(platform: Platform) -> None:
     handle = await tasks.forbidden.kiq()
     with pytest.raises(JobFailed, match=r"permanent_error.*not today"):
-        await handle.result(20)
+        await handle.result(LONG_S)
     assert (await platform.job(handle)).attempt == 1
 
 
 async def test_a_snooze_costs_no_attempt(platform: Platform) -> None:
     handle = await tasks.snooze.kiq(3, 0.1)
-    assert await handle.result(30) == [1, 4]
+    assert await handle.result(LONG_S) == [1, 4]
     job = await platform.job(handle)
     assert (job.attempt, job.lost) == (0, 0)
     assert [e.note for e in job.history if e.status is Status.RETRYING] == ["snoozed"] * 3
@@ -370,7 +371,7 @@ async def test_a_snooze_costs_no_attempt(platform: Platform) -> None:
 async def test_a_soft_limit_lets_the_body_clean_up(platform: Platform, tmp_path: Path) -> None:
     handle = await tasks.slow.kiq(str(tmp_path), "slow")
     with pytest.raises(JobFailed, match=r"time_limit.*soft limit of 0\.3 s"):
-        await handle.result(20)
+        await handle.result(LONG_S)
     assert (tmp_path / "slow.cleaned").exists()
 
 
@@ -379,7 +380,7 @@ async def test_a_body_that_will_not_stop_fails_at_its_hard_limit(
 ) -> None:
     handle = await tasks.stubborn.kiq(str(tmp_path), "deaf")
     with pytest.raises(JobFailed, match=r"time_limit.*limit of 0\.8 s"):
-        await handle.result(20)
+        await handle.result(LONG_S)
     assert not (tmp_path / "deaf.ended").exists()
     (tmp_path / "deaf.go").touch()
     await until((tmp_path / "deaf.ended").exists)
@@ -392,15 +393,15 @@ async def test_a_synchronous_body_that_will_not_stop_is_killed_at_its_hard_limit
 ) -> None:
     handle = await tasks.block_limited.kiq()
     with pytest.raises(JobFailed, match="time_limit"):
-        await handle.result(20)
+        await handle.result(LONG_S)
 
 
 async def test_a_synchronous_body_that_dies_costs_nobody_but_its_job(platform: Platform) -> None:
     dead = await tasks.crash_sync.kiq()
     alive = await tasks.square.kiq(3)
     with pytest.raises(JobFailed, match="its process was"):
-        await dead.result(20)
-    assert (await alive.result(20))[0] == 9
+        await dead.result(LONG_S)
+    assert (await alive.result(LONG_S))[0] == 9
 
 
 # What a body has at hand.
@@ -408,7 +409,7 @@ async def test_a_synchronous_body_that_dies_costs_nobody_but_its_job(platform: P
 
 async def test_a_synchronous_task_runs_in_a_process_of_its_own(platform: Platform) -> None:
     first, second = await tasks.square.kiq(3), await tasks.square.kiq(4)
-    (nine, one), (sixteen, other) = await first.result(20), await second.result(20)
+    (nine, one), (sixteen, other) = await first.result(LONG_S), await second.result(LONG_S)
     assert (nine, sixteen) == (9, 16)
     workers = {info.pid for info in await platform.ledger.workers()}
     assert len({one, other, os.getpid(), *workers}) == 3 + len(workers)
@@ -423,7 +424,7 @@ async def test_jobs_that_run_side_by_side_have_dependencies_of_their_own(
         for number in range(30)
     ]
     for number, handle in enumerate(handles):
-        found = await handle.result(30)
+        found = await handle.result(LONG_S)
         assert found["word"] == f"w{number}"
         assert found["ids"] == [handle.task_id] * 3
         assert found["open"] is True
@@ -445,4 +446,4 @@ async def test_progress_is_in_the_ledger_and_in_taskiqs_own_words(
     assert shown.meta is not None
     assert shown.meta["total"] == 5
     (tmp_path / "told.go").touch()
-    assert await handle.result(20) == 5
+    assert await handle.result(LONG_S) == 5

@@ -10,7 +10,7 @@ import pytest
 
 from api_shared.errors import QueueMismatch
 from api_shared.job import Status
-from fixtures.workers import TESTS, Platform, WorkerProcess, until
+from fixtures.workers import LONG_S, TESTS, Platform, WorkerProcess, until
 from jobs import own, tasks
 from jobs.broker import broker
 from jobs.discovered import broker as discovered
@@ -77,14 +77,14 @@ async def test_a_worker_finds_its_tasks_as_taskiq_does(platform: Platform) -> No
         "jobs.discovered:broker", "-fsd", "-tp", pattern, cwd=TESTS, ready=False
     )
     handle = await found.kiq()
-    assert await handle.result(40) == "found", worker.log
+    assert await handle.result(LONG_S) == "found", worker.log
 
 
 async def test_a_subclass_of_the_broker_is_a_worker_too(platform: Platform) -> None:
     await platform.start(own.broker)
     await platform.worker("jobs.own:broker")
-    assert await (await own.greet.kiq(name="Ada")).result(20) == "hello Ada"
-    assert await (await own.greet.kiq()).result(20) == "hello you"
+    assert await (await own.greet.kiq(name="Ada")).result(LONG_S) == "hello Ada"
+    assert await (await own.greet.kiq()).result(LONG_S) == "hello you"
     assert await own.greet("Ada") == "hello Ada", "a task is its function, for unit tests"
 
 
@@ -93,7 +93,7 @@ async def test_a_middleware_that_raises_harms_nothing(platform: Platform, tmp_pa
     worker = await platform.worker("jobs.noisy:broker")
     good = [await tasks.add.kiq(number, 1) for number in range(20)]
     bad = await tasks.hopeless.kiq(str(tmp_path))
-    assert [await handle.result(20) for handle in good] == list(range(1, 21))
+    assert [await handle.result(LONG_S) for handle in good] == list(range(1, 21))
     await platform.status_of(bad, Status.FAILED)
     for hook in ("startup", "pre_execute", "post_execute", "post_save", "on_error"):
         assert f'"hook": "Noisy.{hook}"' in worker.log
@@ -147,7 +147,7 @@ async def test_two_processes_with_a_process_pool_share_the_jobs(
     await until(lambda: len(pids()) == 2, what="both processes run jobs")
     for name in names:
         (tmp_path / f"{name}.go").touch()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG_S):
         assert [await handle.result() for handle in held] == [1] * 150
         assert [await handle.result() for handle in handles] == list(range(1, 51))
         assert [(await handle.result())[0] for handle in squares] == [0, 1, 4, 9]
@@ -162,7 +162,7 @@ async def test_a_child_that_has_run_its_number_of_jobs_is_replaced_and_loses_non
     worker = await platform.worker("jobs.main:broker", "--max-tasks-per-child", "10")
     (child,) = [info.pid for info in await platform.reported(worker)]
     handles = [await tasks.add.kiq(number, 1) for number in range(25)]
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(LONG_S):
         assert [await handle.result() for handle in handles] == list(range(1, 26))
     jobs = [await platform.job(handle) for handle in handles]
     assert {(job.claim_no, job.attempt, job.lost) for job in jobs} == {(1, 0, 0)}
@@ -175,6 +175,6 @@ async def test_what_a_library_logs_in_a_worker_shows_no_password(platform: Platf
     await platform.start(broker)
     worker = await platform.worker("jobs.main:broker")
     handle = await tasks.log_as_libraries_do.kiq("http://ada:engine-no-1@example/")
-    await handle.result(30)
+    await handle.result(LONG_S)
     assert "called http://ada:***@example/" in worker.log
     assert "engine-no-1" not in worker.log

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from api_shared.job import new_job_id
 from api_shared.wire import Unreadable, decode
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 from jobs import tasks
 from jobs.broker import broker
 
@@ -72,10 +72,10 @@ async def test_every_message_becomes_a_job_or_a_dead_letter(
         assert not dead - wanted, "a dead letter that nobody sent"
         return all([await is_recorded(platform, body) for body in wanted - dead])
 
-    await until(accounted_for, 60, "each message is a job or a dead letter")
+    await until(accounted_for, what="each message is a job or a dead letter")
     assert worker.children == before, worker.log[-4000:]
-    await until(lambda: holds_nothing(platform), 30, "no slot is held")
-    assert await (await tasks.add.kiq(2, 3)).result(30) == 5
+    await until(lambda: holds_nothing(platform), what="no slot is held")
+    assert await (await tasks.add.kiq(2, 3)).result(LONG_S) == 5
 
 
 def publish(platform: Platform, body: bytes, given_headers: dict[str, Any]) -> None:

@@ -21,12 +21,12 @@ from api_shared.ledger import JobFilter
 from api_shared.services import Services
 from api_shared.services.process import ProcessMark
 from api_shared.stream import StreamPiece
-from fixtures.workers import SHORT_TIMES, TESTS, Platform, platform_on, until
+from fixtures.workers import LONG_S, SHORT_TIMES, TESTS, Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
 
 LEASE_S = float(SHORT_TIMES["LEASE_S"])
-SLACK_S = 3.0
+SLACK_S = 10.0
 """For a machine that runs other things besides: the promise itself is lease + 2 s."""
 
 
@@ -40,7 +40,7 @@ async def platform(
 
 
 async def started(folder: Path, *names: str) -> None:
-    await until(lambda: all((folder / f"{name}.started").exists() for name in names), 30)
+    await until(lambda: all((folder / f"{name}.started").exists() for name in names))
 
 
 def go(folder: Path, *names: str) -> None:
@@ -76,8 +76,8 @@ async def test_a_job_of_a_killed_worker_runs_again_within_the_lease_and_two_seco
     await until(lambda: starts(tmp_path, "job") == 2, LEASE_S + 2 + SLACK_S)
     assert time.monotonic() - died < LEASE_S + 2 + SLACK_S
     go(tmp_path, "job")
-    assert await handle.result(20) == 2
-    one, two, *others = await steps.result(20)
+    assert await handle.result(LONG_S) == 2
+    one, two, *others = await steps.result(LONG_S)
     assert [one, two] == [1, 1]
     assert min(others) > 1, "what was recorded is not done again, the rest is"
     assert (tmp_path / "steps").read_text().split() == ["0", "1", "2", "3", "4"]
@@ -92,7 +92,7 @@ async def test_a_listener_is_told_the_text_of_the_run_that_counts_after_a_kill(
     first = await platform.worker("jobs.main:broker")
     handle = await tasks.recite.kiq(str(tmp_path))
     pieces = handle.stream()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG_S):
         assert await anext(pieces) == StreamPiece("Run 1 says all that ")
         await platform.worker("jobs.main:broker")
         first.kill()
@@ -115,7 +115,7 @@ async def test_all_jobs_of_a_killed_worker_run_again_side_by_side(
     first.kill()
     await until(lambda: all(starts(tmp_path, name) == 2 for name in names), LEASE_S + 2 + SLACK_S)
     go(tmp_path, *names)
-    assert [await handle.result(20) for handle in handles] == [2] * 20
+    assert [await handle.result(LONG_S) for handle in handles] == [2] * 20
 
 
 async def test_the_jobs_of_an_only_worker_run_again_in_the_child_that_replaces_it(
@@ -127,7 +127,7 @@ async def test_the_jobs_of_an_only_worker_run_again_in_the_child_that_replaces_i
     (info,) = await platform.reported(worker)
     os.kill(info.pid, signal.SIGKILL)
     go(tmp_path, "job")
-    assert await handle.result(40) == 2
+    assert await handle.result(LONG_S) == 2
 
 
 async def test_a_main_process_that_is_killed_leaves_no_child_consuming(
@@ -138,13 +138,13 @@ async def test_a_main_process_that_is_killed_leaves_no_child_consuming(
     deaf = await tasks.block.kiq(str(tmp_path), "deaf")
     await started(tmp_path, "job", "deaf")
     worker.kill_main()
-    await worker.wait(30)
-    assert await platform.ledger.workers(seen_within_s=0.5) == []
+    await worker.wait()
+    assert await platform.ledger.workers(seen_within_s=3600) == [], "they have said so"
     assert {await handle.status(), await deaf.status()} <= {Status.QUEUED, Status.RETRYING}
     await platform.worker("jobs.main:broker")
     go(tmp_path, "job", "deaf")
-    await handle.result(30)
-    await deaf.result(30)
+    await handle.result(LONG_S)
+    await deaf.result(LONG_S)
 
 
 STARTS_A_WORKER = """
@@ -164,12 +164,11 @@ async def test_workers_of_kiq_chaos_end_with_it_however_it_goes(
     command = (sys.executable, "-c", STARTS_A_WORKER)
     owner = await asyncio.create_subprocess_exec(*command, env=env, cwd=tmp_path)
     try:
-        await until(platform.ledger.workers, 60, "the worker reports itself")
+        (info,) = await until(platform.ledger.workers, what="the worker reports itself")
     finally:
         owner.kill()
         await owner.wait()
-    (info,) = await platform.ledger.workers()
-    await until(lambda: ProcessMark.of(info.pid) is None, 20, "the worker has ended")
+    await until(lambda: ProcessMark.of(info.pid) is None, what="the worker has ended")
 
 
 async def test_a_frozen_worker_that_wakes_up_late_cannot_write_any_more(
@@ -181,13 +180,13 @@ async def test_a_frozen_worker_that_wakes_up_late_cannot_write_any_more(
     await platform.worker("jobs.main:broker")
     for pid in first.group:
         os.kill(pid, signal.SIGSTOP)
-    await until(lambda: starts(tmp_path, "job") == 2, 30)
+    await until(lambda: starts(tmp_path, "job") == 2)
     for pid in first.group:
         os.kill(pid, signal.SIGCONT)
-    await until((tmp_path / "job.cancelled").exists, 30, "the body whose claim is gone is stopped")
+    await until((tmp_path / "job.cancelled").exists, what="the body whose claim is gone is stopped")
     assert await handle.status() is Status.PROCESSING
     go(tmp_path, "job")
-    assert await handle.result(20) == 2
+    assert await handle.result(LONG_S) == 2
     assert ends(await platform.job(handle)) == {Status.COMPLETED: 1}
 
 
@@ -195,21 +194,21 @@ async def test_a_frozen_worker_that_wakes_up_late_cannot_write_any_more(
 async def test_a_stopped_worker_finishes_what_it_can_and_hands_on_the_rest(
     platform: Platform, tmp_path: Path, how: str
 ) -> None:
-    worker = await platform.worker("jobs.main:broker", "--max-async-tasks", "2", DRAIN_S="2")
+    worker = await platform.worker("jobs.main:broker", "--max-async-tasks", "2", DRAIN_S="10")
     short = await tasks.hold.kiq(str(tmp_path), "short")
     long = await tasks.hold.kiq(str(tmp_path), "long")
     await started(tmp_path, "short", "long")
     waiting = [await tasks.add.kiq(number, 1) for number in range(5)]
     getattr(worker, how)()
-    await until(lambda: "worker.draining" in worker.log, 20)
+    await until(lambda: "worker.draining" in worker.log)
     go(tmp_path, "short")
     other = await platform.worker("jobs.main:broker", "--max-async-tasks", "50")
-    assert await short.result(20) == 1
-    assert [await handle.result(20) for handle in waiting] == list(range(1, 6))
-    assert await worker.wait(30) == 0
-    await until(lambda: starts(tmp_path, "long") == 2, 20)
+    assert await short.result(LONG_S) == 1
+    assert [await handle.result(LONG_S) for handle in waiting] == list(range(1, 6))
+    assert await worker.wait() == 0
+    await until(lambda: starts(tmp_path, "long") == 2)
     go(tmp_path, "long")
-    assert await long.result(20) == 2
+    assert await long.result(LONG_S) == 2
     job = await platform.job(long)
     assert (job.attempt, job.lost) == (0, 0)
     assert (await platform.job(short)).claim_no == 1
@@ -227,9 +226,9 @@ async def test_killing_workers_again_and_again_loses_no_job_and_ends_none_twice(
     workers = [await platform.worker("jobs.main:broker", ready=False, **env) for _ in range(2)]  # type: ignore[arg-type]
     handles = [await tasks.nap.kiq(str(tmp_path), f"n{number}", 0.3) for number in range(count)]
     for round_ in range(3):
-        running = await until(lambda: list(tmp_path.glob("*.started")), 30)
+        running = await until(lambda: list(tmp_path.glob("*.started")))
         assert running
-        await until(more_started(tmp_path, min(count, len(running) + 5)), 60)
+        await until(more_started(tmp_path, min(count, len(running) + 5)))
         workers[round_ % 2].kill()
         workers[round_ % 2] = await platform.worker("jobs.main:broker", ready=False, **env)  # type: ignore[arg-type]
 
@@ -237,7 +236,7 @@ async def test_killing_workers_again_and_again_loses_no_job_and_ends_none_twice(
         found = await platform.ledger.find(JobFilter(), limit=count)
         return all(job.status.is_terminal for job in found)
 
-    await until(all_ended, 120)
+    await until(all_ended)
     jobs = [await platform.job(handle) for handle in handles]
     assert Counter(job.status for job in jobs) == {Status.COMPLETED: count}
     assert all(ends(job) == {Status.COMPLETED: 1} for job in jobs)
@@ -250,22 +249,22 @@ async def test_a_job_kiqed_while_rabbitmq_is_down_runs_when_it_is_back(
     platform: Platform,
 ) -> None:
     await platform.worker("jobs.main:broker")
-    assert await (await tasks.add.kiq(0, 0)).result(20) == 0
+    assert await (await tasks.add.kiq(0, 0)).result(LONG_S) == 0
     platform.services.rabbitmq.kill()
     try:
         begun = time.monotonic()
         handles = [await tasks.add.kiq(number, 1) for number in range(20)]
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 60, "none waits for a deadline, least of all each"
     finally:
         await asyncio.to_thread(platform.services.rabbitmq.start)
-    assert [await handle.result(40) for handle in handles] == list(range(1, 21))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 21))
 
 
 async def test_a_purged_queue_is_filled_again(platform: Platform) -> None:
     handles = [await tasks.add.kiq(number, 1) for number in range(20)]
     platform.management("DELETE", f"queues/{platform.name}/taskiq/contents")
     await platform.worker("jobs.main:broker")
-    assert [await handle.result(40) for handle in handles] == list(range(1, 21))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 21))
 
 
 async def test_jobs_run_after_rabbitmq_has_lost_its_disk(platform: Platform) -> None:
@@ -279,7 +278,7 @@ async def test_jobs_run_after_rabbitmq_has_lost_its_disk(platform: Platform) -> 
         await asyncio.to_thread(rabbitmq.start)
     platform.make_vhost()
     await platform.worker("jobs.main:broker")
-    assert [await handle.result(60) for handle in handles] == list(range(1, 21))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 21))
 
 
 # Redis.
@@ -302,11 +301,11 @@ async def test_jobs_complete_and_watchers_see_the_end_without_redis(
     platform.services.redis.kill()
     try:
         go(tmp_path, "held")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONG_S):
             await watching
         assert statuses == [Status.QUEUED, Status.PROCESSING, Status.COMPLETED]
         handles = [await tasks.add.kiq(number, 1) for number in range(10)]
-        assert [await handle.result(30) for handle in handles] == list(range(1, 11))
+        assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 11))
         assert (await handles[0].wait_result(timeout=20)).return_value == 1
         doomed = await tasks.hold.kiq(str(tmp_path), "doomed")
         await started(tmp_path, "doomed")
@@ -335,7 +334,7 @@ async def test_a_healthy_job_is_not_taken_back_after_mongodb_was_away(
         await until(lambda: time.monotonic() - away > LEASE_S + 1)
     finally:
         await asyncio.to_thread(mongodb.start)
-    assert await ending.result(40) == 1, "its outcome was written when there was a ledger again"
+    assert await ending.result(LONG_S) == 1, "its outcome was written when there was a ledger again"
 
     async def is_renewed() -> bool:
         job = await platform.job(running)
@@ -343,9 +342,9 @@ async def test_a_healthy_job_is_not_taken_back_after_mongodb_was_away(
 
     await until(is_renewed)
     handles: list[Any] = [await tasks.add.kiq(number, 1) for number in range(10)]
-    assert [await handle.result(40) for handle in handles] == list(range(1, 11))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 11))
     go(tmp_path, "running")
-    assert await running.result(20) == 1
+    assert await running.result(LONG_S) == 1
     job = await platform.job(running)
     assert (job.lost, job.claim_no) == (0, 1)
     assert starts(tmp_path, "running") == 1
@@ -364,8 +363,8 @@ async def test_a_message_that_nobody_could_record_is_kept_until_somebody_can(
     mongodb.kill()
     try:
         await outbox._publish("taskiq", "taskiq", json.dumps(body).encode(), priority=0, headers={})
-        await until(lambda: "claim.ledger_away" in worker.log, 30)
+        await until(lambda: "claim.ledger_away" in worker.log)
     finally:
         await asyncio.to_thread(mongodb.start)
-    await until(lambda: platform.ledger.get(str(body["task_id"])), 30)
-    assert await broker.handle(str(body["task_id"])).result(30) == 42
+    await until(lambda: platform.ledger.get(str(body["task_id"])))
+    assert await broker.handle(str(body["task_id"])).result(LONG_S) == 42

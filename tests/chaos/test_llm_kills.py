@@ -10,7 +10,7 @@ import pytest
 
 from api_shared.job import Job, Status
 from fixtures.fault_server import FaultServer, echoes, says, stalls, waits_for
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 from jobs.broker import broker
 from jobs.llm_tasks import ask_parts
 
@@ -41,13 +41,13 @@ async def test_a_worker_killed_between_two_of_ten_parts_costs_one_call_at_most(
     go = asyncio.Event()
     faults.on_chat(*[says("probed")], *[echoes("re: ")] * 4, waits_for(go, echoes("re: ")))
     first = await served.worker(WORKER)
-    await until(lambda: faults.chats, 30, "the worker has probed the server")
+    await until(lambda: faults.chats, what="the worker has probed the server")
     handle = await ask_parts.kiq("job", PARTS)
-    await until(lambda: sum(prompts(faults, "job").values()) == 5, 60)
+    await until(lambda: sum(prompts(faults, "job").values()) == 5)
     first.kill()
     go.set()
     await served.worker(WORKER)
-    assert await handle.result(60) == [f"re: job {number}" for number in range(PARTS)]
+    assert await handle.result(LONG_S) == [f"re: job {number}" for number in range(PARTS)]
     seen = prompts(faults, "job")
     assert len(seen) == PARTS
     assert sum(seen.values()) <= PARTS + 1
@@ -63,9 +63,9 @@ async def test_a_killed_workers_place_at_a_server_is_free_after_its_lease(
     served.env |= {"LLM_MAX_IN_FLIGHT": "1"}
     faults.on_chat(says("probed"), stalls(), echoes())
     first = await served.worker(WORKER)
-    await until(lambda: faults.chats, 30, "the worker has probed the server")
+    await until(lambda: faults.chats, what="the worker has probed the server")
     await ask_parts.kiq("dead", 1)
-    await until(lambda: prompts(faults, "dead"), 60)
+    await until(lambda: prompts(faults, "dead"))
     second = await served.worker(WORKER)
     handle = await ask_parts.kiq("alive", 1)
 
@@ -73,9 +73,9 @@ async def test_a_killed_workers_place_at_a_server_is_free_after_its_lease(
         job = await served.job(handle)
         return job.status is Status.RETRYING and "LLM_MAX_IN_FLIGHT=1" in waiting_for(job)
 
-    await until(waits, 60, "the place is taken, and the job says so")
+    await until(waits, what="the place is taken, and the job says so")
     assert not prompts(faults, "alive")
     first.kill()
-    assert await handle.result(60) == ["alive 0"]
+    assert await handle.result(LONG_S) == ["alive 0"]
     assert (await served.job(handle)).attempt == 0
     assert second.returncode is None

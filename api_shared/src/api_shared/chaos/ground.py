@@ -39,7 +39,7 @@ READY_S = 180.0
 KIQS_AT_ONCE = 50
 
 SHORT_TIMES = {
-    "LEASE_S": "3",
+    "LEASE_S": "7",
     "HEARTBEAT_S": "1",
     "REPUBLISH_AFTER_S": "3",
     "DISPATCH_EVERY_S": "0.2",

@@ -7,6 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+LONG_S = 180.0
+"""For a machine that does much else: what is waited for takes seconds."""
+
 
 class NotInTime(AssertionError):
     """What had to become true did not."""
@@ -18,7 +21,7 @@ class NotInTime(AssertionError):
 
 
 async def until(
-    condition: Callable[[], Awaitable[Any] | Any], within_s: float = 30, what: str = ""
+    condition: Callable[[], Awaitable[Any] | Any], within_s: float = LONG_S, what: str = ""
 ) -> Any:
     """The first true value of `condition`. Raises `NotInTime`."""
     deadline = time.monotonic() + within_s

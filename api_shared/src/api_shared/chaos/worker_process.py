@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from api_shared.chaos.waiting import until
+from api_shared.chaos.waiting import LONG_S, until
 from api_shared.worker.compute.lifeline import die_with_parent
 
 
@@ -81,7 +81,7 @@ class WorkerProcess:
         """SIGINT for the whole group, as Ctrl-C in a terminal."""
         self._signal_group(signal.SIGINT)
 
-    async def wait(self, within_s: float = 40) -> int:
+    async def wait(self, within_s: float = LONG_S) -> int:
         """The exit code, once all processes of the group are gone."""
         await until(lambda: self.returncode is not None, within_s, "the worker has ended")
         await until(lambda: not self.group, within_s, "its processes have ended")

@@ -101,7 +101,8 @@ class Watchdog:
             faulthandler.enable()
         faulthandler.register(signal.SIGVTALRM, chain=True)
         self._beaten_at = monotonic()
-        signal.setitimer(signal.ITIMER_VIRTUAL, self._cpu_limit_s)  # the thread may never get a turn
+        # At once: the thread may never get its first turn.
+        signal.setitimer(signal.ITIMER_VIRTUAL, self._cpu_limit_s)
         self._thread.start()
 
     def stop(self) -> None:
