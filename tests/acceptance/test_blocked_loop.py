@@ -15,10 +15,10 @@ async def test_a_job_that_blocks_for_longer_than_a_lease_keeps_its_claim_and_its
 ) -> None:
     """Two processes, so that somebody would take back what lapses."""
     await platform.start(broker)
-    first = await platform.worker("jobs.main:broker", LEASE_S="2", HEARTBEAT_S="0.5")
+    first = await platform.worker("jobs.main:broker", LEASE_S="5", HEARTBEAT_S="0.5")
     held = await tasks.hold.kiq(str(tmp_path), "held")
     await until((tmp_path / "held.started").exists)
-    second = await platform.worker("jobs.main:broker", LEASE_S="2", HEARTBEAT_S="0.5")
+    second = await platform.worker("jobs.main:broker", LEASE_S="5", HEARTBEAT_S="0.5")
     blocked = await blockers.spin_deaf.kiq(str(tmp_path), "blocked")
     job = await platform.status_of(blocked, Status.FAILED)
     assert job.error is not None

@@ -114,7 +114,7 @@ class Image:
     def run(self, arguments: list[str], env: dict[str, str]) -> tuple[int, str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = self.start(arguments, env, {}, **pipes)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=LONG_S)
         return process.returncode, printed
 
     def healthy(self, env: dict[str, str]) -> bool:
@@ -138,7 +138,7 @@ class Image:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=30)
+            process.wait(timeout=LONG_S)
 
     def _copy(self, sources: list[Path], target: Path) -> None:
         for source in sources:
@@ -181,12 +181,12 @@ async def runs_jobs_and_stops(image: Image, platform: Platform, job: Any) -> Non
     assert not image.healthy(platform.env), "no worker runs yet"
     with image.worker(platform.env) as worker:
         await until(
-            lambda: asyncio.to_thread(image.healthy, platform.env), 60, "the image is healthy"
+            lambda: asyncio.to_thread(image.healthy, platform.env), what="the image is healthy"
         )
         assert owner_of(worker.pid) == (NOBODY if image.python else os.getuid())
         await (await job()).result(LONG_S)
         worker.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.wait, 30) == 0, image.log.read_text()
+        assert await asyncio.to_thread(worker.wait, LONG_S) == 0, image.log.read_text()
     assert not image.healthy(platform.env), "the worker has signed off"
 
 
@@ -231,7 +231,7 @@ async def test_the_development_image_restarts_the_worker_when_its_source_changes
 
     with image.worker(platform.env, command, PYTHONPATH=path):
         await until(
-            lambda: asyncio.to_thread(image.healthy, platform.env), 60, "the image is healthy"
+            lambda: asyncio.to_thread(image.healthy, platform.env), what="the image is healthy"
         )
         main = sources / "workers_general/workers_general/main.py"
         main.write_text(main.read_text() + "\nprint('the new source')\n")

@@ -28,7 +28,7 @@ async def served(platform: Platform, faults: FaultServer) -> AsyncIterator[Platf
 async def test_a_servers_wish_to_be_left_alone_stops_all_workers_and_costs_no_attempt(
     served: Platform, faults: FaultServer
 ) -> None:
-    faults.on_chat(says("probed"), says("probed"), refuses(429, BUSY, Retry_After="12"), echoes())
+    faults.on_chat(says("probed"), says("probed"), refuses(429, BUSY, Retry_After="20"), echoes())
     await served.worker(WORKER, processes=2)
     await until(lambda: len(faults.chats) == 2, what="both processes have probed the server")
     first = await ask_parts.kiq("first", 1)
@@ -83,7 +83,7 @@ async def test_a_worker_starts_while_the_server_is_down_and_says_so(served: Plat
     worker = await served.worker(WORKER)
     await until(lambda: "llm.not_ready" in worker.log)
     handle = await ask_parts.kiq("job", 1)
-    job = await served.status_of(handle, Status.RETRYING)
+    job = await served.status_of(handle, Status.RETRYING, Status.FAILED)
     assert job.error is not None
     assert job.error.type == "LLMConnectionError"
     await handle.cancel()

@@ -19,7 +19,6 @@ from fixtures.workers import LONG_S, Platform, until
 from jobs.scheduled import broker, remind
 
 WORKER = "jobs.scheduled:broker"
-WITHIN_S = 180.0
 QUIET = ("beat", "count", "linger")
 """Schedules that tick each second: each test lets those of its own do it."""
 
@@ -68,11 +67,11 @@ async def test_schedules_of_a_contract_tick_on_two_workers_and_survive_a_kill(
     await prepared(platform, "beat", "linger")
     first = await platform.worker(WORKER, ready=False)
     await platform.worker(WORKER, ready=False)
-    await until(lambda: are_completed(platform, "beat", 3), WITHIN_S, "three beats")
+    await until(lambda: are_completed(platform, "beat", 3), what="three beats")
     first.kill()
     before = len(await ticks(platform, "beat"))
-    await until(lambda: are_completed(platform, "beat", before + 3), WITHIN_S, "it goes on")
-    await until(lambda: are_completed(platform, "linger", 3), WITHIN_S, "those that wait go on too")
+    await until(lambda: are_completed(platform, "beat", before + 3), what="it goes on")
+    await until(lambda: are_completed(platform, "linger", 3), what="those that wait go on too")
     waited = sorted((await ticks(platform, "linger")).items())
     for (_, earlier), (_, later) in pairwise(waited[:3]):
         assert earlier.ended_at is not None
@@ -87,14 +86,8 @@ async def test_what_fell_due_while_all_was_down_follows_the_policy(platform: Pla
     cursor = await moved_back(platform, "count", timedelta(seconds=150))
     await moved_back(platform, "sweep", timedelta(hours=5))
     await platform.worker(WORKER, ready=False)
-    await until(lambda: are_completed(platform, "count", 150), WITHIN_S, "all that was missed")
-    await pause_schedule("count", platform.ledger.schedules)
-
-    async def has_settled() -> bool:
-        return not (await record(platform, "count")).pending
-
-    await until(has_settled, WITHIN_S, "what was decided is carried out")
-    counted = sorted(await ticks(platform, "count"))
+    await until(lambda: are_completed(platform, "count", 150), what="all that was missed")
+    counted = await ticks_until_paused(platform, "count")
     assert counted == [cursor + timedelta(seconds=n) for n in range(1, len(counted) + 1)]
     await until(lambda: are_completed(platform, "sweep", 1), what="one sweep for five hours")
     assert len(await ticks(platform, "sweep")) == 1
@@ -106,11 +99,22 @@ async def test_many_workers_fire_each_tick_once_while_some_are_killed(platform: 
     cursor = await moved_back(platform, "count", timedelta(seconds=1000))
     for worker in workers[:2]:
         has_some = len(await ticks(platform, "count")) + 100
-        await until(partial(has_ticks, platform, has_some), WITHIN_S, "some have ticked")
+        await until(partial(has_ticks, platform, has_some), what="some have ticked")
         worker.kill()
-    await until(lambda: are_completed(platform, "count", 1000), WITHIN_S, "all have ended")
-    counted = sorted(await ticks(platform, "count"))
+    await until(lambda: are_completed(platform, "count", 1000), what="all have ended")
+    counted = await ticks_until_paused(platform, "count")
     assert counted == [cursor + timedelta(seconds=n) for n in range(1, len(counted) + 1)]
+
+
+async def ticks_until_paused(platform: Platform, name: str) -> list[datetime]:
+    """All that were decided, and carried out."""
+    await pause_schedule(name, platform.ledger.schedules)
+
+    async def has_settled() -> bool:
+        return not (await record(platform, name)).pending
+
+    await until(has_settled, what="what was decided is carried out")
+    return sorted(await ticks(platform, name))
 
 
 async def has_ticks(platform: Platform, count: int) -> bool:
@@ -132,12 +136,12 @@ async def test_a_new_release_takes_over_and_an_old_one_that_restarts_changes_not
     async def is_new() -> bool:
         return await every_s() == 1800
 
-    await until(is_new, WITHIN_S, "the new release's schedule is in force")
+    await until(is_new, what="the new release's schedule is in force")
 
     async def was_seen_by_both() -> bool:
         return len((await record(platform, "sweep")).declared) == 2
 
-    await until(was_seen_by_both, WITHIN_S, "the old release has declared its own")
+    await until(was_seen_by_both, what="the old release has declared its own")
     restarted = await platform.worker(WORKER, SWEEP_EVERY_S="3600")
     assert await is_new()
     assert "schedule.taken_over" not in restarted.log
@@ -159,10 +163,10 @@ async def test_schedules_made_by_calls_of_taskiq_fire_and_survive_restarts(
         async def more(done: int = done) -> bool:
             return await completed_by(platform, by_interval.schedule_id) >= done + 2
 
-        await until(more, WITHIN_S, "it ticks")
+        await until(more, what="it ticks")
         worker.kill()
     await platform.worker(WORKER, ready=False)
-    await platform.status_of(by_time.schedule_id, Status.COMPLETED, within_s=WITHIN_S)
+    await platform.status_of(by_time.schedule_id, Status.COMPLETED)
     await by_interval.unschedule()
     assert await source.get_schedules() == []
 

@@ -24,7 +24,7 @@ async def spin(folder: str, name: str) -> None:
         time.sleep(POLL_S)  # noqa: ASYNC251 - it blocks on purpose
 
 
-@broker.task(task_name="spin_deaf", soft_timeout=3, timeout=4, max_retries=1, backoff_s=0)
+@broker.task(task_name="spin_deaf", soft_timeout=7, timeout=8, max_retries=1, backoff_s=0)
 async def spin_deaf(folder: str, name: str) -> None:
     """Blocks in Python, and swallows whatever is raised in it."""
     say(folder, f"{name}.started", str(os.getpid()))

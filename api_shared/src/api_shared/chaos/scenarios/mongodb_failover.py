@@ -18,7 +18,7 @@ JOBS_A_ROUND = 1_000
 ALONE = 10
 """Jobs that are kiqed while only the primary runs, just before it dies."""
 ALONE_S = 1.0
-ELECTION_S = 60.0
+ELECTION_S = 180.0
 
 
 async def run(size: int, rng: Random, ground: Ground) -> Report:

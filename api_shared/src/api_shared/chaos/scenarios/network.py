@@ -18,22 +18,31 @@ CUTS = 3
 DELAY_S = 0.3
 NOTICED_S = 30.0
 """A generous deadline for the machine; the time itself is printed."""
+UP_S = 120.0
 NAP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One server, the variable that names it, and what a worker logs when it is away."""
+    """
+    One server, the variable that names it, and what a worker logs when it is away; `back` is what
+    it logs when the other is said no more than once.
+    """
 
     server: str
     variable: str
     words: tuple[str, ...]
+    back: str | None = None
+
+    def is_up(self, log: str) -> bool:
+        """Whether a worker with this log would say that the server is away."""
+        return self.back is None or log.rfind(self.back) >= max(map(log.rfind, self.words))
 
 
 LINKS = (
-    Link("rabbitmq", "RABBITMQ_URL", ("rabbitmq.lost",)),
+    Link("rabbitmq", "RABBITMQ_URL", ("rabbitmq.lost",), "rabbitmq.connected"),
     Link("mongodb", "MONGODB_URL", ("heartbeat.failed", "ledger_away", "ledger.away")),
-    Link("redis", "REDIS_URL", ("notifier.unreachable",)),
+    Link("redis", "REDIS_URL", ("notifier.unreachable",), "notifier.reachable"),
 )
 
 
@@ -60,6 +69,7 @@ async def run(link: Link, size: int, rng: Random, ground: Ground) -> Report:
     ground.say(f"answers were {DELAY_S:g} s late")
 
     await ground.until_kiqed(size // 2)
+    await until(lambda: link.is_up(behind.log), UP_S, f"{link.server} is there again")
     noticed_s = await _noticed(link, behind, proxy.black_hole)
     ground.check(noticed_s is not None, f"the worker did not notice that {link.server} is silent")
     await _goes_on(size, ground)
