@@ -746,6 +746,17 @@ async def test_due_lists_the_longest_overdue_first(ledger: Ledger) -> None:
     assert [job.id for job in await ledger.due("general", limit=1)] == [latest.id]
 
 
+async def test_due_lists_those_of_some_statuses_whatever_lies_before_them(ledger: Ledger) -> None:
+    for _ in range(3):
+        await inserted(ledger, due_in_s=-20)
+    scheduled = await inserted(ledger, due_in_s=-10, status=Status.SCHEDULED)
+    statuses = {Status.SCHEDULED, Status.FAILED}
+    assert [job.id for job in await ledger.due("general", statuses=statuses, limit=1)] == [
+        scheduled.id
+    ]
+    assert await ledger.due("general", statuses={Status.FAILED}) == []
+
+
 async def test_counts_by_queue_and_status(ledger: Ledger) -> None:
     running = await inserted(ledger)
     await claimed(ledger, running.id)

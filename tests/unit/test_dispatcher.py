@@ -96,10 +96,10 @@ class Publishes(Publisher):
 class Ledger(MemoryLedger):
     is_away = False
 
-    async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
+    async def due(self, *wanted: Any, **limits: Any) -> list[Job]:
         if self.is_away:
             raise LedgerUnavailable("no primary")
-        return await super().due(broker, limit=limit)
+        return await super().due(*wanted, **limits)
 
 
 class World:

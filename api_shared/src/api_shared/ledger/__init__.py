@@ -94,9 +94,12 @@ class Ledger(Protocol):
         a time alone would leave out others accepted in the same millisecond.
         """
 
-    async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
+    async def due(
+        self, broker: str, *, statuses: Collection[Status] | None = None, limit: int = 100
+    ) -> list[Job]:
         """
         Jobs of `broker` on which somebody must act now, the longest overdue first; no journals.
+        Of these statuses only, or of any.
         """
 
     async def heartbeat(self, held: Mapping[str, str], *, lease_s: float) -> dict[str, HeldClaim]:
