@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import inf
 from time import monotonic
 
 import structlog
@@ -41,12 +40,12 @@ class RunningBody:
     """
     The asyncio task of a body and its limits, counted from its start.
 
-    A synchronous task's are infinite: its process has limits of its own.
+    A synchronous task's come later than its process's own: they are for what is around that.
     """
 
     task: asyncio.Task[str]
-    soft_limit_s: float = inf
-    hard_limit_s: float = inf
+    soft_limit_s: float
+    hard_limit_s: float
     started_at: float = field(default_factory=monotonic)
 
     @property

@@ -25,6 +25,7 @@ import structlog
 
 from api_shared.errors import LedgerUnavailable, SoftTimeLimitExceeded
 from api_shared.worker import body
+from api_shared.worker.body import STOP_GRACE_S
 from api_shared.worker.claims import Claims, HeldClaim, Stop, running_claim
 from api_shared.worker.rescue import Rescue
 
@@ -32,8 +33,6 @@ log = structlog.get_logger()
 
 BLOCKED_AFTER_S = 2.0
 """How long the loop may be silent before it counts as blocked, and half a heartbeat at most."""
-STOP_GRACE_S = 5.0
-"""How long blocking code that was told to stop may go on before it costs its process."""
 MOST_FRAMES = 30
 EXIT_CODE = 70
 
