@@ -150,6 +150,21 @@ async def test_a_last_chance_is_not_taken_beside_others_until_it_has_waited_long
     assert [await long, await starved] == [1, 1]
 
 
+async def test_two_last_chances_are_never_taken_side_by_side_however_long_one_waits(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_job_module, "ALONE_TRIES", 0)
+    first, second = [await place.job(lost=2) for _ in range(2)]
+    running = place.run(first)
+    await until(lambda: place.seen)
+    with pytest.raises(NotOurs):
+        await asyncio.wait_for(place.run(second), 10)
+    waiting = await place.read(second)
+    assert (waiting.status, waiting.last_chance) == (Status.RETRYING, False)
+    place.go.set()
+    assert await running == 1
+
+
 async def test_jobs_that_were_lost_once_run_side_by_side(place: Place) -> None:
     running = [place.run(await place.job(lost=1)) for _ in range(3)]
     await until(lambda: len(place.at.claims) == 3 and len(place.seen) >= 3)
@@ -174,10 +189,9 @@ async def test_a_job_that_comes_back_beside_its_own_run_stops_it_and_waits(place
     first = place.run(job)
     await until(lambda: place.seen)
     second = place.run(await place.lose(job))
-    with pytest.raises(NotOurs):
-        await second
-    with pytest.raises(NotOurs):
-        await first
+    for run in (second, first):
+        with pytest.raises(NotOurs):
+            await asyncio.wait_for(run, 10)
     back = await place.read(job)
     assert (back.status, back.attempt, back.lost) == (Status.RETRYING, 0, 1)
     assert len(place.seen) == 1

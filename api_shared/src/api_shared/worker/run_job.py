@@ -35,7 +35,10 @@ ALONE_WAIT_S = 5.0
 ALONE_AGAIN_S = (0.25, 30.0)
 """After how long it tries again: at first, and at most. Doubles each time."""
 ALONE_TRIES = 12
-"""After so many, some four minutes, it runs beside the others: long jobs must not starve it."""
+"""
+After so many, some four minutes, it runs beside the others: long jobs must not starve it. Beside
+one that runs alone it never does.
+"""
 RUNS_STILL = "an earlier run of it goes on in this process"
 NEXT_DOOR_S = 0.5
 """After how long a job that cannot run in this process is published for another one."""
@@ -102,8 +105,9 @@ async def _run(
         return Snoozed(NEXT_DOOR_S, "another job runs alone in this process")
     waits = _waits_to_be_alone(job)
     with at.intake.held():
-        async with at.floor.alone(within_s=ALONE_WAIT_S) as is_alone:
-            if is_alone or waits >= ALONE_TRIES:
+        starves = waits >= ALONE_TRIES
+        async with at.floor.alone(within_s=ALONE_WAIT_S, else_beside=starves) as may_run:
+            if may_run:
                 chance = TakeLastChance(job.id, claim.token, claim.next_seq())
                 if not await at.backing.ledger.apply(chance):
                     return Gone()
