@@ -1,9 +1,10 @@
-"""What is in a message, taskiq's receiver hands its delivery to the engine, which settles it."""
+"""Between taskiq's receiver and the engine: deliveries in, each back to be run, and the drain."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -21,10 +22,19 @@ from api_shared.wire import decode
 
 
 class Engine:
-    """Notes the deliveries that it is asked to run."""
+    """Notes the deliveries that it is asked to run, and its drain."""
 
     def __init__(self) -> None:
         self.asked: list[Delivery] = []
+        self.drained = False
+
+    async def deliveries(self) -> AsyncGenerator[AckableMessage, None]:
+        try:
+            while True:
+                yield AckableMessage.model_construct(data=delivered(), ack=lambda: None)
+        finally:
+            await asyncio.sleep(0)
+            self.drained = True
 
     async def run(self, _task: Any) -> None:
         self.asked.append(current_delivery.get().delivery)
@@ -71,3 +81,13 @@ async def test_whatever_a_message_says_its_delivery_reaches_the_engine(
     message = AckableMessage.model_construct(data=body, ack=lambda: None)
     await asyncio.create_task(receiver.callback(message))
     assert engine.asked == [body.delivery]
+
+
+async def test_the_drain_has_begun_when_taskiq_has_closed_what_it_listens_to() -> None:
+    broker = JobBroker("general")
+    engine: Any = Engine()
+    broker.engine = engine
+    listening = broker.listen()
+    await anext(listening)
+    await listening.aclose()
+    assert engine.drained
