@@ -13,7 +13,7 @@ from api_shared.amqp.consumer import Delivery
 from api_shared.amqp.topology import MAX_PRIORITY
 from api_shared.dead_mark import DeadMark, mark_of
 from api_shared.dlq import has_ended, next_round
-from api_shared.errors import LedgerUnavailable, UniqueTaken, UsageError
+from api_shared.errors import AcceptanceUnknown, LedgerUnavailable, UniqueTaken, UsageError
 from api_shared.formatter import to_message
 from api_shared.job import Job, Reason, Status
 from api_shared.kiq import enter
@@ -55,7 +55,7 @@ async def claim_job(
                 verdict.job, task, wire, delivery, at
             ):
                 verdict = await _apply_claim(claim, at)
-    except LedgerUnavailable as error:
+    except (LedgerUnavailable, AcceptanceUnknown) as error:
         log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
         delivery.give_back()
         at.intake.pause(LEDGER_PAUSE_S)
