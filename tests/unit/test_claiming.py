@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from api_shared.amqp.consumer import Delivery
 from api_shared.broker import JobBroker
@@ -32,6 +32,11 @@ ERROR = JobError(Reason.ERROR, "ValueError", "no luck")
 
 class Text(BaseModel):
     text: str
+
+    @field_validator("text")
+    @classmethod
+    def _is_known(cls, text: str) -> str:
+        return {"strange": {}}.get(text, {text: text})[text]
 
 
 CONTRACT = Contract("text.summarize", Text, str, broker="general")
@@ -275,3 +280,12 @@ async def test_a_foreign_message_whose_record_is_uncertain_comes_again_after_a_p
     claim = await intake.deliver(body, {})
     assert claim is not None
     assert claim.job.claim_no == 1
+
+
+async def test_a_foreign_message_that_breaks_its_contracts_validator_is_buried(
+    intake: Intake,
+) -> None:
+    body = encode(a_job(args_json='{"text": "strange"}'))
+    assert await intake.deliver(body, {}) is None
+    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["invalid_arguments"]
+    assert (intake.answers.acked, intake.answers.given_back) == (1, 0)
