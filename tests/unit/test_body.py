@@ -18,9 +18,9 @@ from api_shared.notifier.memory import MemoryNotifier
 from api_shared.task import JobTask
 from api_shared.testing import default_settings
 from api_shared.worker import body as body_module
-from api_shared.worker.body import run_body
-from api_shared.worker.claims import HeldClaim, Stop
-from api_shared.worker.compute import Compute, ServerSlow
+from api_shared.worker.body import AROUND_PROCESS_S, run_body
+from api_shared.worker.claims import HeldClaim, RunningBody, Stop
+from api_shared.worker.compute import Compute, Returned, ServerSlow
 from api_shared.worker.context import JobContext
 from api_shared.worker.outcome import (
     Cancelled,
@@ -293,6 +293,45 @@ async def test_a_fork_server_that_is_slow_to_start_costs_a_job_no_attempt(
     assert "fork server" in outcome.why
 
 
+class QuickCompute(Compute):
+    async def run(self, *_: Any, **__: Any) -> Any:
+        return Returned(b"1")
+
+
+@pytest.mark.parametrize("hangs", ["at its start", "at its end"])
+async def test_a_dependency_of_a_synchronous_task_has_a_limit_too(
+    broker: JobBroker, claim: HeldClaim, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    monkeypatch.setattr(body_module, "AROUND_PROCESS_S", HELD)
+
+    async def connection() -> AsyncGenerator[int, None]:
+        if hangs == "at its start":
+            await asyncio.Event().wait()
+        yield 1
+        await asyncio.Event().wait()
+
+    @broker.task(timeout=HELD)
+    def crunch(number: int = TaskiqDepends(connection)) -> int:
+        return number
+
+    outcome = failed(await outcome_of(crunch, claim, compute=QuickCompute()))
+    assert outcome.error.reason is Reason.TIME_LIMIT
+    assert isinstance(outcome.exception, TimeLimitExceeded)
+
+
+async def test_a_synchronous_task_may_block_the_loop_no_longer_than_its_limit_and_some(
+    broker: JobBroker, claim: HeldClaim
+) -> None:
+    seen: list[RunningBody | None] = []
+
+    @broker.task(timeout=60)
+    def crunch(_: None = TaskiqDepends(lambda: seen.append(claim.body))) -> int:
+        return 1
+
+    assert await outcome_of(crunch, claim, compute=QuickCompute()) == Done(1, "1")
+    assert [running and running.soft_limit_s for running in seen] == [60 + AROUND_PROCESS_S]
+
+
 # Stops.
 
 
@@ -398,6 +437,31 @@ async def test_dependencies_are_closed_when_the_body_is_stopped(
 
     failed(await outcome_of(slow, claim))
     assert closed == [True]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_dependencies_are_closed_when_a_later_one_does_not_open(
+    broker: JobBroker, claim: HeldClaim, hangs: bool
+) -> None:
+    closed: list[bool] = []
+
+    async def connection() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            closed.append(True)
+
+    async def session(_: int = TaskiqDepends(connection)) -> int:
+        if hangs:
+            await asyncio.Event().wait()
+        raise ConnectionError("database away")
+
+    @broker.task(soft_timeout=HELD, timeout=10)
+    async def work(number: int = TaskiqDepends(session)) -> None: ...
+
+    outcome = failed(await outcome_of(work, claim))
+    assert closed == [True]
+    assert outcome.error.type == ("SoftTimeLimitExceeded" if hangs else "ConnectionError")
 
 
 async def test_a_dependency_that_fails_fails_the_attempt(

@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from api_shared.amqp.consumer import Delivery
 from api_shared.broker import JobBroker
 from api_shared.contracts.contract import Contract
 from api_shared.dead_mark import mark_of
+from api_shared.errors import AcceptanceUnknown
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope
 from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.operations import Complete, Fail
+from api_shared.ledger.operations import Complete, Fail, Insert
 from api_shared.ledger.transitions import start_round
 from api_shared.testing.standing import Nowhere
 from api_shared.wire import ACCEPTED, decode, encode
@@ -31,6 +32,11 @@ ERROR = JobError(Reason.ERROR, "ValueError", "no luck")
 
 class Text(BaseModel):
     text: str
+
+    @field_validator("text")
+    @classmethod
+    def _is_known(cls, text: str) -> str:
+        return {"strange": {}}.get(text, {text: text})[text]
 
 
 CONTRACT = Contract("text.summarize", Text, str, broker="general")
@@ -49,12 +55,35 @@ class Answers:
         self.given_back += 1
 
 
+class LosesAnswers(MemoryLedger):
+    """To inserts, which it has done: the first `lost` of them."""
+
+    lost = 0
+
+    async def apply(self, operation: Any, *, deadline_s: float | None = None) -> Any:
+        verdict = await super().apply(operation, deadline_s=deadline_s)
+        if isinstance(operation, Insert) and self.lost:
+            self.lost -= 1
+            raise AcceptanceUnknown(operation.job.id)
+        return verdict
+
+
+class Pauses(Nowhere):
+    """Counts how often it is told to pause."""
+
+    count = 0
+
+    def pause(self, seconds: float) -> None:
+        self.count += 1
+
+
 class Intake:
     """A worker's side up to the claim."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.ledger = MemoryLedger(self.clock)
+        self.ledger = LosesAnswers(self.clock)
+        self.pauses = Pauses()
         self.outbox = Outbox()
         self.answers = Answers()
         self.backing = backing_on(self.ledger, self.outbox)
@@ -68,7 +97,7 @@ class Intake:
         self.place = Workplace(
             worker_id="w-1",
             backing=self.backing,
-            intake=Nowhere(),
+            intake=self.pauses,
             claims=Claims(self.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s),
             dead_letters=self.dead_letters,
             compute=no_body_runs,
@@ -239,3 +268,24 @@ async def test_a_dead_letter_whose_unique_twin_is_open_is_buried_again_and_names
     assert mark == replace(intake.outbox.marks[-1], round=1)
     await intake.fail(twin.id)
     assert await intake.deliver(body, again) is not None
+
+
+async def test_a_foreign_message_whose_record_is_uncertain_comes_again_after_a_pause(
+    intake: Intake,
+) -> None:
+    intake.ledger.lost = 1
+    body = encode(a_job())
+    assert await intake.deliver(body, {}) is None
+    assert (intake.answers.acked, intake.answers.given_back, intake.pauses.count) == (0, 1, 1)
+    claim = await intake.deliver(body, {})
+    assert claim is not None
+    assert claim.job.claim_no == 1
+
+
+async def test_a_foreign_message_that_breaks_its_contracts_validator_is_buried(
+    intake: Intake,
+) -> None:
+    body = encode(a_job(args_json='{"text": "strange"}'))
+    assert await intake.deliver(body, {}) is None
+    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["invalid_arguments"]
+    assert (intake.answers.acked, intake.answers.given_back) == (1, 0)

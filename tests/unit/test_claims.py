@@ -154,18 +154,60 @@ async def test_a_claim_that_ended_during_the_heartbeat_is_left_alone(
     assert claim.stop_reason is None, "it settles: nobody stops it any more"
 
 
-async def test_a_newer_claim_on_the_same_job_is_not_removed_with_the_older(
-    ledger: Ledger, claims: Claims, clock: Clock
-) -> None:
-    older = await held(ledger, claims)
+async def held_anew(ledger: Ledger, claims: Claims, older: HeldClaim, clock: Clock) -> HeldClaim:
+    """Another claim on the job of `older`, which was lost."""
     await lose(ledger, older, clock)
     job, token = await claimed(ledger, older.job.id)
     newer = HeldClaim(job, token, ledger, MemoryNotifier())
     claims.add(newer)
+    return newer
+
+
+async def test_a_newer_claim_on_the_same_job_is_not_removed_with_the_older(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    older = await held(ledger, claims)
+    newer = await held_anew(ledger, claims, older, clock)
     claims.remove(older)
-    assert len(claims) == 1
-    claims.cancel(job.id)
+    assert list(claims) == [newer]
+    claims.cancel(newer.job.id)
     assert (newer.stop_reason, older.stop_reason) == (Stop.CANCEL, None)
+
+
+@pytest.mark.parametrize("reason", [Stop.CANCEL, Stop.DRAIN])
+async def test_an_older_claim_on_the_same_job_can_still_be_stopped(
+    ledger: Ledger, claims: Claims, clock: Clock, reason: Stop
+) -> None:
+    older = await held(ledger, claims)
+    newer = await held_anew(ledger, claims, older, clock)
+    if reason is Stop.CANCEL:
+        claims.cancel(newer.job.id)
+    else:
+        claims.stop_all(reason)
+    assert (newer.stop_reason, older.stop_reason) == (reason, reason)
+
+
+async def test_a_newer_claim_has_the_heartbeat_and_stops_the_older(
+    ledger: Ledger, claims: Claims, clock: Clock
+) -> None:
+    older = await held(ledger, claims)
+    newer = await held_anew(ledger, claims, older, clock)
+    assert claims.tokens == {newer.job.id: newer.token}
+    assert claims.stop_earlier(newer)
+    await claims._beat()
+    assert (newer.stop_reason, older.stop_reason) == (None, Stop.LOST)
+    claims.remove(older)
+    assert not claims.stop_earlier(newer)
+
+
+async def test_two_deliveries_of_one_job_that_claim_it_do_not_hide_each_other(
+    claims: Claims,
+) -> None:
+    with claims.writing("job", "first"):
+        with claims.writing("job", "second"):
+            pass
+        assert claims.tokens == {"job": "first"}
+    assert claims.tokens == {}
 
 
 async def test_stopping_all_stops_all(ledger: Ledger, claims: Claims) -> None:

@@ -48,6 +48,17 @@ async def test_who_waits_in_vain_to_be_alone_lets_the_others_in_again() -> None:
             assert beside
 
 
+async def test_who_has_waited_too_long_runs_beside_the_others_and_lets_no_more_in() -> None:
+    floor = Floor()
+    with floor.beside_others():
+        async with floor.alone(within_s=0.001, else_beside=True) as granted:
+            assert granted
+            with floor.beside_others() as late:
+                assert not late
+            async with floor.alone(within_s=LONG_S, else_beside=True) as second:
+                assert not second, "two of them never run side by side"
+
+
 async def test_a_body_that_fails_leaves_the_floor() -> None:
     floor = Floor()
     with pytest.raises(RuntimeError):

@@ -27,6 +27,7 @@ from api_shared.errors import (
 from api_shared.job import Job, Status, new_job_id
 from api_shared.kiq import Backing, accept
 from api_shared.ledger import JobFilter
+from api_shared.ledger.change import Change
 from api_shared.ledger.memory import MemoryLedger
 from api_shared.wire import MAX_DEPTH, decode, encode
 from fixtures.doubles import Clock, Outbox, backing_on
@@ -43,12 +44,16 @@ OTHER = Contract("text.join", Args, int)
 
 
 class FlakyLedger(MemoryLedger):
-    """`error` is what inserts raise; `loses_answers`: after they were done."""
+    """
+    `error` is what inserts raise; `loses_answers`: after they were done. `is_gone_later`: it takes
+    inserts and nothing else.
+    """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.error: Exception | None = None
         self.loses_answers = False
+        self.is_gone_later = False
 
     async def apply(self, operation: Any, *, deadline_s: float | None = None) -> Any:
         if self.error is not None and not self.loses_answers:
@@ -57,6 +62,16 @@ class FlakyLedger(MemoryLedger):
         if self.error is not None:
             raise self.error
         return verdict
+
+    async def withdraw(self, job_id: str, change_id: str) -> bool:
+        if self.is_gone_later:
+            raise LedgerUnavailable("no primary")
+        return await super().withdraw(job_id, change_id)
+
+    async def change(self, change: Change) -> Job | None:
+        if self.is_gone_later:
+            raise LedgerUnavailable("no primary")
+        return await super().change(change)
 
 
 @pytest.fixture
@@ -161,6 +176,17 @@ async def test_an_unroutable_job_is_withdrawn(backing: Backing, outbox: Outbox) 
             await kiqed(asked(), backing)
         assert await events.next(0) is None
     assert await kept(backing) == []
+
+
+@pytest.mark.parametrize("unique_key", [None, "k"])
+async def test_an_unroutable_job_that_could_not_be_withdrawn_is_not_said_to_be(
+    backing: Backing, ledger: FlakyLedger, outbox: Outbox, unique_key: str | None
+) -> None:
+    outbox.error, ledger.is_gone_later = Unroutable("keywords", "taskiq"), True
+    with pytest.raises(AcceptanceUnknown) as raised:
+        await kiqed(asked(unique_key=unique_key), backing)
+    assert [job.id for job in await kept(backing)] == [raised.value.job_id]
+    assert isinstance(raised.value.__cause__, Unroutable), "it says why, too"
 
 
 async def test_an_unroutable_repetition_withdraws_nothing(backing: Backing, outbox: Outbox) -> None:

@@ -113,6 +113,16 @@ async def test_a_claim_that_its_process_has_not_heard_of_yet_is_renewed_and_hand
     assert place.claims.tokens == {}
 
 
+async def test_a_blocker_whose_job_is_claimed_anew_takes_nothing_from_the_new_claim(
+    place: Place,
+) -> None:
+    newer = await place.claim()
+    blocker = HeldClaim(newer.job, "taken back", place.ledger, MemoryNotifier())
+    await place.hand_on(blocker, Stop.LOST)
+    job = await place.job(newer)
+    assert (job.status, job.attempt, job.lost) == (Status.RETRYING, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("stop", "status"), [(Stop.CANCEL, Status.CANCELLED), (Stop.LOST, Status.PROCESSING)]
 )

@@ -14,7 +14,7 @@ from api_shared.amqp.consumer import Delivery
 from api_shared.amqp.topology import topology_of
 from api_shared.job import Job, Status
 from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.transitions import publish_due
+from api_shared.ledger.transitions import publish_due, take_back
 from api_shared.testing.standing import Nowhere
 from api_shared.wire import ACCEPTED, decode, encode
 from api_shared.worker import run_job as run_job_module
@@ -89,6 +89,16 @@ class Place:
         assert found is not None
         return found
 
+    async def lose(self, job: Job) -> Job:
+        """The lease runs out, and another process takes the job back."""
+        self.clock.advance(16)
+        back = take_back(
+            await self.read(job), max_lost=3, retry_in_s=1, republish_after_s=30, retention_s=60
+        )
+        queued = await self.ledger.change(back)
+        assert queued is not None
+        return queued
+
     async def again(self, job: Job) -> Job:
         self.clock.advance(3600)
         queued = await self.ledger.change(publish_due(await self.read(job), republish_after_s=30))
@@ -140,6 +150,21 @@ async def test_a_last_chance_is_not_taken_beside_others_until_it_has_waited_long
     assert [await long, await starved] == [1, 1]
 
 
+async def test_two_last_chances_are_never_taken_side_by_side_however_long_one_waits(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_job_module, "ALONE_TRIES", 0)
+    first, second = [await place.job(lost=2) for _ in range(2)]
+    running = place.run(first)
+    await until(lambda: place.seen)
+    with pytest.raises(NotOurs):
+        await asyncio.wait_for(place.run(second), 10)
+    waiting = await place.read(second)
+    assert (waiting.status, waiting.last_chance) == (Status.RETRYING, False)
+    place.go.set()
+    assert await running == 1
+
+
 async def test_jobs_that_were_lost_once_run_side_by_side(place: Place) -> None:
     running = [place.run(await place.job(lost=1)) for _ in range(3)]
     await until(lambda: len(place.at.claims) == 3 and len(place.seen) >= 3)
@@ -157,3 +182,18 @@ async def test_a_job_is_handed_back_where_its_own_leftover_goes_on(place: Place)
     assert (await place.read(job)).status is Status.RETRYING
     assert place.seen == []
     leftover.cancel()
+
+
+async def test_a_job_that_comes_back_beside_its_own_run_stops_it_and_waits(place: Place) -> None:
+    job = await place.job()
+    first = place.run(job)
+    await until(lambda: place.seen)
+    second = place.run(await place.lose(job))
+    for run in (second, first):
+        with pytest.raises(NotOurs):
+            await asyncio.wait_for(run, 10)
+    back = await place.read(job)
+    assert (back.status, back.attempt, back.lost) == (Status.RETRYING, 0, 1)
+    assert len(place.seen) == 1
+    place.go.set()
+    assert await place.run(await place.again(job)) == 1

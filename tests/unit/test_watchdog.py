@@ -180,7 +180,7 @@ async def test_blocking_code_that_is_cancelled_is_stopped(place: Place) -> None:
 
 
 @pytest.mark.parametrize("stop", [None, Stop.CANCEL, Stop.LOST])
-@pytest.mark.parametrize("error", [None, LedgerUnavailable("away")])
+@pytest.mark.parametrize("error", [None, LedgerUnavailable("away"), KeyError("no such task")])
 async def test_deaf_code_costs_its_process_after_its_jobs_were_handed_on(
     place: Place, monkeypatch: pytest.MonkeyPatch, stop: Stop | None, error: Exception | None
 ) -> None:

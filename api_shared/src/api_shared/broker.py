@@ -280,12 +280,11 @@ class JobBroker(AioPikaBroker):
         elif doors.get(self.name) is self:
             del doors[self.name]
 
-    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """What taskiq's receiver takes its messages from."""
+    def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """What taskiq's receiver takes its messages from, itself: closing it begins the drain."""
         if self.engine is None:
             raise RuntimeError(f"broker {self.name!r} has no worker engine")
-        async for message in self.engine.deliveries():
-            yield message
+        return self.engine.deliveries()
 
     async def shutdown(self) -> None:
         """Stop the worker's side, then close all connections."""

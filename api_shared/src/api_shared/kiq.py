@@ -12,7 +12,7 @@ from api_shared.amqp.link import RabbitUnavailable
 from api_shared.amqp.publisher import Outbox
 from api_shared.amqp.topology import Topology
 from api_shared.contracts.door import Submission
-from api_shared.errors import JobIdTaken, Unroutable
+from api_shared.errors import AcceptanceUnknown, JobIdTaken, LedgerUnavailable, Unroutable
 from api_shared.job import Job, JobError, Reason, Status
 from api_shared.ledger import Ledger
 from api_shared.ledger.operations import Insert, Inserted
@@ -67,7 +67,7 @@ async def accept(submission: Submission[Any, Any], backing: Backing) -> Accepted
 
 
 async def take_in(insert: Insert, backing: Backing) -> Inserted:
-    """Write the ledger; then publish and tell listeners, if the job is new."""
+    """Write the ledger; then publish and tell listeners, if the job is new. Raises as `accept`."""
     inserted = await enter(insert, backing)
     job = inserted.job
     if not inserted.by_us:
@@ -78,7 +78,10 @@ async def take_in(insert: Insert, backing: Backing) -> Inserted:
     except RabbitUnavailable as error:
         log.info("kiq.publish_later", job_id=job.id, task=job.task, error=str(error))
     except Unroutable as error:
-        await _give_up(insert, job, error, backing)
+        try:
+            await _give_up(insert, job, error, backing)
+        except LedgerUnavailable:  # the record may stay, and the dispatcher has it then
+            raise AcceptanceUnknown(job.id) from error
         raise
     backing.notifier.tell(status_event(job))
     return inserted

@@ -91,7 +91,8 @@ class JobTask(AsyncTaskiqDecoratedTask[P, T]):
     def kicker(self) -> JobKicker[P, T]:
         return JobKicker(self.task_name, self.broker, dict(self.labels), self.return_type)
 
-    async def _run(self, *_: Any, **__: Any) -> Any:
+    async def _run(self, /, *_: Any, **__: Any) -> Any:
+        """Positional-only: a message may name an argument `self`."""
         engine = self.broker.engine
         if engine is None:
             raise RuntimeError(f"{self.task_name}: only a worker runs tasks")

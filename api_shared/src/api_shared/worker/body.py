@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
-from math import inf
 from time import monotonic
 from typing import Any, Literal
 
@@ -44,9 +43,17 @@ from api_shared.worker.outcome import (
 log = structlog.get_logger()
 
 STOP_GRACE_S = 5.0
-"""How long a body that was told to stop may take to clean up, before its slot is taken."""
+"""
+How long a body that was told to stop may take to clean up, before its slot is taken; if it blocks
+the event loop, before it costs its process.
+"""
 MIN_GRACE_S = 0.1
 """What it has for that in any case, at its hard limit too."""
+AROUND_PROCESS_S = 120.0
+"""
+What a synchronous task has beyond its hard limit, which its process keeps: for its dependencies,
+and for a fork server that is slow to start.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,11 @@ class Limits:
         hard_s = contract.hard_limit_s or max(settings.task_time_limit, contract.soft_limit_s or 0)
         soft_s = contract.soft_limit_s or min(settings.task_soft_time_limit, hard_s)
         return cls(soft_s, hard_s)
+
+    def around_process(self) -> Limits:
+        """Of all that a synchronous task does, its process included."""
+        soft_s = self.hard_s + AROUND_PROCESS_S
+        return Limits(soft_s, soft_s + STOP_GRACE_S)
 
 
 class WillNotStop(Exception):
@@ -104,7 +116,7 @@ async def run_body(
             )
         return text
 
-    watched = limits if task.bound.is_async else None
+    watched = limits if task.bound.is_async else limits.around_process()
     text, error, stopped = await _watch(_contained(call()), claim, watched)
     return _outcome(task, text, error, stopped, limits)
 
@@ -118,7 +130,7 @@ async def _contained(body: Awaitable[str]) -> str:
 
 
 async def _watch(
-    call: Coroutine[Any, Any, str], claim: HeldClaim, limits: Limits | None
+    call: Coroutine[Any, Any, str], claim: HeldClaim, limits: Limits
 ) -> tuple[str | None, BaseException | None, Stop | Literal["limit"] | None]:
     """
     Await `call` in a task of its own; cancel it when the claim is stopped or its time is up.
@@ -128,15 +140,14 @@ async def _watch(
     `claim.body`: it holds no slot, and its writes are refused.
     """
     body = asyncio.create_task(call)
-    running = RunningBody(body, limits.soft_s, limits.hard_s) if limits else RunningBody(body)
-    claim.body = running
+    claim.body = running = RunningBody(body, limits.soft_s, limits.hard_s)
     stopped: Stop | Literal["limit"] | None = None
     ends_at = running.soft_limit_at
     while True:
         watched: set[asyncio.Future[Any]] = {body}
         if not claim.stopped.done():
             watched.add(claim.stopped)
-        wait_s = None if ends_at == inf else max(0.0, ends_at - monotonic())
+        wait_s = max(0.0, ends_at - monotonic())
         try:
             await asyncio.wait(watched, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:  # nobody waits for this job any more
@@ -187,7 +198,7 @@ def _outcome(
         return HandedOn()
     if stopped == "limit" and not isinstance(error, (Snooze, Discard)):
         limit: Exception = SoftTimeLimitExceeded(limits.soft_s)
-        if isinstance(error, WillNotStop):
+        if isinstance(error, WillNotStop) or not task.bound.is_async:
             limit = TimeLimitExceeded(limits.hard_s)
         limit.__traceback__ = error.__traceback__
         return failure(limit, task.contract)
@@ -242,7 +253,11 @@ class _Injected:
         self._resolver = graph.async_ctx(dict(known), broker.dependency_overrides or None)
 
     async def __aenter__(self) -> dict[str, Any]:
-        return await self._resolver.resolve_kwargs()
+        try:
+            return await self._resolver.resolve_kwargs()
+        except BaseException as error:  # those that were opened before it
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
 
     async def __aexit__(self, *error: Any) -> None:
         await asyncio.shield(self._resolver.close(*error))

@@ -13,7 +13,13 @@ from api_shared.amqp.consumer import Delivery
 from api_shared.amqp.topology import MAX_PRIORITY
 from api_shared.dead_mark import DeadMark, mark_of
 from api_shared.dlq import has_ended, next_round
-from api_shared.errors import LedgerUnavailable, UniqueTaken, UsageError
+from api_shared.errors import (
+    AcceptanceUnknown,
+    InvalidArguments,
+    LedgerUnavailable,
+    UniqueTaken,
+    UsageError,
+)
 from api_shared.formatter import to_message
 from api_shared.job import Job, Reason, Status
 from api_shared.kiq import enter
@@ -21,6 +27,7 @@ from api_shared.ledger.operations import (
     Claim,
     Claimed,
     HandBack,
+    Insert,
     Refused,
 )
 from api_shared.record import insert_of
@@ -55,7 +62,7 @@ async def claim_job(
                 verdict.job, task, wire, delivery, at
             ):
                 verdict = await _apply_claim(claim, at)
-    except LedgerUnavailable as error:
+    except (LedgerUnavailable, AcceptanceUnknown) as error:
         log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
         delivery.give_back()
         at.intake.pause(LEDGER_PAUSE_S)
@@ -150,6 +157,31 @@ async def _adopt(
     done with, as a kiq's would be, and the log says whose. A dead letter goes on with the round
     after the one it ended, or is kept (`UniqueTaken`). Raises `UsageError`, `NotOurs`.
     """
+    try:
+        insert = _insert_of(task, wire, delivery, mark, at)
+    except UsageError:
+        raise
+    except Exception as error:  # of the contract's own validators: it would come back for ever
+        problem = f"they cannot be checked: {type(error).__name__}"
+        raise InvalidArguments(task.contract.name, [problem]) from error
+    inserted = await enter(insert, at.backing)
+    if inserted.job.id != insert.job.id:
+        if mark is not None:
+            raise UniqueTaken(str(insert.job.unique_key), inserted.job.id)
+        log.warning("message.deduplicated", job_id=wire.job_id, first_job_id=inserted.job.id)
+        delivery.ack()
+        raise NotOurs
+    log.info("message.adopted", job_id=wire.job_id, task=wire.task)
+
+
+def _insert_of(
+    task: JobTask[Any, Any],
+    wire: WireJob,
+    delivery: Delivery,
+    mark: DeadMark | None,
+    at: Workplace,
+) -> Insert:
+    """What a kiq of this message would ask the ledger for. Raises whatever a validator raises."""
     submission = replace(submission_of(to_message(wire), task.contract), queue=delivery.queue.name)
     if mark is not None:
         submission = replace(
@@ -161,11 +193,4 @@ async def _adopt(
     insert = insert_of(submission, at.backing.topology, at.backing.settings)
     if mark is not None:
         insert = replace(insert, job=replace(insert.job, round=(mark.round or 0) + 1))
-    inserted = await enter(insert, at.backing)
-    if inserted.job.id != insert.job.id:
-        if mark is not None:
-            raise UniqueTaken(str(insert.job.unique_key), inserted.job.id)
-        log.warning("message.deduplicated", job_id=wire.job_id, first_job_id=inserted.job.id)
-        delivery.ack()
-        raise NotOurs
-    log.info("message.adopted", job_id=wire.job_id, task=wire.task)
+    return insert

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import inf
 from time import monotonic
 
 import structlog
@@ -41,12 +40,12 @@ class RunningBody:
     """
     The asyncio task of a body and its limits, counted from its start.
 
-    A synchronous task's are infinite: its process has limits of its own.
+    A synchronous task's come later than its process's own: they are for what is around that.
     """
 
     task: asyncio.Task[str]
-    soft_limit_s: float = inf
-    hard_limit_s: float = inf
+    soft_limit_s: float
+    hard_limit_s: float
     started_at: float = field(default_factory=monotonic)
 
     @property
@@ -161,7 +160,11 @@ running_claim: ContextVar[HeldClaim | None] = ContextVar("running_claim", defaul
 
 
 class Claims:
-    """All claims of the process; one heartbeat renews them with one write."""
+    """
+    All claims of the process, by token; one heartbeat renews them with one write.
+
+    A job may be claimed anew while its first body still runs here: its lease had run out.
+    """
 
     def __init__(self, ledger: Ledger, *, lease_s: float, heartbeat_s: float) -> None:
         self._ledger = ledger
@@ -182,38 +185,45 @@ class Claims:
 
     @property
     def tokens(self) -> dict[str, str]:
-        """By job id; those whose claim is being written as well."""
-        return self._pending | {job_id: claim.token for job_id, claim in self._held.copy().items()}
+        """By job id, its latest claim's; those whose claim is being written as well."""
+        pending = {job_id: token for token, job_id in self._pending.copy().items()}
+        return pending | {claim.job.id: claim.token for claim in self._held.copy().values()}
 
     @contextmanager
     def writing(self, job_id: str, token: str) -> Iterator[None]:
         """While this claim is written: it may stand before its writer hears of it."""
-        self._pending[job_id] = token
+        self._pending[token] = job_id
         try:
             yield
         finally:
-            self._pending.pop(job_id, None)
+            del self._pending[token]
 
     def add(self, claim: HeldClaim) -> None:
-        self._held[claim.job.id] = claim
+        self._held[claim.token] = claim
         self._idle.clear()
         if self._all_stopped is not None:  # its claim was on its way
             claim.stop(self._all_stopped)
 
     def remove(self, claim: HeldClaim) -> None:
-        if self._held.get(claim.job.id) is claim:
-            del self._held[claim.job.id]
+        del self._held[claim.token]
         if not self._held:
             self._idle.set()
 
+    def stop_earlier(self, claim: HeldClaim) -> bool:
+        """Stop what still runs of its job: those claims are lost. Whether there was any."""
+        earlier = [each for each in self._on(claim.job.id) if each is not claim]
+        for each in earlier:
+            each.stop(Stop.LOST)
+        return bool(earlier)
+
     def cancel(self, job_id: str) -> None:
-        if claim := self._held.get(job_id):
+        for claim in self._on(job_id):
             claim.stop(Stop.CANCEL)
 
     def stop_all(self, reason: Stop) -> None:
         """Those that are held, and those that are added later."""
         self._all_stopped = reason
-        for claim in list(self._held.values()):
+        for claim in self:
             claim.stop(reason)
 
     async def wait_idle(self) -> None:
@@ -226,8 +236,11 @@ class Claims:
             if self._held:
                 await self._beat()
 
+    def _on(self, job_id: str) -> list[HeldClaim]:
+        return [claim for claim in self if claim.job.id == job_id]
+
     async def _beat(self) -> None:
-        beaten = dict(self._held)
+        beaten = {claim.job.id: claim for claim in self}
         tokens = {job_id: claim.token for job_id, claim in beaten.items()}
         try:
             standing = await self._ledger.heartbeat(tokens, lease_s=self._lease_s)

@@ -37,14 +37,17 @@ class Floor:
                 self._empty.set()
 
     @asynccontextmanager
-    async def alone(self, *, within_s: float) -> AsyncIterator[bool]:
-        """False: another one has the floor, or the others did not end `within_s`."""
+    async def alone(self, *, within_s: float, else_beside: bool = False) -> AsyncIterator[bool]:
+        """
+        False: another one has the floor, or the others did not end `within_s`. With `else_beside`
+        it runs beside those, but beside no other one, and nobody enters meanwhile either.
+        """
         if self._wanted_alone:
             yield False
             return
         self._wanted_alone = True
         try:
-            yield await self._is_empty(within_s)
+            yield await self._is_empty(within_s) or else_beside
         finally:
             self._wanted_alone = False
 

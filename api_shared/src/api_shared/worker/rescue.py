@@ -54,7 +54,8 @@ class LedgerRescue:
         others = self.at.claims.tokens
         write = None
         if blocker is not None:
-            del others[blocker.job.id]
+            if others.get(blocker.job.id) == blocker.token:  # else its job is claimed anew
+                del others[blocker.job.id]
             outcome = self._outcome(blocker, stop, stack)
             task = self.tasks[blocker.job.task]
             write = settlement(task, blocker, outcome, blocker.next_seq(), self.at)

@@ -21,16 +21,9 @@ from api_shared.wire import WireJob
 from api_shared.worker.backoff import backoff_s
 from api_shared.worker.body import run_body
 from api_shared.worker.claiming import NotOurs, claim_job
-from api_shared.worker.claims import HeldClaim, Stop
+from api_shared.worker.claims import HeldClaim
 from api_shared.worker.compute import Slot
-from api_shared.worker.outcome import (
-    Cancelled,
-    Done,
-    Failed,
-    Gone,
-    Outcome,
-    Snoozed,
-)
+from api_shared.worker.outcome import Done, Failed, Gone, Outcome, Snoozed
 from api_shared.worker.settling import settle_job, tell_status
 from api_shared.worker.workplace import Workplace
 
@@ -42,7 +35,11 @@ ALONE_WAIT_S = 5.0
 ALONE_AGAIN_S = (0.25, 30.0)
 """After how long it tries again: at first, and at most. Doubles each time."""
 ALONE_TRIES = 12
-"""After so many, some four minutes, it runs beside the others: long jobs must not starve it."""
+"""
+After so many, some four minutes, it runs beside the others: long jobs must not starve it. Beside
+one that runs alone it never does.
+"""
+RUNS_STILL = "an earlier run of it goes on in this process"
 NEXT_DOOR_S = 0.5
 """After how long a job that cannot run in this process is published for another one."""
 
@@ -96,11 +93,11 @@ async def _run(
     it takes its last chance, in the ledger: a worker that dies while it waits is no fault of it.
     """
     job = claim.job
-    if claim.stop_reason is Stop.CANCEL:
-        return Cancelled()
+    if at.claims.stop_earlier(claim):
+        return Snoozed(NEXT_DOOR_S, RUNS_STILL)
     if job.id in at.leftovers:
         at.leftovers.make_way(job.id)
-        return Snoozed(NEXT_DOOR_S, "an earlier run of it goes on in this process")
+        return Snoozed(NEXT_DOOR_S, RUNS_STILL)
     if not needs_last_chance(job, max_lost=at.backing.settings.task_max_lost):
         with at.floor.beside_others() as may_enter:
             if may_enter:
@@ -108,8 +105,9 @@ async def _run(
         return Snoozed(NEXT_DOOR_S, "another job runs alone in this process")
     waits = _waits_to_be_alone(job)
     with at.intake.held():
-        async with at.floor.alone(within_s=ALONE_WAIT_S) as is_alone:
-            if is_alone or waits >= ALONE_TRIES:
+        starves = waits >= ALONE_TRIES
+        async with at.floor.alone(within_s=ALONE_WAIT_S, else_beside=starves) as may_run:
+            if may_run:
                 chance = TakeLastChance(job.id, claim.token, claim.next_seq())
                 if not await at.backing.ledger.apply(chance):
                     return Gone()

@@ -25,6 +25,7 @@ import structlog
 
 from api_shared.errors import LedgerUnavailable, SoftTimeLimitExceeded
 from api_shared.worker import body
+from api_shared.worker.body import STOP_GRACE_S
 from api_shared.worker.claims import Claims, HeldClaim, Stop, running_claim
 from api_shared.worker.rescue import Rescue
 
@@ -32,8 +33,6 @@ log = structlog.get_logger()
 
 BLOCKED_AFTER_S = 2.0
 """How long the loop may be silent before it counts as blocked, and half a heartbeat at most."""
-STOP_GRACE_S = 5.0
-"""How long blocking code that was told to stop may go on before it costs its process."""
 MOST_FRAMES = 30
 EXIT_CODE = 70
 
@@ -158,11 +157,11 @@ class Watchdog:
             )
         elif self._seen not in (None, block.claim):  # None: its handler has not run in time
             block.claim, block.stack = self._seen, self._stack()
+        if now >= self._ends_at(block):
+            self._end_process(block, now)
         if now - block.renewed_at >= self._heartbeat_s:
             block.renewed_at = now
             self._renew(block, now)
-        if now >= self._ends_at(block):
-            self._end_process(block, now)
 
     def _ends_at(self, block: _Block) -> float:
         """When it costs the process: what blocks and is no job's has a limit as well."""
@@ -181,21 +180,28 @@ class Watchdog:
             block.stop, block.stop_asked_at = stop, now
 
     def _end_process(self, block: _Block, now: float) -> None:
-        log.critical(
-            "worker.ends_itself",
-            why="its event loop is blocked past the limit",
-            blocked_s=round(now - block.began, 1),
-            jobs=len(self._claims),
-            stack=block.stack,
-            **_named(block.claim),
-        )
+        try:
+            log.critical(
+                "worker.ends_itself",
+                why="its event loop is blocked past the limit",
+                blocked_s=round(now - block.began, 1),
+                jobs=len(self._claims),
+                stack=block.stack,
+                **_named(block.claim),
+            )
+            self._hand_on(block)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # whatever fails: a process that goes on keeps all its leases for ever
+            self._exit_now(EXIT_CODE)
+
+    def _hand_on(self, block: _Block) -> None:
         try:
             self._rescue.hand_on(block.claim, block.stop, block.stack)
         except LedgerUnavailable as error:
             log.warning("worker.hands_on_failed", error=str(error))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._exit_now(EXIT_CODE)
+        except Exception:
+            log.exception("worker.hands_on_failed")
 
     def _owner_by_task(self) -> HeldClaim | None:
         """Where no handler can run, in a call that waits in C: of a body's own task at least."""
