@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from api_shared.amqp.consumer import Delivery
 from api_shared.amqp.topology import MAX_PRIORITY
 from api_shared.dead_mark import DeadMark, mark_of
 from api_shared.dlq import has_ended, next_round
-from api_shared.errors import LedgerUnavailable, UniqueTaken, UsageError
+from api_shared.errors import LedgerUnavailable, UniqueTaken, UnreadableRecord, UsageError
 from api_shared.formatter import to_message
 from api_shared.job import Job, Reason, Status
 from api_shared.kiq import enter
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 
 LEDGER_PAUSE_S = 2.0
 """How long a worker that cannot reach the ledger takes no messages."""
+UNREADABLE_S = 10.0
+"""After how long a job that this release cannot read is published for another worker."""
 
 
 class NotOurs(NoResultError):
@@ -59,6 +62,10 @@ async def claim_job(
         log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
         delivery.give_back()
         at.intake.pause(LEDGER_PAUSE_S)
+        raise NotOurs from None
+    except UnreadableRecord as error:
+        await _hand_over(claim, error, at)
+        delivery.ack()
         raise NotOurs from None
     except UsageError as error:
         is_taken = isinstance(error, UniqueTaken)
@@ -127,6 +134,15 @@ async def _let_go(job: Job, claim: Claim, at: Workplace) -> None:
     """Undo a claim that a message of another task has brought about."""
     why = "claimed by a message of another task"
     await at.backing.ledger.apply(HandBack(job.id, claim.token, job.seq + 1, 0, why))
+
+
+async def _hand_over(claim: Claim, error: UnreadableRecord, at: Workplace) -> None:
+    """Leave a job to workers of the release that wrote it: no loss, no attempt counted."""
+    log.warning("claim.unreadable", job_id=claim.job_id, error=str(error))
+    why = "written by another release than this worker's"
+    back = HandBack(claim.job_id, claim.token, error.seq + 1, UNREADABLE_S, why)
+    with suppress(LedgerUnavailable, UnreadableRecord):  # else its lease runs out
+        await at.backing.ledger.apply(back, deadline_s=at.backing.settings.lease_s)
 
 
 async def _apply_claim(claim: Claim, at: Workplace) -> Claimed | Refused:
