@@ -44,6 +44,7 @@ from api_shared.worker.compute import (
 )
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.dispatcher import Dispatcher
+from api_shared.worker.drain import hand_on
 from api_shared.worker.floor import Floor
 from api_shared.worker.leftovers import Leftovers
 from api_shared.worker.process import follow_parent, hear_signals_at_once, retire
@@ -173,10 +174,11 @@ class WorkerEngine:
         log.info("worker.started", worker=self.worker_id, queues=[q.name for q in queues])
 
     async def stop(self) -> None:
-        """The last step of a drain: nothing runs any more; tell the ledger that we are gone."""
+        """The last step of a drain: hand on what taskiq waits for no longer, and sign off."""
         parts, self._parts = self._parts, None
         if parts is None:
             return
+        await hand_on(parts.place.claims)
         parts.watchdog.stop()
         for keeper in parts.keepers:
             keeper.cancel()
