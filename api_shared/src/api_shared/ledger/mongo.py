@@ -89,6 +89,9 @@ class MongoLedger:
             await self._server.workers.create_indexes(WORKER_INDEXES)
             await self._server.schedules.create_indexes(SCHEDULE_INDEXES)
 
+    async def give_up(self) -> None:
+        await self._server.batcher.close()
+
     async def close(self) -> None:
         opened, self._open = self._open, None
         if opened is not None:

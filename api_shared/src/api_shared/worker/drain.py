@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic
 
 import structlog
 
@@ -13,13 +14,34 @@ log = structlog.get_logger()
 
 HAND_ON_S = 3.0
 """Taskiq gives a broker's whole shutdown five seconds by default."""
+GRACE_S = 2.0
+"""Over a lease: for a heartbeat that was under way."""
+LOOK_S = 0.5
 
 
-async def hand_on(claims: Claims) -> None:
-    """No attempt counted; returns when all are settled, or soon. The rest waits for its lease."""
+def begin_to_hand_on(claims: Claims) -> None:
+    """Stop what still runs: it goes on elsewhere, no attempt counted."""
     if claims:
         log.warning("worker.hands_on", jobs=len(claims))
     claims.stop_all(Stop.DRAIN)
+
+
+async def hand_on(claims: Claims) -> None:
+    """Returns when all are settled, or soon: the rest waits for its lease."""
+    begin_to_hand_on(claims)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(HAND_ON_S):
             await claims.wait_idle()
+
+
+async def outlast_leases(claims: Claims, *, lease_s: float) -> None:
+    """
+    Returns when there are claims and no lease of theirs can stand any more: the ledger has been
+    away for so long. Until then their outcomes can still be written; and it may never be so.
+    """
+    seen_at = monotonic()
+    while monotonic() - seen_at < lease_s + GRACE_S:
+        await asyncio.sleep(LOOK_S)
+        if not claims or not claims.unreachable:
+            seen_at = monotonic()
+    log.error("worker.gives_up", jobs=len(claims), why="the ledger is away for over a lease")

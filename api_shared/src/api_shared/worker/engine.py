@@ -33,7 +33,7 @@ from api_shared.settings import MOST_ARGUMENTS_BYTES
 from api_shared.task import JobTask
 from api_shared.wire import ACCEPTED, Unreadable, WireJob, decode
 from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
-from api_shared.worker.claims import Claims, Stop
+from api_shared.worker.claims import Claims
 from api_shared.worker.compute import (
     Compute,
     ServerNotStarted,
@@ -44,7 +44,7 @@ from api_shared.worker.compute import (
 )
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.dispatcher import Dispatcher
-from api_shared.worker.drain import hand_on
+from api_shared.worker.drain import begin_to_hand_on, hand_on, outlast_leases
 from api_shared.worker.floor import Floor
 from api_shared.worker.leftovers import Leftovers
 from api_shared.worker.process import follow_parent, hear_signals_at_once, retire
@@ -294,13 +294,13 @@ class WorkerEngine:
         parts.keepers.append(asyncio.create_task(self._end_drain(parts, drain_s)))
 
     async def _end_drain(self, parts: _Parts, drain_s: float) -> None:
-        """What still runs after the drain time goes on elsewhere, no attempt counted."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 await parts.hurry.wait()
-        if parts.place.claims:
-            log.warning("worker.hands_on", jobs=len(parts.place.claims))
-        parts.place.claims.stop_all(Stop.DRAIN)
+        backing = parts.place.backing
+        begin_to_hand_on(parts.place.claims)
+        await outlast_leases(parts.place.claims, lease_s=backing.settings.lease_s)
+        await backing.ledger.give_up()
 
     # Keepers.
 
