@@ -33,6 +33,7 @@ from api_shared.settings import MOST_ARGUMENTS_BYTES
 from api_shared.task import JobTask
 from api_shared.wire import ACCEPTED, Unreadable, WireJob, decode
 from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
+from api_shared.worker.claiming import LEDGER_PAUSE_S
 from api_shared.worker.claims import Claims
 from api_shared.worker.compute import (
     Compute,
@@ -58,7 +59,6 @@ from api_shared.worker.workplace import Workplace
 log = structlog.get_logger()
 
 MESSAGE_OVERHEAD_BYTES = 128 * 1024
-LEDGER_WAIT_S = 2.0
 
 
 def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
     """
     failures = ImportFailures()
     failures.listen()
-    broker.engine = WorkerEngine(import_tasks(tasks), failures, modules=tasks)
+    broker.engine = WorkerEngine(import_tasks(tasks), failures)
 
 
 @dataclass(slots=True)
@@ -90,12 +90,9 @@ class _Parts:
 class WorkerEngine:
     """Takes deliveries, hands each to taskiq's receiver, runs it when the receiver calls back."""
 
-    def __init__(
-        self, problems: Sequence[str], failures: ImportFailures, *, modules: Sequence[str]
-    ) -> None:
+    def __init__(self, problems: Sequence[str], failures: ImportFailures) -> None:
         self._problems = list(problems)
         self._failures = failures
-        self._modules = tuple(modules)
         self._parts: _Parts | None = None
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
@@ -277,7 +274,7 @@ class WorkerEngine:
                     return
         except LedgerUnavailable:
             delivery.give_back()
-            parts.consumer.pause(LEDGER_WAIT_S)
+            parts.consumer.pause(LEDGER_PAUSE_S)
             return
         await self._bury(delivery, Reason.UNKNOWN_TASK, detail, parts)
 
@@ -312,8 +309,8 @@ class WorkerEngine:
                 return
             except LedgerUnavailable as error:
                 log.warning("worker.waits_for_ledger", error=str(error))
-                self._running.consumer.pause(LEDGER_WAIT_S)
-                await asyncio.sleep(LEDGER_WAIT_S)
+                self._running.consumer.pause(LEDGER_PAUSE_S)
+                await asyncio.sleep(LEDGER_PAUSE_S)
 
     async def _warm_up(self) -> None:
         """Start the fork server before its first job; one that does not start says so then."""
