@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 from pydantic import BaseModel
@@ -12,11 +13,13 @@ from pydantic import BaseModel
 from api_shared.amqp.topology import topology_of
 from api_shared.broker import JobBroker
 from api_shared.contracts.contract import Contract
+from api_shared.errors import QueueMismatch
 from api_shared.job import Status
 from api_shared.ledger.memory import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.testing.standing import Nowhere
-from api_shared.worker import drain
+from api_shared.worker import drain, engine
+from api_shared.worker.checks import ImportFailures
 from api_shared.worker.claims import Claims, HeldClaim, Stop
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.drain import hand_on, outlast_leases
@@ -44,7 +47,6 @@ async def work() -> int:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "GRACE_S", 0.0)
     monkeypatch.setattr(drain, "LOOK_S", 0.005)
-    monkeypatch.setattr(drain, "HAND_ON_S", 0.05)
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ async def test_what_is_handed_on_is_waited_for_but_not_for_long(
     claims: Claims, claim: HeldClaim
 ) -> None:
     async with asyncio.timeout(10):
-        await hand_on(claims)
+        await hand_on(claims, within_s=0.05)
     assert claim.stop_reason is Stop.DRAIN
     asyncio.get_running_loop().call_later(0.01, claims.remove, claim)
     await hand_on(claims)
@@ -140,3 +142,27 @@ async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
     left = await ledger.get(claim.job.id)
     assert left is not None
     assert (left.status, left.attempt) == (Status.PROCESSING, 0)
+
+
+async def test_a_worker_that_must_end_after_a_reconnect_hands_on_first(
+    claims: Claims, claim: HeldClaim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mismatched:
+        async def wait_open(self) -> None:
+            raise QueueMismatch("taskiq", "x-max-priority")
+
+    class Refused(Exception):
+        pass
+
+    def refuse(problems: list[str]) -> NoReturn:
+        assert not claims, "nothing runs any more"
+        raise Refused(*problems)
+
+    monkeypatch.setattr(engine, "refuse", refuse)
+    worker = engine.WorkerEngine([], ImportFailures())
+    place = SimpleNamespace(claims=claims, backing=backing_on(MemoryLedger()))
+    parts: Any = SimpleNamespace(link=Mismatched(), place=place)
+    worker._parts = parts
+    claim.stopped.add_done_callback(lambda _: claims.remove(claim))
+    with pytest.raises(Refused, match="x-max-priority"):
+        await worker._watch_links()

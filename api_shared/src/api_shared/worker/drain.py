@@ -26,11 +26,11 @@ def begin_to_hand_on(claims: Claims) -> None:
     claims.stop_all(Stop.DRAIN)
 
 
-async def hand_on(claims: Claims) -> None:
-    """Returns when all are settled, or soon: the rest waits for its lease."""
+async def hand_on(claims: Claims, *, within_s: float = HAND_ON_S) -> None:
+    """Returns when all are settled, or in time: the rest waits for its lease."""
     begin_to_hand_on(claims)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(HAND_ON_S):
+        async with asyncio.timeout(within_s):
             await claims.wait_idle()
 
 

@@ -352,6 +352,8 @@ class WorkerEngine:
             try:
                 await parts.link.wait_open()
             except QueueMismatch as error:
+                lease_s = parts.place.backing.settings.lease_s
+                await hand_on(parts.place.claims, within_s=lease_s)
                 refuse([str(error)])
             await asyncio.sleep(1)
 
