@@ -16,7 +16,7 @@ from api_shared.dead_mark import mark_of
 from api_shared.errors import UnreadableRecord
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope
 from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.operations import Claimed, Complete, Fail, Operation
+from api_shared.ledger.operations import Claimed, Complete, Fail, Operation, Refused
 from api_shared.ledger.transitions import start_round
 from api_shared.testing.standing import Nowhere
 from api_shared.wire import ACCEPTED, decode, encode
@@ -249,7 +249,7 @@ class ReadsNoClaim(MemoryLedger):
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
         verdict = await super().apply(operation, deadline_s=deadline_s)
-        if isinstance(verdict, Claimed):
+        if isinstance(verdict, (Claimed, Refused)) and verdict.job is not None:
             raise UnreadableRecord("job", verdict.job.id, "no words", seq=verdict.job.seq)
         return verdict
 
@@ -266,3 +266,16 @@ async def test_a_job_that_this_release_cannot_read_is_left_to_other_workers(
     assert (left.status, left.attempt, left.lost) == (Status.RETRYING, 0, 0)
     assert left.history[-1].note == "written by another release than this worker's"
     assert (intake.answers.acked, intake.outbox.dead) == (1, [])
+
+
+async def test_a_dead_letter_moved_back_is_kept_where_this_release_cannot_read_its_job(
+    intake: Intake,
+) -> None:
+    job = await inserted(intake.ledger)
+    body, headers = await intake.fail(job.id)
+    ledger = ReadsNoClaim(intake.clock)
+    await inserted(ledger, id=job.id, status=Status.FAILED)
+    intake.place = replace(intake.place, backing=replace(intake.backing, ledger=ledger))
+    assert await intake.deliver(body, headers) is None
+    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["error", "unreadable"]
+    assert intake.answers.acked == 1

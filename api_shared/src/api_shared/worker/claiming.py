@@ -64,8 +64,7 @@ async def claim_job(
         at.intake.pause(LEDGER_PAUSE_S)
         raise NotOurs from None
     except UnreadableRecord as error:
-        await _hand_over(claim, error, at)
-        delivery.ack()
+        await _hand_over(delivery, claim, error, at)
         raise NotOurs from None
     except UsageError as error:
         is_taken = isinstance(error, UniqueTaken)
@@ -136,13 +135,22 @@ async def _let_go(job: Job, claim: Claim, at: Workplace) -> None:
     await at.backing.ledger.apply(HandBack(job.id, claim.token, job.seq + 1, 0, why))
 
 
-async def _hand_over(claim: Claim, error: UnreadableRecord, at: Workplace) -> None:
-    """Leave a job to workers of the release that wrote it: no loss, no attempt counted."""
+async def _hand_over(
+    delivery: Delivery, claim: Claim, error: UnreadableRecord, at: Workplace
+) -> None:
+    """
+    Leave a job to workers of the release that wrote it: no loss, no attempt counted. A dead letter
+    that somebody moved back is one again: whether it begins a round cannot be said here.
+    """
     log.warning("claim.unreadable", job_id=claim.job_id, error=str(error))
     why = "written by another release than this worker's"
     back = HandBack(claim.job_id, claim.token, error.seq + 1, UNREADABLE_S, why)
     with suppress(LedgerUnavailable, UnreadableRecord):  # else its lease runs out
         await at.backing.ledger.apply(back, deadline_s=at.backing.settings.lease_s)
+    if mark_of(delivery.headers) is None:
+        delivery.ack()
+    else:
+        await at.dead_letters.bury_message(delivery, Reason.UNREADABLE, str(error))
 
 
 async def _apply_claim(claim: Claim, at: Workplace) -> Claimed | Refused:
