@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.errors import InvalidJobId
+from api_shared.errors import InvalidJobId, LedgerUnavailable
 from api_shared.job import Job, JobError, Progress, Reason, Status, new_job_id
 from api_shared.ledger import HeldClaim, JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.change import HISTORY_LIMIT, NOW, Change, NowPlus, Plus
@@ -891,6 +891,14 @@ async def test_close_and_start_again_keep_the_jobs(ledger: Ledger) -> None:
     await ledger.start()
     await ledger.start()
     assert (await record(ledger, job.id)).id == job.id
+
+
+async def test_a_ledger_that_gave_up_takes_no_writes_and_still_answers(ledger: Ledger) -> None:
+    job = await inserted(ledger)
+    await ledger.give_up()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.apply(Claim(job.id, "token", "w", 30))
+    assert (await record(ledger, job.id)).status is Status.QUEUED
 
 
 def test_a_delay_is_kept_to_the_millisecond() -> None:

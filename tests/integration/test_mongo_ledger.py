@@ -16,13 +16,20 @@ from typing import Any
 
 import pytest
 import uvloop
+from bson import ObjectId
 from pydantic import SecretStr
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
 
-from api_shared.errors import AcceptanceUnknown, InvalidOption, LedgerUnavailable, TooLarge
+from api_shared.errors import (
+    AcceptanceUnknown,
+    InvalidOption,
+    LedgerUnavailable,
+    TooLarge,
+    UnreadableRecord,
+)
 from api_shared.job import Job, JobError, Progress, Reason, Status, UniqueScope
-from api_shared.ledger import JobFilter, Ledger
+from api_shared.ledger import JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.mongo import MongoLedger
 from api_shared.ledger.mongo_indexes import HAS_DUE_AT
@@ -605,3 +612,27 @@ async def test_a_schedule_of_another_release_is_named_and_left_out(services: Ser
             await put_schedule(replace(definition, name="newer"), ledger.schedules)
         assert [each.name for each in await ledger.schedules.find()] == ["sweep"]
         assert [each.name for each in await ledger.schedules.due("general")] == ["sweep"]
+
+
+async def test_jobs_of_another_release_stand_before_no_others(services: Services) -> None:
+    async with mongo_ledger(services.mongodb.url) as ledger:
+        newer = [await inserted(ledger, due_in_s=-9) for _ in range(5)]
+        ours = [await inserted(ledger, due_in_s=-1) for _ in range(3)]
+        ids = [ObjectId(job.id) for job in newer]
+        await ledger._server.jobs.update_many({"_id": {"$in": ids}}, {"$set": {"status": "paused"}})
+        assert [job.id for job in await ledger.due("general", limit=2)] == [
+            job.id for job in ours[:2]
+        ]
+        assert {job.id for job in await ledger.find(JobFilter())} == {job.id for job in ours}
+        assert await ledger.count("general") == {"taskiq": {Status.QUEUED: 3}}
+        with pytest.raises(UnreadableRecord, match="another release"):
+            await ledger.get(newer[0].id)
+
+
+async def test_a_worker_of_another_release_is_left_out(services: Services) -> None:
+    async with mongo_ledger(services.mongodb.url) as ledger:
+        for worker in ("newer", "ours"):
+            await ledger.report_worker(WorkerInfo(worker, "general", "host", 1, (), 0, {}))
+        await ledger._server.workers.update_one({"_id": "newer"}, {"$unset": {"pid": ""}})
+        await ledger._server.workers.update_one({"_id": "ours"}, {"$set": {"region": "eu"}})
+        assert [worker.id for worker in await ledger.workers()] == ["ours"]

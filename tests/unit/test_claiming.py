@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from pydantic import BaseModel, field_validator
@@ -13,10 +13,10 @@ from api_shared.amqp.consumer import Delivery
 from api_shared.broker import JobBroker
 from api_shared.contracts.contract import Contract
 from api_shared.dead_mark import mark_of
-from api_shared.errors import AcceptanceUnknown
+from api_shared.errors import AcceptanceUnknown, UnreadableRecord
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope
 from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.operations import Complete, Fail, Insert
+from api_shared.ledger.operations import Claimed, Complete, Fail, Insert, Operation, Refused
 from api_shared.ledger.transitions import start_round
 from api_shared.testing.standing import Nowhere
 from api_shared.wire import ACCEPTED, decode, encode
@@ -26,6 +26,8 @@ from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.workplace import Workplace
 from fixtures.doubles import Clock, Outbox, backing_on
 from fixtures.ledgers import a_job, claimed, inserted
+
+V = TypeVar("V")
 
 ERROR = JobError(Reason.ERROR, "ValueError", "no luck")
 
@@ -289,3 +291,40 @@ async def test_a_foreign_message_that_breaks_its_contracts_validator_is_buried(
     assert await intake.deliver(body, {}) is None
     assert [reason for _, _, reason, _ in intake.outbox.dead] == ["invalid_arguments"]
     assert (intake.answers.acked, intake.answers.given_back) == (1, 0)
+
+
+class ReadsNoClaim(MemoryLedger):
+    """A newer release has written its jobs."""
+
+    async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
+        verdict = await super().apply(operation, deadline_s=deadline_s)
+        if isinstance(verdict, (Claimed, Refused)) and verdict.job is not None:
+            raise UnreadableRecord("job", verdict.job.id, "no words", seq=verdict.job.seq)
+        return verdict
+
+
+async def test_a_job_that_this_release_cannot_read_is_left_to_other_workers(
+    intake: Intake,
+) -> None:
+    ledger = ReadsNoClaim(intake.clock)
+    intake.place = replace(intake.place, backing=replace(intake.backing, ledger=ledger))
+    job = await inserted(ledger)
+    assert await intake.deliver(encode(job), {ACCEPTED: 1}) is None
+    left = await ledger.get(job.id)
+    assert left is not None
+    assert (left.status, left.attempt, left.lost) == (Status.RETRYING, 0, 0)
+    assert left.history[-1].note == "written by another release than this worker's"
+    assert (intake.answers.acked, intake.outbox.dead) == (1, [])
+
+
+async def test_a_dead_letter_moved_back_is_kept_where_this_release_cannot_read_its_job(
+    intake: Intake,
+) -> None:
+    job = await inserted(intake.ledger)
+    body, headers = await intake.fail(job.id)
+    ledger = ReadsNoClaim(intake.clock)
+    await inserted(ledger, id=job.id, status=Status.FAILED)
+    intake.place = replace(intake.place, backing=replace(intake.backing, ledger=ledger))
+    assert await intake.deliver(body, headers) is None
+    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["error", "unreadable"]
+    assert intake.answers.acked == 1

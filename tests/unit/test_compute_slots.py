@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -93,6 +95,41 @@ def test_slots_are_closed_to_other_users_and_to_programs_we_start(tmp_path: Path
     slot = folder.try_acquire()
     assert slot is not None
     assert not os.get_inheritable(slot._fd)
+
+
+async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    folder = SlotFolder(tmp_path / "own" / "slots", 1)
+    held = await folder.acquire()
+    waiting = asyncio.create_task(folder.acquire())
+    await asyncio.sleep(0)
+    shutil.rmtree(tmp_path / "own")
+    held.release()
+    async with asyncio.timeout(10):
+        (await waiting).release()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_is_of_no_use_has_no_free_slot_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = SlotFolder(tmp_path / "slots", 2)
+
+    def no_descriptors(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", no_descriptors)
+        assert [folder.try_acquire() for _ in range(3)] == [None] * 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert folder.held == 0
+    assert folder.try_acquire() is not None
+
+
+def test_a_folder_that_somebody_has_replaced_has_no_free_slot(tmp_path: Path) -> None:
+    folder = SlotFolder(tmp_path / "slots", 1)
+    folder.path.rmdir()
+    folder.path.symlink_to(tmp_path / "nowhere")
+    assert folder.try_acquire() is None
 
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:

@@ -36,12 +36,19 @@ class Consumes(Consumer):
     def __init__(self) -> None:
         super().__init__(default_settings(), (TRAINING,))
         self.changes: list[str] = []
+        self.fails: list[str] = []
 
     async def stop_queues(self, names: set[str]) -> None:
-        self.changes.append(f"stop {' '.join(names)}")
+        self._change(f"stop {' '.join(names)}")
 
     async def resume_queues(self, names: set[str]) -> None:
-        self.changes.append(f"resume {' '.join(names)}")
+        self._change(f"resume {' '.join(names)}")
+
+    def _change(self, change: str) -> None:
+        self.changes.append(change)
+        if change in self.fails:
+            self.fails.remove(change)
+            raise RuntimeError(change)
 
 
 @pytest.fixture(autouse=True)
@@ -171,3 +178,21 @@ async def test_closing_gives_back_all_and_frees_every_slot(
     assert sorted(answers.given_back) == [1, 2]
     assert slots.held == 0
     assert gate.idle
+
+
+@pytest.mark.parametrize("fails", ["stop training", "resume training"])
+async def test_whatever_fails_the_queue_is_consumed_again_and_no_slot_stays_held(
+    gate: SlotGate, slots: SlotFolder, consumer: Consumes, answers: Answers, fails: str
+) -> None:
+    consumer.fails = [fails]
+    held = gate.slot_now()
+    assert held is not None
+    waiting(gate, answers, 1)
+    await until(lambda: consumer.changes)
+    held.release()
+    await until(lambda: not consumer.fails and consumer.changes[-1] == "resume training")
+    await until(lambda: slots.held == 0)
+    waiting(gate, answers, 2)
+    delivery, _, slot = await gate.ready.get()
+    assert delivery.order == (1, 0, 2)
+    slot.release()

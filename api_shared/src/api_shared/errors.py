@@ -138,6 +138,25 @@ class DeadLetterNotFound(UsageError):
         )
 
 
+# What a newer release did.
+
+
+class UnreadableRecord(ApiWorkersError):
+    """
+    Another release has written this record of the ledger: it is left to those that understand it.
+
+    `seq` numbers its last change, for whoever may have to write it all the same.
+    """
+
+    def __init__(self, what: str, record_id: str, why: str, *, seq: int = 0) -> None:
+        self.record_id = record_id
+        self.why = why
+        self.seq = seq
+        super().__init__(
+            f"{what} {record_id} was written by another release ({why}): use that one, or upgrade"
+        )
+
+
 # What a server did.
 
 

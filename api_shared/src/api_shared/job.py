@@ -43,7 +43,11 @@ class UniqueScope(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a job failed or a message was dead-lettered. Wire names: they never change."""
+    """
+    Why a job failed or a message was dead-lettered. Wire names: they never change.
+
+    A reason that only a newer release knows is kept as it stands in the record.
+    """
 
     UNREADABLE = "unreadable"
     UNKNOWN_TASK = "unknown_task"
@@ -59,6 +63,14 @@ class Reason(StrEnum):
     TIME_LIMIT = "time_limit"
     LOST = "lost"
     UNIQUE_TAKEN = "unique_taken"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Reason | None:
+        if not isinstance(value, str):
+            return None
+        unknown = str.__new__(cls, value)
+        unknown._name_, unknown._value_ = value.upper(), value
+        return unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,9 @@ class Ledger(Protocol):
     async def prepare(self) -> None:
         """Create the indexes; for workers. Raises `LedgerUnavailable`."""
 
+    async def give_up(self) -> None:
+        """Send no write any more: who waits for a verdict, or asks later, gets an error."""
+
     async def close(self) -> None: ...
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:

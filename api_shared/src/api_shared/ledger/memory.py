@@ -8,7 +8,7 @@ from dataclasses import MISSING, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from api_shared.errors import UniqueTaken
+from api_shared.errors import LedgerUnavailable, UniqueTaken
 from api_shared.job import Entry, Job, Status, parse_job_id
 from api_shared.ledger import HeldClaim, JobFilter, WorkerInfo
 from api_shared.ledger.change import (
@@ -47,6 +47,7 @@ class MemoryLedger:
         self._clock = now
         self._jobs: dict[str, Job] = {}
         self._workers: dict[str, WorkerInfo] = {}
+        self._gave_up = False
         self.requests = MemoryRequests()
         self.schedules = MemoryScheduleBook(self._now)
 
@@ -56,10 +57,15 @@ class MemoryLedger:
     async def prepare(self) -> None:
         """Nothing to index."""
 
+    async def give_up(self) -> None:
+        self._gave_up = True
+
     async def close(self) -> None:
         """What was recorded stays readable."""
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
+        if self._gave_up:
+            raise LedgerUnavailable("closed")
         if isinstance(operation, Insert):
             record: Job | None = self._insert(operation)
         elif self._apply(operation.change) is not None and operation.if_matched is not None:

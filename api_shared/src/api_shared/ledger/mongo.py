@@ -19,7 +19,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from api_shared.errors import AcceptanceUnknown, LedgerUnavailable, UniqueTaken
-from api_shared.job import Job, Status
+from api_shared.job import TERMINAL, Job, Status
 from api_shared.ledger import HeldClaim, JobFilter, WorkerInfo
 from api_shared.ledger.batch import GaveUp
 from api_shared.ledger.change import Change
@@ -41,6 +41,7 @@ from api_shared.ledger.mongo_indexes import (
     SCHEDULE_INDEXES,
     WORKER_INDEXES,
 )
+from api_shared.ledger.mongo_readable import Readable
 from api_shared.ledger.mongo_requests import MongoRequests
 from api_shared.ledger.mongo_schedules import MongoScheduleBook
 from api_shared.ledger.mongo_tally import count_jobs
@@ -58,6 +59,7 @@ AGAIN_S = 0.05
 TALLY_S = 120.0
 """For counting very many jobs."""
 IDS_AT_A_TIME = 10_000
+_OPEN = frozenset(Status) - TERMINAL
 
 
 class MongoLedger:
@@ -71,6 +73,7 @@ class MongoLedger:
         self._settings = settings
         self._max_batch = max_batch
         self._open: Connection | None = None
+        self._readable = Readable()
 
     @property
     def schedules(self) -> MongoScheduleBook:
@@ -85,6 +88,9 @@ class MongoLedger:
             await self._server.jobs.create_indexes(JOB_INDEXES)
             await self._server.workers.create_indexes(WORKER_INDEXES)
             await self._server.schedules.create_indexes(SCHEDULE_INDEXES)
+
+    async def give_up(self) -> None:
+        await self._server.batcher.close()
 
     async def close(self) -> None:
         opened, self._open = self._open, None
@@ -231,9 +237,9 @@ class MongoLedger:
             groups = await self._at_one_moment.aggregate(pipeline).to_list(None)
         counts: dict[str, dict[Status, int]] = {}
         for group in groups:
-            status = Status(group["_id"]["status"])
-            if not status.is_terminal:
-                counts.setdefault(group["_id"]["queue"], {})[status] = group["jobs"]
+            queue, status = group["_id"]["queue"], group["_id"]["status"]
+            if status in _OPEN:
+                counts.setdefault(queue, {})[Status(status)] = group["jobs"]
         return counts
 
     async def usage_of(self, owner: str) -> dict[str, int]:
@@ -291,7 +297,7 @@ class MongoLedger:
         query = {"$expr": {"$gte": ["$seen_at", earliest]}}
         with ledger_errors(), pymongo.timeout(ANSWER_S):
             found = await self._server.workers.find(query, sort=[("_id", 1)]).to_list(None)
-        return [worker_of(document) for document in found]
+        return self._readable.of(found, worker_of)
 
     async def server_version(self) -> str:
         with ledger_errors(), pymongo.timeout(ANSWER_S):
@@ -309,11 +315,17 @@ class MongoLedger:
         return self._open
 
     async def _jobs(self, query: Document, sort: list[tuple[str, int]], limit: int) -> list[Job]:
-        with ledger_errors(), pymongo.timeout(ANSWER_S):
-            found = await self._server.jobs.find(
-                query, {"journal": 0}, sort=sort, limit=limit, batch_size=limit + 1
-            ).to_list(None)
-        return [job_of(document) for document in found]
+        """Those that cannot be read are left out, and stand before no others."""
+        asked = limit
+        while True:
+            with ledger_errors(), pymongo.timeout(ANSWER_S):
+                found = await self._server.jobs.find(
+                    query, {"journal": 0}, sort=sort, limit=asked, batch_size=asked + 1
+                ).to_list(None)
+            jobs = self._readable.of(found, job_of)
+            if len(jobs) >= limit or len(found) < asked:
+                return jobs[:limit]
+            asked += len(found) - len(jobs)
 
 
 def _queued_in(broker: str, queue: str) -> Document:

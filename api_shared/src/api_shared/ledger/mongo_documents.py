@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import ObjectId
 
+from api_shared.errors import UnreadableRecord
 from api_shared.job import (
     Entry,
     Job,
@@ -34,6 +35,9 @@ from api_shared.ledger.change import (
 )
 from api_shared.ledger.operations import Insert
 
+T = TypeVar("T")
+Part = TypeVar("Part", Progress, JobError, Entry)
+
 Document = dict[str, Any]
 
 _STATIC = (
@@ -45,6 +49,8 @@ _STATIC = (
 
 _TIMES = ("due_at", "queued_at", "started_at", "ended_at", "expires_at", "unique_until",
           "keep_until")  # fmt: skip
+
+_STATUSES, _SCOPES = frozenset(Status), frozenset(UniqueScope)
 
 
 def object_id(job_id: str) -> ObjectId:
@@ -100,16 +106,43 @@ def upsert_of(operation: Insert) -> tuple[Document, list[Document]]:
 
 
 def job_of(document: Mapping[str, Any]) -> Job:
+    """What only a newer release knows is left out. Raises `UnreadableRecord`."""
+    return _read("job", _job_of, document)
+
+
+def worker_of(document: Mapping[str, Any]) -> WorkerInfo:
+    """What only a newer release knows is left out. Raises `UnreadableRecord`."""
+    return _read("the report of worker", _worker_of, document)
+
+
+def _read(what: str, read: Callable[[Mapping[str, Any]], T], document: Mapping[str, Any]) -> T:
+    try:
+        return read(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        seq = document.get("seq")
+        raise UnreadableRecord(
+            what,
+            str(document["_id"]),
+            f"{type(error).__name__}: {error}",
+            seq=seq if isinstance(seq, int) else 0,
+        ) from None
+
+
+def _job_of(document: Mapping[str, Any]) -> Job:
     get = document.get
     return Job(
         id=str(document["_id"]),
         status=Status(document["status"]),
         accepted_at=document["accepted_at"],
         labels=dict(get("labels", ())),
-        progress=Progress(**document["progress"]) if get("progress") else None,
+        progress=_known(Progress, progress) if (progress := get("progress")) else None,
         error=_error_of(get("error")),
-        unique_scope=UniqueScope(document["unique_scope"]) if get("unique_scope") else None,
-        history=tuple(_entry_of(entry) for entry in get("history", ())),
+        unique_scope=UniqueScope(scope) if (scope := get("unique_scope")) in _SCOPES else None,
+        history=tuple(
+            _known(Entry, {**entry, "status": Status(entry["status"])})
+            for entry in get("history", ())
+            if entry["status"] in _STATUSES
+        ),
         journal=dict(get("journal", {}).values()),
         usage=dict(get("usage", {})),
         **{name: document[name] for name in _STATIC if name in document},
@@ -132,7 +165,7 @@ def worker_pipeline(info: WorkerInfo) -> list[Document]:
     return [{"$replaceWith": {"$mergeObjects": [{"$literal": static}, times]}}]
 
 
-def worker_of(document: Mapping[str, Any]) -> WorkerInfo:
+def _worker_of(document: Mapping[str, Any]) -> WorkerInfo:
     return WorkerInfo(
         id=document["_id"],
         broker=document["broker"],
@@ -236,8 +269,10 @@ def _stored(value: Any) -> Any:
 def _error_of(document: Mapping[str, Any] | None) -> JobError | None:
     if document is None:
         return None
-    return JobError(**{**document, "reason": Reason(document["reason"])})
+    return _known(JobError, {**document, "reason": Reason(document["reason"])})
 
 
-def _entry_of(document: Mapping[str, Any]) -> Entry:
-    return Entry(**{**document, "status": Status(document["status"])})
+def _known(part: type[Part], document: Mapping[str, Any]) -> Part:
+    """Of the keys that this release knows."""
+    names = part.__dataclass_fields__
+    return part(**{name: value for name, value in document.items() if name in names})

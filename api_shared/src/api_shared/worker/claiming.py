@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from api_shared.errors import (
     InvalidArguments,
     LedgerUnavailable,
     UniqueTaken,
+    UnreadableRecord,
     UsageError,
 )
 from api_shared.formatter import to_message
@@ -41,6 +43,8 @@ log = structlog.get_logger()
 
 LEDGER_PAUSE_S = 2.0
 """How long a worker that cannot reach the ledger takes no messages."""
+UNREADABLE_S = 10.0
+"""After how long a job that this release cannot read is published for another worker."""
 
 
 class NotOurs(NoResultError):
@@ -66,6 +70,9 @@ async def claim_job(
         log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
         delivery.give_back()
         at.intake.pause(LEDGER_PAUSE_S)
+        raise NotOurs from None
+    except UnreadableRecord as error:
+        await _hand_over(delivery, claim, error, at)
         raise NotOurs from None
     except UsageError as error:
         is_taken = isinstance(error, UniqueTaken)
@@ -134,6 +141,24 @@ async def _let_go(job: Job, claim: Claim, at: Workplace) -> None:
     """Undo a claim that a message of another task has brought about."""
     why = "claimed by a message of another task"
     await at.backing.ledger.apply(HandBack(job.id, claim.token, job.seq + 1, 0, why))
+
+
+async def _hand_over(
+    delivery: Delivery, claim: Claim, error: UnreadableRecord, at: Workplace
+) -> None:
+    """
+    Leave a job to workers of the release that wrote it: no loss, no attempt counted. A dead letter
+    that somebody moved back is one again: whether it begins a round cannot be said here.
+    """
+    log.warning("claim.unreadable", job_id=claim.job_id, error=str(error))
+    why = "written by another release than this worker's"
+    back = HandBack(claim.job_id, claim.token, error.seq + 1, UNREADABLE_S, why)
+    with suppress(LedgerUnavailable, UnreadableRecord):  # else its lease runs out
+        await at.backing.ledger.apply(back, deadline_s=at.backing.settings.lease_s)
+    if mark_of(delivery.headers) is None:
+        delivery.ack()
+    else:
+        await at.dead_letters.bury_message(delivery, Reason.UNREADABLE, str(error))
 
 
 async def _apply_claim(claim: Claim, at: Workplace) -> Claimed | Refused:

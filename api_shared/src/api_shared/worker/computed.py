@@ -6,13 +6,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from pydantic import BaseModel
 
 from api_shared.errors import ApiWorkersError, Discard, Snooze, TimeLimitExceeded
 from api_shared.errors import SoftTimeLimitExceeded as SoftLimit
 from api_shared.task import JobTask
 from api_shared.worker.claims import HeldClaim
-from api_shared.worker.compute import Compute, ServerSlow, Slot
+from api_shared.worker.compute import (
+    Compute,
+    ComputeClosed,
+    ForkRefused,
+    ServerNotStarted,
+    Slot,
+)
 from api_shared.worker.compute.outcome import (
     Cancelled,
     Killed,
@@ -23,7 +30,10 @@ from api_shared.worker.compute.outcome import (
 )
 from api_shared.worker.context import progress_of
 
-SLOW_SERVER_S = 5.0
+log = structlog.get_logger()
+
+NO_PROCESS_S = 5.0
+"""After how long a job is tried again that the machine had no process for."""
 
 
 class ProcessFailed(ApiWorkersError):
@@ -70,8 +80,13 @@ async def run_computed(
             on_progress=on_progress,
             slot=slot,
         )
-    except ServerSlow:  # nothing has run: no fault of the job
-        raise Snooze(SLOW_SERVER_S, "the fork server is slow to start") from None
+    except ComputeClosed:
+        raise _worker_stopped() from None
+    except (ServerNotStarted, ForkRefused) as error:
+        if isinstance(error, ServerNotStarted) and error.module is not None:
+            raise  # what is to be mended is the module, so it is said where people look
+        log.warning("compute.no_process", error=str(error))  # nothing has run: no fault of the job
+        raise Snooze(NO_PROCESS_S, str(error)) from None
     match ended:
         case Returned(value_json):
             return json.loads(value_json)
@@ -84,7 +99,12 @@ async def run_computed(
         case Killed():
             raise ProcessFailed(f"its process was {ended}")
         case Cancelled():
-            raise ProcessFailed("the worker stopped its process")
+            raise _worker_stopped()
+
+
+def _worker_stopped() -> Snooze:
+    """The job goes on elsewhere, no attempt counted."""
+    return Snooze(0, "worker stopped")
 
 
 def _as_local(ended: Raised, task: JobTask[Any, Any]) -> BaseException:

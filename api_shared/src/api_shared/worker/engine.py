@@ -33,7 +33,8 @@ from api_shared.settings import MOST_ARGUMENTS_BYTES
 from api_shared.task import JobTask
 from api_shared.wire import ACCEPTED, Unreadable, WireJob, decode
 from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
-from api_shared.worker.claims import Claims, Stop
+from api_shared.worker.claiming import LEDGER_PAUSE_S
+from api_shared.worker.claims import Claims
 from api_shared.worker.compute import (
     Compute,
     ServerNotStarted,
@@ -44,6 +45,7 @@ from api_shared.worker.compute import (
 )
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.dispatcher import Dispatcher
+from api_shared.worker.drain import begin_to_hand_on, hand_on, outlast_leases
 from api_shared.worker.floor import Floor
 from api_shared.worker.leftovers import Leftovers
 from api_shared.worker.process import follow_parent, hear_signals_at_once, retire
@@ -57,7 +59,6 @@ from api_shared.worker.workplace import Workplace
 log = structlog.get_logger()
 
 MESSAGE_OVERHEAD_BYTES = 128 * 1024
-LEDGER_WAIT_S = 2.0
 
 
 def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
@@ -68,7 +69,7 @@ def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
     """
     failures = ImportFailures()
     failures.listen()
-    broker.engine = WorkerEngine(import_tasks(tasks), failures, modules=tasks)
+    broker.engine = WorkerEngine(import_tasks(tasks), failures)
 
 
 @dataclass(slots=True)
@@ -89,12 +90,9 @@ class _Parts:
 class WorkerEngine:
     """Takes deliveries, hands each to taskiq's receiver, runs it when the receiver calls back."""
 
-    def __init__(
-        self, problems: Sequence[str], failures: ImportFailures, *, modules: Sequence[str]
-    ) -> None:
+    def __init__(self, problems: Sequence[str], failures: ImportFailures) -> None:
         self._problems = list(problems)
         self._failures = failures
-        self._modules = tuple(modules)
         self._parts: _Parts | None = None
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
@@ -173,10 +171,11 @@ class WorkerEngine:
         log.info("worker.started", worker=self.worker_id, queues=[q.name for q in queues])
 
     async def stop(self) -> None:
-        """The last step of a drain: nothing runs any more; tell the ledger that we are gone."""
+        """The last step of a drain: hand on what taskiq waits for no longer, and sign off."""
         parts, self._parts = self._parts, None
         if parts is None:
             return
+        await hand_on(parts.place.claims)
         parts.watchdog.stop()
         for keeper in parts.keepers:
             keeper.cancel()
@@ -275,7 +274,7 @@ class WorkerEngine:
                     return
         except LedgerUnavailable:
             delivery.give_back()
-            parts.consumer.pause(LEDGER_WAIT_S)
+            parts.consumer.pause(LEDGER_PAUSE_S)
             return
         await self._bury(delivery, Reason.UNKNOWN_TASK, detail, parts)
 
@@ -292,13 +291,13 @@ class WorkerEngine:
         parts.keepers.append(asyncio.create_task(self._end_drain(parts, drain_s)))
 
     async def _end_drain(self, parts: _Parts, drain_s: float) -> None:
-        """What still runs after the drain time goes on elsewhere, no attempt counted."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 await parts.hurry.wait()
-        if parts.place.claims:
-            log.warning("worker.hands_on", jobs=len(parts.place.claims))
-        parts.place.claims.stop_all(Stop.DRAIN)
+        backing = parts.place.backing
+        begin_to_hand_on(parts.place.claims)
+        await outlast_leases(parts.place.claims, lease_s=backing.settings.lease_s)
+        await backing.ledger.give_up()
 
     # Keepers.
 
@@ -310,8 +309,8 @@ class WorkerEngine:
                 return
             except LedgerUnavailable as error:
                 log.warning("worker.waits_for_ledger", error=str(error))
-                self._running.consumer.pause(LEDGER_WAIT_S)
-                await asyncio.sleep(LEDGER_WAIT_S)
+                self._running.consumer.pause(LEDGER_PAUSE_S)
+                await asyncio.sleep(LEDGER_PAUSE_S)
 
     async def _warm_up(self) -> None:
         """Start the fork server before its first job; one that does not start says so then."""
@@ -353,6 +352,8 @@ class WorkerEngine:
             try:
                 await parts.link.wait_open()
             except QueueMismatch as error:
+                lease_s = parts.place.backing.settings.lease_s
+                await hand_on(parts.place.claims, within_s=lease_s)
                 refuse([str(error)])
             await asyncio.sleep(1)
 

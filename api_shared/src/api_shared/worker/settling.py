@@ -40,7 +40,10 @@ log = structlog.get_logger()
 async def settle_job(
     task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, run_s: float, at: Workplace
 ) -> Job | None:
-    """Write the outcome; the job as settled, None when the claim was gone and nothing written."""
+    """
+    Write the outcome; the job as settled, None when the claim was gone and nothing written, or the
+    ledger did not take it: then the job runs again, elsewhere.
+    """
     seq = await claim.settle()
     write = settlement(task, claim, outcome, seq, at)
     if write is None:
@@ -52,6 +55,9 @@ async def settle_job(
             raise
         job_error = JobError(Reason.INVALID_RESULT, type(error).__name__, str(error))
         return await settle_job(task, claim, Failed(job_error, True, error), run_s, at)
+    except LedgerUnavailable as error:
+        log.warning("job.outcome_lost", outcome=type(outcome).__name__, error=str(error))
+        return None
     if not applied and await _was_cancelled_meanwhile(claim, write, at):
         return await settle_job(task, claim, Cancelled(), run_s, at)
     if not applied:

@@ -72,30 +72,44 @@ class SlotGate:
                 async with asyncio.timeout(PATIENCE_S):
                     slot = await self._slots.acquire()
             except TimeoutError:
-                await self._until_free()
+                await self._after_patience()
                 continue  # one may have come meanwhile
             if not self._waiting:
                 slot.release()
                 return
             self.ready.put_nowait((*self._waiting.popleft(), slot))
 
-    async def _until_free(self) -> None:
+    async def _after_patience(self) -> None:
         """Stop consuming the queues of what waits, get a slot, and consume again."""
         queues = {delivery.queue.name for delivery, _ in self._waiting}
         self._give_back()
+        try:
+            slot = await self._slot_without(queues)
+            if self._waiting:
+                self.ready.put_nowait((*self._waiting.popleft(), slot))
+                await self._consumer.resume_queues(queues)
+            else:
+                await self._keep_for(queues, slot)
+        except Exception:  # whatever it was, a queue that nobody consumes would be worse
+            log.exception("slots.gate_failed", queues=sorted(queues))
+            await self._consumer.resume_queues(queues)
+
+    async def _slot_without(self, queues: set[str]) -> Slot:
+        """A slot, while these queues are not consumed."""
         await self._consumer.stop_queues(queues)
         log.info("slots.full", queues=sorted(queues))
-        slot = await self._slots.acquire()
-        if self._waiting:
-            self.ready.put_nowait((*self._waiting.popleft(), slot))
-            await self._consumer.resume_queues(queues)
-            return
+        return await self._slots.acquire()
+
+    async def _keep_for(self, queues: set[str], slot: Slot) -> None:
+        """Consume these queues again, with the slot for the first that comes in time."""
         self._reserved = slot
-        await self._consumer.resume_queues(queues)
-        await asyncio.sleep(PATIENCE_S)
-        if self._reserved is slot:
-            self._reserved = None
-            slot.release()
+        try:
+            await self._consumer.resume_queues(queues)
+            await asyncio.sleep(PATIENCE_S)
+        finally:
+            if self._reserved is slot:
+                self._reserved = None
+                slot.release()
 
     def _give_back(self) -> None:
         while self._waiting:

@@ -16,6 +16,7 @@ from .current import CurrentJob, SoftLimitReached, current_job
 from .errors import (
     ComputeClosed,
     ComputeError,
+    ForkRefused,
     NotComputable,
     ResultNotEncodable,
     ResultTooLarge,
@@ -39,6 +40,7 @@ __all__ = [
     "ComputeClosed",
     "ComputeError",
     "CurrentJob",
+    "ForkRefused",
     "Killed",
     "NotComputable",
     "OutOfMemory",

@@ -94,7 +94,7 @@ class Compute:
         CancelledError. `memory_limit_mb` caps the address space, preloaded modules included:
         with scikit-learn at least 1,536.
 
-        Raises NotComputable, ServerNotStarted, ComputeClosed: then nothing has run.
+        Raises NotComputable, ServerNotStarted, ForkRefused, ComputeClosed: then nothing has run.
         """
         if self._closed:
             raise ComputeClosed

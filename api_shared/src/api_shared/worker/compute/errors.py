@@ -29,6 +29,14 @@ class ServerSlow(ServerNotStarted):
     """It was not there in time: the machine is busy, and a later try may find it ready."""
 
 
+class ForkRefused(ComputeError):
+    """The machine had no room for the job's process; a later try may find some."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"no process for the job: {reason}")
+
+
 class ComputeClosed(ComputeError):
     """`run` was called after `close`."""
 

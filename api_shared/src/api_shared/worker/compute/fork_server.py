@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from .errors import ProtocolBroken, ServerGone, ServerNotStarted, ServerSlow
+from .errors import ForkRefused, ProtocolBroken, ServerGone, ServerNotStarted, ServerSlow
 from .frames import CONTROL_LIMIT_BYTES, FrameParser, Kind, frame
 from .job_process import JobProcess
 
@@ -105,12 +105,15 @@ class ForkServer:
         """
         A process that waits for its order.
 
-        Raises ServerGone if the server died first; then nothing has run. Whoever gets the job
-        must `end` it.
+        Raises ServerGone if the server died first, ForkRefused if the machine has no room; then
+        nothing has run. Whoever gets the job must `end` it.
         """
         if self.gone:
             raise ServerGone
-        job = JobProcess(next(self._numbers), self, max_result_bytes=max_result_bytes)
+        try:
+            job = JobProcess(next(self._numbers), self, max_result_bytes=max_result_bytes)
+        except OSError as error:
+            raise ForkRefused(str(error)) from error
         self._jobs[job.number] = job
         try:
             message = frame(Kind.FORK, json.dumps({"job": job.number}).encode())
@@ -121,6 +124,8 @@ class ForkServer:
                 self._lose()  # it is stopped or stuck
             if not job.started.result():
                 raise ServerGone
+            if job.pid is None:
+                raise ForkRefused(str(job.over.result()))
         except BaseException:
             await job.end()
             raise

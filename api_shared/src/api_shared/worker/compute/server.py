@@ -104,7 +104,7 @@ class Server:
         try:
             pid = os.fork()
         except OSError as error:
-            self._report(Kind.ENDED, job=job, problem=f"no process for the job: {error}")
+            self._report(Kind.ENDED, job=job, problem=str(error))
             return
         else:
             if pid == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import stat
 import tempfile
@@ -17,6 +18,8 @@ from random import Random
 from types import TracebackType
 
 from .errors import ComputeError
+
+log = logging.getLogger(__name__)
 
 _POLL_S = (0.05, 0.1)
 
@@ -82,6 +85,7 @@ class SlotFolder:
         self.count = count
         self._rng = rng or Random()  # noqa: S311 - spreads polls
         self._held: set[int] = set()
+        self._problem = ""
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         _make_private(path)
@@ -108,15 +112,33 @@ class SlotFolder:
                         await self._freed.wait()
 
     def _take(self) -> Slot | None:
+        """A folder that somebody removed is made again; one that is of no use has no free slot."""
+        try:
+            try:
+                slot = self._lock_one()
+            except FileNotFoundError:
+                _make_private(self.path)
+                slot = self._lock_one()
+        except (OSError, SlotFolderUnsafe) as error:
+            if self._problem != str(error):  # it is asked again and again
+                log.warning("slots.unusable path=%s error=%s", self.path, error)
+            self._problem = str(error)
+            return None
+        self._problem = ""
+        return slot
+
+    def _lock_one(self) -> Slot | None:
         for number in range(self.count):
             if number in self._held:
                 continue
             fd = os.open(self.path / f"slot-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
                 os.close(fd)
-                continue
+                if isinstance(error, BlockingIOError):
+                    continue
+                raise
             self._held.add(number)
             return Slot(self, number, fd)
         return None

@@ -1,0 +1,168 @@
+"""The end of a drain: what still runs goes on elsewhere, and no outcome is waited for in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+from pydantic import BaseModel
+
+from api_shared.amqp.topology import topology_of
+from api_shared.broker import JobBroker
+from api_shared.contracts.contract import Contract
+from api_shared.errors import QueueMismatch
+from api_shared.job import Status
+from api_shared.ledger.memory import MemoryLedger
+from api_shared.notifier.memory import MemoryNotifier
+from api_shared.testing.standing import Nowhere
+from api_shared.worker import drain, engine
+from api_shared.worker.checks import ImportFailures
+from api_shared.worker.claims import Claims, HeldClaim, Stop
+from api_shared.worker.dead_letters import DeadLetters
+from api_shared.worker.drain import hand_on, outlast_leases
+from api_shared.worker.outcome import Done
+from api_shared.worker.settling import settle_job
+from api_shared.worker.workplace import Workplace
+from fixtures.doubles import backing_on
+from fixtures.ledgers import claimed, inserted
+
+LEASE_S = 0.1
+
+
+class Nothing(BaseModel):
+    pass
+
+
+CONTRACT = Contract("work", Nothing, int, broker="general")
+
+
+async def work() -> int:
+    return 1
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "GRACE_S", 0.0)
+    monkeypatch.setattr(drain, "LOOK_S", 0.005)
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    return MemoryLedger()
+
+
+@pytest.fixture
+def claims(ledger: MemoryLedger) -> Claims:
+    return Claims(ledger, lease_s=LEASE_S, heartbeat_s=1)
+
+
+@pytest.fixture
+async def claim(ledger: MemoryLedger, claims: Claims) -> HeldClaim:
+    job = await inserted(ledger, task="work", args_json="{}")
+    held, token = await claimed(ledger, job.id)
+    claim = HeldClaim(held, token, ledger, MemoryNotifier())
+    claims.add(claim)
+    return claim
+
+
+@pytest.fixture
+async def giving_up(claims: Claims) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(outlast_leases(claims, lease_s=LEASE_S))
+    yield task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def outlasts_two_leases(task: asyncio.Task[None]) -> bool:
+    done, _ = await asyncio.wait({task}, timeout=2 * LEASE_S)
+    return not done
+
+
+async def test_while_the_ledger_answers_an_outcome_is_waited_for(
+    giving_up: asyncio.Task[None], claim: HeldClaim
+) -> None:
+    assert await outlasts_two_leases(giving_up)
+
+
+async def test_while_nothing_is_held_there_is_nothing_to_give_up(
+    giving_up: asyncio.Task[None], claims: Claims
+) -> None:
+    claims.unreachable = True
+    assert await outlasts_two_leases(giving_up)
+
+
+async def test_a_ledger_that_is_away_is_waited_for_as_long_as_a_lease_may_stand(
+    giving_up: asyncio.Task[None], claims: Claims, claim: HeldClaim
+) -> None:
+    loop = asyncio.get_running_loop()
+    claims.unreachable = True
+    await asyncio.sleep(LEASE_S / 2)
+    claims.unreachable = False  # a heartbeat came through
+    await asyncio.sleep(LEASE_S / 2)
+    renewed_at = loop.time()
+    claims.unreachable = True
+    async with asyncio.timeout(10):
+        await giving_up
+    assert loop.time() - renewed_at > LEASE_S * 0.8
+
+
+async def test_what_is_handed_on_is_waited_for_but_not_for_long(
+    claims: Claims, claim: HeldClaim
+) -> None:
+    async with asyncio.timeout(10):
+        await hand_on(claims, within_s=0.05)
+    assert claim.stop_reason is Stop.DRAIN
+    asyncio.get_running_loop().call_later(0.01, claims.remove, claim)
+    await hand_on(claims)
+    assert not claims
+
+
+async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
+    ledger: MemoryLedger, claims: Claims, claim: HeldClaim
+) -> None:
+    task = JobBroker("general").task(CONTRACT)(work)
+    backing = backing_on(ledger)
+    topology = topology_of("general", backing.settings)
+    not_needed: Any = None
+    place = Workplace(
+        worker_id="w",
+        backing=backing,
+        intake=Nowhere(),
+        claims=claims,
+        dead_letters=DeadLetters(Nowhere(), topology, ledger, {}, retention_s=60),
+        compute=not_needed,
+        floor=not_needed,
+        leftovers=not_needed,
+    )
+    await ledger.give_up()
+    assert await settle_job(task, claim, Done(1, "1"), 0.1, place) is None
+    left = await ledger.get(claim.job.id)
+    assert left is not None
+    assert (left.status, left.attempt) == (Status.PROCESSING, 0)
+
+
+async def test_a_worker_that_must_end_after_a_reconnect_hands_on_first(
+    claims: Claims, claim: HeldClaim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mismatched:
+        async def wait_open(self) -> None:
+            raise QueueMismatch("taskiq", "x-max-priority")
+
+    class Refused(Exception):
+        pass
+
+    def refuse(problems: list[str]) -> NoReturn:
+        assert not claims, "nothing runs any more"
+        raise Refused(*problems)
+
+    monkeypatch.setattr(engine, "refuse", refuse)
+    worker = engine.WorkerEngine([], ImportFailures())
+    place = SimpleNamespace(claims=claims, backing=backing_on(MemoryLedger()))
+    parts: Any = SimpleNamespace(link=Mismatched(), place=place)
+    worker._parts = parts
+    claim.stopped.add_done_callback(lambda _: claims.remove(claim))
+    with pytest.raises(Refused, match="x-max-priority"):
+        await worker._watch_links()
