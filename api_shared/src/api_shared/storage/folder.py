@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
@@ -126,7 +126,8 @@ class FolderStorage:
             return
         if folder != folder.parent:
             self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # `exist_ok` looks again, when it may be gone again
+            folder.mkdir()
         _flush_folder(folder.parent)
 
     def _remove_empty(self, folder: Path) -> None:
