@@ -51,6 +51,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (("tasks", "nope"), "no contract named 'nope'"),
         (("dlq", "requeue"), "say --all to requeue all"),
         (("dlq", "purge", "--yes"), "say --all to purge all"),
+        (("dlq", "requeue", "0" * 24, "foo", "--yes"), "KEY='foo': a job id, or a key"),
         (("dlq", "list", "--kind", "dead"), "one of failed, stale, unrecorded, garbage"),
         (("dlq", "list", "--older-than", "2 hours"), "--older-than"),
         (("dlq", "list", "--queue", "nope"), "no queue named 'nope'; known: taskiq"),
