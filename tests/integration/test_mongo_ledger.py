@@ -37,6 +37,7 @@ from api_shared.ledger.operations import (
     SaveJournal,
     SaveProgress,
 )
+from api_shared.ledger.tally import Scope
 from api_shared.ledger.transitions import cancel_waiting, request_cancel
 from api_shared.schedules.book import UnreadableSchedule, put_schedule
 from api_shared.schedules.schedule import Definition
@@ -403,8 +404,11 @@ async def test_every_question_to_a_server_that_is_away_is_answered_without_secre
         ledger.workers(),
         ledger.prepare(),
         ledger.server_version(),
+        ledger.usage_of("ann"),
+        ledger.tally(Scope(), overdue_s=0, dispatched=()),
     ]
-    answers = await asyncio.gather(*questions, return_exceptions=True)
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*questions, return_exceptions=True)
     await ledger.close()
     for answer in answers:
         assert isinstance(answer, LedgerUnavailable)
