@@ -15,7 +15,8 @@ from api_shared.errors import ApiWorkersError
 from api_shared.scrubbing import hide
 from api_shared.tls import AMQP_OPTIONS, MONGODB_OPTIONS, REDIS_OPTIONS, with_options
 
-Seconds = Annotated[float, Field(gt=0)]
+CENTURY_S = 100 * 365 * 86_400.0
+Seconds = Annotated[float, Field(gt=0, le=CENTURY_S, allow_inf_nan=False)]
 MEGABYTE = 1024 * 1024
 MOST_ARGUMENTS_BYTES = 8 * MEGABYTE
 """What MAX_ARGUMENTS_BYTES can be set to."""
@@ -136,7 +137,9 @@ class Settings(BaseSettings):
     ml_worker_count: int = Field(2, ge=1, le=1024, description="CPU jobs at a time on a host.")
     lease_s: Seconds = Field(15, description="How long a claim holds without a heartbeat.")
     heartbeat_s: Seconds = 4
-    drain_s: float = Field(30, ge=0, description="How long a stopping worker lets jobs finish.")
+    drain_s: float = Field(
+        30, ge=0, le=CENTURY_S, description="How long a stopping worker lets jobs finish."
+    )
     dispatch_every_s: Seconds = Field(0.5, description="How often the dispatcher looks.")
     republish_after_s: Seconds = Field(30, description="When a queued job is looked after.")
 
