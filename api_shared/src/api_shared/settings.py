@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from yarl import URL
 
 from api_shared.errors import ApiWorkersError
 from api_shared.scrubbing import hide
@@ -20,6 +22,9 @@ Seconds = Annotated[float, Field(gt=0, le=CENTURY_S, allow_inf_nan=False)]
 MEGABYTE = 1024 * 1024
 MOST_ARGUMENTS_BYTES = 8 * MEGABYTE
 """What MAX_ARGUMENTS_BYTES can be set to."""
+
+MONGODB_NAME = re.compile(r"[^\s\x00/\\.\"$]+")
+MOST_NAME_BYTES = 63
 
 
 class InvalidSettings(ApiWorkersError):
@@ -70,7 +75,7 @@ class Settings(BaseSettings):
     mongodb_tls_cert_file: str | None = Field(
         None, description="PEM; our certificate and its key, where the server asks for one."
     )
-    database_name: str = Field("api_workers", min_length=1)
+    database_name: str = "api_workers"
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
     redis_tls_ca_file: str | None = Field(
@@ -158,6 +163,21 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
 
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _check_rabbitmq_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_amqp(value.get_secret_value()):
+            raise ValueError("a URL like amqp://user:password@host:5672/vhost is wanted")
+        return value
+
+    @field_validator("database_name")
+    @classmethod
+    def _check_database_name(cls, value: str) -> str:
+        if not MONGODB_NAME.fullmatch(value) or len(value.encode()) > MOST_NAME_BYTES:
+            wanted = f'at most {MOST_NAME_BYTES} bytes, and no blank and none of / \\ . " $ in it'
+            raise ValueError(f"a name of a MongoDB database is wanted: {wanted}")
+        return value
+
     @field_validator("worker_queues", mode="before")
     @classmethod
     def _split_queues(cls, value: object) -> object:
@@ -239,6 +259,14 @@ class Settings(BaseSettings):
         """REDIS_URL with its TLS files: for connecting, never for logging."""
         options = self._tls_options("redis", REDIS_OPTIONS)
         return with_options(self.redis_url.get_secret_value(), options)
+
+
+def _is_amqp(text: str) -> bool:
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    return url.scheme in ("amqp", "amqps") and bool(url.host)
 
 
 def load_settings() -> Settings:
