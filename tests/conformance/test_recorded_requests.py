@@ -10,10 +10,12 @@ import pytest
 from bson import ObjectId
 from pymongo import MongoClient
 
+from api_shared.errors import InvalidOption
 from api_shared.job import new_job_id
 from api_shared.ledger.memory import MemoryLedger
 from api_shared.ledger.mongo import MongoLedger
 from api_shared.recorded import RecordedRequest, RecordedRequests, RecordExists, RecordStatus
+from fixtures.doubles import START
 from fixtures.ledgers import drop_database, ledger_settings
 
 REQUEST: dict[str, Any] = {"prompt": "Say $hello to a.b", "parameters": {"seed": 1}, "$x": [None]}
@@ -76,6 +78,31 @@ async def test_the_same_request_recorded_twice_is_one_and_another_is_refused(
         await collection.requests.add("order-7", "image", REQUEST, None)
     with pytest.raises(RecordExists):
         await collection.requests.add("order-7", "text", REQUEST, "ada")
+
+
+async def test_what_json_says_otherwise_is_recorded_as_json_has_it(collection: Collection) -> None:
+    said = {"sizes": (1, 2), "by_id": {7: 2**63 - 1}, "ratio": 0.5}
+    for _ in range(2):
+        await collection.requests.add("r", "text", said, None)
+
+    record = await collection.requests.get("r")
+
+    assert record is not None
+    assert record.request == {"sizes": [1, 2], "by_id": {"7": 2**63 - 1}, "ratio": 0.5}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), 2**63, "\ud800", START, b"bytes", {1, 2}, REQUEST.keys()],
+    ids=ascii,
+)
+async def test_what_is_no_json_is_refused_and_not_recorded(
+    collection: Collection, value: object
+) -> None:
+    with pytest.raises(InvalidOption, match="an object of JSON is wanted"):
+        await collection.requests.add("r", "text", {"a": [value]}, None)
+
+    assert await collection.requests.get("r") is None
 
 
 @pytest.mark.parametrize("key", [ObjectId(), "order-7", str(ObjectId())])

@@ -12,6 +12,7 @@ from api_shared.recorded import (
     RecordedRequest,
     RecordExists,
     RecordStatus,
+    as_stored,
 )
 
 
@@ -28,7 +29,7 @@ class MemoryRequests:
         self, record_id: str, kind: str, request: Mapping[str, Any], owner: str | None
     ) -> None:
         there = self._records.get(record_id)
-        asked = RecordedRequest(record_id, kind, json.loads(json.dumps(request)), owner)
+        asked = RecordedRequest(record_id, kind, as_stored(request), owner)
         if there is None:
             self.put(asked)
         elif (there.kind, there.request, there.owner) != (kind, asked.request, owner):

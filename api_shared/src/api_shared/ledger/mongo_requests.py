@@ -17,6 +17,7 @@ from api_shared.recorded import (
     RecordedRequest,
     RecordExists,
     RecordStatus,
+    as_stored,
 )
 
 ANSWER_S = 5.0
@@ -32,7 +33,8 @@ class MongoRequests:
         self, record_id: str, kind: str, request: Mapping[str, Any], owner: str | None
     ) -> None:
         key = ObjectId(record_id) if ObjectId.is_valid(record_id) else record_id
-        record: Document = {"kind": kind, "request": dict(request)}
+        stored = as_stored(request)
+        record: Document = {"kind": kind, "request": stored}
         if owner is not None:
             record["owner"] = owner
         with ledger_errors(), pymongo.timeout(ANSWER_S):
@@ -43,7 +45,7 @@ class MongoRequests:
                 return_document=ReturnDocument.AFTER,
             )
         there = _record_of(document)
-        if (there.kind, there.request, there.owner) != (kind, dict(request), owner):
+        if (there.kind, there.request, there.owner) != (kind, stored, owner):
             raise RecordExists(record_id)
 
     async def get(self, record_id: str) -> RecordedRequest | None:
