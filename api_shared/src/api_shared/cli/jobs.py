@@ -75,7 +75,8 @@ def show(
             job = await ledger.get(parse_job_id(job_id))
             if job is None:
                 raise JobNotFound(job_id)
-            return job, await ledger.workers(), await _usage_of(job.owner, ledger)
+            workers = await ledger.workers(seen_within_s=settings.lease_s)
+            return job, workers, await _usage_of(job.owner, ledger)
 
     job, workers, used = run(main)
     from api_shared.cli import job_text
