@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from api_shared.amqp.topology import QueueSpec
 from api_shared.cli.dead_letters import Desk
 from api_shared.cli.dlq_acts import Act, Choice, Done, Purge, Requeue, carry_out, plan_of
 from api_shared.dlq import Kind, LetterFilter
@@ -126,3 +128,34 @@ async def test_what_a_server_did_leaves_what_was_done_told(
     done, failure = await carry_out(plan)
     assert [each.outcome for each in done] == ["requeued"]
     assert isinstance(failure, LedgerUnavailable)
+
+
+async def test_a_second_copy_of_a_requeued_letter_goes_with_it(counter: Counter) -> None:
+    job = await counter.buried()
+    counter.pile.messages *= 2
+    done = await counter.do(REQUEUE, job.id)
+    assert [(each.outcome, each.detail) for each in done] == [
+        ("requeued", "round 2"),
+        ("purged", "a copy: its job is queued, round 2"),
+    ]
+    assert len(counter.pile.removed) == 2
+    assert len(counter.outbox.published) == 1
+
+
+async def test_a_letter_that_was_stale_before_stays(counter: Counter) -> None:
+    job = await counter.buried()
+    await counter.do(REQUEUE, job.id)
+    (done,) = await counter.do(REQUEUE, job.id)
+    assert (done.outcome, len(counter.pile.removed)) == ("stale", 1)
+
+
+async def test_reading_ends_with_the_queue_in_which_the_last_key_was_seen(
+    counter: Counter,
+) -> None:
+    job = await counter.buried()
+    (letter,) = counter.pile.messages
+    other = replace(letter, queue=QueueSpec("low", "low"), body=b"garbage")
+    counter.pile.messages += [replace(letter, body=b"garbage"), letter, other, other]
+    plan = await plan_of(_choice((job.id,), 1000, {}), counter.desks, Purge())
+    assert [todo.key for todo in plan.todos] == [job.id, job.id]
+    assert counter.pile.walked == 4

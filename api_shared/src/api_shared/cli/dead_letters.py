@@ -14,7 +14,6 @@ from api_shared.cli.connections import BROKERS, ledger_of
 from api_shared.dlq import Answer, DeadLetter, DeadLetterPile, LetterFilter, letter_of, put_back
 from api_shared.errors import UnknownQueue
 from api_shared.kiq import Backing
-from api_shared.ledger import Ledger
 from api_shared.notifier.redis import RedisNotifier
 
 if TYPE_CHECKING:
@@ -72,20 +71,26 @@ async def desks_of(settings: Settings, queue: str | None) -> AsyncIterator[list[
 
 
 async def gather(desks: Sequence[Desk], wanted: LetterFilter, *, limit: int) -> list[Found]:
-    """The first `limit` that match, queue by queue, the oldest first."""
+    """
+    The first `limit` that match, queue by queue, the oldest first. Once all wanted keys were seen
+    it ends with their queue: copies of a letter lie in the same one.
+    """
     found: list[Found] = []
+    unseen = set(wanted.keys)
+    last_queue = None
     for desk in desks:
         async for message in desk.pile.walk():
+            if last_queue not in (None, message.queue):
+                return found
             letter = await letter_of(message, desk.backing.ledger)
             if wanted.matches(letter):
                 found.append(Found(desk, letter))
             if len(found) >= limit:
                 return found
+            unseen.discard(letter.key)
+            if wanted.keys and not unseen:
+                last_queue = message.queue
     return found
-
-
-def ledger_on(desks: Sequence[Desk]) -> Ledger:
-    return desks[0].backing.ledger
 
 
 def _topologies(settings: Settings, queue: str | None) -> list[Topology]:

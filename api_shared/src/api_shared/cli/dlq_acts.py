@@ -19,7 +19,7 @@ from api_shared.errors import InvalidOption, JobNotFound, ServerError, UniqueTak
 
 if TYPE_CHECKING:
     from api_shared.cli.dead_letters import Desk, Found
-    from api_shared.dlq import Answer, LetterFilter
+    from api_shared.dlq import Answer, DeadLetter, LetterFilter
     from api_shared.job import Job
     from api_shared.settings import Settings
 
@@ -121,7 +121,13 @@ class Requeue:
         return Todo(key, job.queue, NO_LETTER, partial(self._requeue_job, job, desk))
 
     async def _requeue(self, found: Found) -> Done:
+        from api_shared.dlq import Outcome
+
         answer = await found.desk.requeue(found.letter, forget_journal=self.forget_journal)
+        is_stale = answer.outcome is Outcome.STALE
+        if is_stale and answer.job is not None and _is_copy(found.letter, answer.job):
+            await found.desk.purge(found.letter)
+            return _done(found, "purged", f"a copy: {_standing(answer.job)}")
         return _done(found, answer.outcome.value, _words(answer))
 
     async def _requeue_job(self, job: Job, desk: Desk) -> Done:
@@ -197,6 +203,13 @@ async def carry_out(plan: Plan) -> tuple[list[Done], ServerError | None]:
         except ServerError as error:
             return done, error
     return [*done, *plan.left], None
+
+
+def _is_copy(letter: DeadLetter, job: Job) -> bool:
+    """Its job had failed at the look, and another letter of that round has been requeued since."""
+    from api_shared.dlq import Kind, has_ended
+
+    return letter.kind is Kind.FAILED and not has_ended(job, letter.mark)
 
 
 def _todo(found: Found, do: Callable[[], Awaitable[Done]]) -> Todo:
