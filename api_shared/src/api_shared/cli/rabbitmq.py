@@ -11,10 +11,9 @@ import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity, DeliveryError
 
-from api_shared.amqp.link import OPEN_ERRORS, RabbitUnavailable
+from api_shared.amqp.link import OPEN_ERRORS, RabbitUnavailable, words
 from api_shared.errors import ServerError
 from api_shared.settings import Settings
-from api_shared.tls import why_untrusted
 
 ANSWER_S = 5.0
 
@@ -86,11 +85,3 @@ async def depth_of(connection: AbstractConnection, queue: str) -> Depth | None:
     except ChannelClosed as error:
         raise RabbitRefused(words(error)) from None
     return Depth(answer.message_count or 0, answer.consumer_count or 0)
-
-
-def words(error: BaseException) -> str:
-    """The driver's error in a line; it names host and port, never the password."""
-    if untrusted := why_untrusted(error, "RABBITMQ_TLS_CA_FILE"):
-        return untrusted
-    text = " ".join(str(part) for part in error.args) or str(error)
-    return f"{type(error).__name__}: {text}".rstrip(": ")
