@@ -44,6 +44,9 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ((*PROCESS, "--at", "2030-01-31T08:00:00Z", "--delay", "3"), "not both"),
         ((*PROCESS, "--timeout", "3"), "--wait"),
         ((*PROCESS, "--owner", ""), "1 to 200 characters"),
+        ((*PROCESS, "--owner", "\udcff"), "owner='\\udcff': a text of 1 to 200 characters"),
+        ((*PROCESS, "--unique-key", "a\udcff"), "unique_key="),
+        (("reschedule", "0" * 24), "when? --in DURATION, or --at TIME"),
         (("submit", "process_data", f"user_id={'x' * 150}", f"options.source={'x' * 2000}"),
          "over the limit of 1,024"),
         (("list", "--status", "done"), "one of scheduled, queued"),
@@ -105,6 +108,13 @@ def test_a_setting_that_is_wrong_is_named(
     assert f"{name}: " in told
     assert len(told.splitlines()) == 1
     assert "hunter2" not in told
+
+
+def test_dlq_says_why_rabbitmq_cannot_be_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["dlq", "list"]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RabbitMQ (RABBITMQ_URL) is not reachable: AMQPConnectionError" in line
+    assert "hunter2" not in line
 
 
 def test_tasks_lists_each_argument_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from api_shared.amqp.link import Link, RabbitUnavailable
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, declare, topology_of
 from api_shared.cli.connections import BROKERS, ledger_of
+from api_shared.cli.rabbitmq import rabbitmq_of
 from api_shared.dlq import Answer, DeadLetter, DeadLetterPile, LetterFilter, letter_of, put_back
 from api_shared.errors import UnknownQueue
 from api_shared.kiq import Backing
@@ -54,6 +55,8 @@ async def desks_of(settings: Settings, queue: str | None) -> AsyncIterator[list[
     Raises `UnknownQueue`, `RabbitUnavailable`, `QueueMismatch`.
     """
     topologies = _topologies(settings, queue)
+    async with rabbitmq_of(settings):  # says why it cannot be reached; a link tries again
+        pass
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(ledger_of(settings))
         notifier = RedisNotifier(settings)

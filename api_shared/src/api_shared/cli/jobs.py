@@ -220,6 +220,8 @@ def reschedule(
         from api_shared.handle import reschedule_job
         from api_shared.job import parse_job_id
 
+        if at is None and delay is None:
+            raise InvalidOption("reschedule", job_id, "when? --in DURATION, or --at TIME")
         time = None if at is None else parse_time("--at", at)
         wait = None if delay is None else parse_duration("--in", delay)
         async with backing_of(settings) as backing:
