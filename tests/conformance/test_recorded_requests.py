@@ -10,13 +10,17 @@ import pytest
 from bson import ObjectId
 from pymongo import MongoClient
 
+from api_shared.errors import InvalidOption
 from api_shared.job import new_job_id
 from api_shared.ledger.memory import MemoryLedger
 from api_shared.ledger.mongo import MongoLedger
 from api_shared.recorded import RecordedRequest, RecordedRequests, RecordExists, RecordStatus
+from fixtures.doubles import START
 from fixtures.ledgers import drop_database, ledger_settings
 
 REQUEST: dict[str, Any] = {"prompt": "Say $hello to a.b", "parameters": {"seed": 1}, "$x": [None]}
+
+JOB_ID = "692a6f1d9c41b2a7c3d5e8f0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ async def collection(request: pytest.FixtureRequest) -> AsyncIterator[Collection
 
         def put(document: Mapping[str, Any]) -> None:
             fields = {name: value for name, value in document.items() if name != "_id"}
+            if isinstance(job_id := fields.pop("job_id", None), ObjectId | str):
+                fields["job_id"] = str(job_id) or None
             memory.put(
                 RecordedRequest(
                     str(document["_id"]),
@@ -78,6 +84,31 @@ async def test_the_same_request_recorded_twice_is_one_and_another_is_refused(
         await collection.requests.add("order-7", "text", REQUEST, "ada")
 
 
+async def test_what_json_says_otherwise_is_recorded_as_json_has_it(collection: Collection) -> None:
+    said = {"sizes": (1, 2), "by_id": {7: 2**63 - 1}, "ratio": 0.5}
+    for _ in range(2):
+        await collection.requests.add("r", "text", said, None)
+
+    record = await collection.requests.get("r")
+
+    assert record is not None
+    assert record.request == {"sizes": [1, 2], "by_id": {"7": 2**63 - 1}, "ratio": 0.5}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), 2**63, "\ud800", START, b"bytes", {1, 2}, REQUEST.keys()],
+    ids=ascii,
+)
+async def test_what_is_no_json_is_refused_and_not_recorded(
+    collection: Collection, value: object
+) -> None:
+    with pytest.raises(InvalidOption, match="an object of JSON is wanted"):
+        await collection.requests.add("r", "text", {"a": [value]}, None)
+
+    assert await collection.requests.get("r") is None
+
+
 @pytest.mark.parametrize("key", [ObjectId(), "order-7", str(ObjectId())])
 async def test_a_record_of_another_program_is_found_by_its_id(
     collection: Collection, key: ObjectId | str
@@ -90,6 +121,59 @@ async def test_a_record_of_another_program_is_found_by_its_id(
     assert (record.id, record.owner, record.job_id) == (str(key), "ada", "job-1")
     assert record.status == RecordStatus.PROCESSING
     assert await collection.requests.begin("another", "job-1") is None
+
+
+@pytest.mark.parametrize("job_id", [ObjectId(JOB_ID), JOB_ID, "", None, 7], ids=repr)
+async def test_a_record_of_another_program_is_begun_by_the_job_that_it_names_or_by_any(
+    collection: Collection, job_id: object
+) -> None:
+    collection.write({"_id": "r", "kind": "text", "request": REQUEST, "job_id": job_id})
+
+    before = await collection.requests.get("r")
+    begun = await collection.requests.begin("r", JOB_ID)
+
+    assert before is not None
+    assert before.job_id == (JOB_ID if str(job_id) == JOB_ID else None)
+    assert begun is not None
+    assert (begun.job_id, begun.status) == (JOB_ID, "processing")
+    assert await collection.requests.end("r", JOB_ID, RecordStatus.COMPLETED, result={})
+
+
+async def test_a_record_that_names_another_job_is_that_jobs_until_it_has_ended(
+    collection: Collection,
+) -> None:
+    other = ObjectId()
+    collection.write({"_id": "r", "kind": "text", "request": REQUEST, "job_id": other})
+
+    refused = await collection.requests.begin("r", JOB_ID)
+    taken = await collection.requests.begin("r", JOB_ID, after=str(other))
+
+    assert refused is not None
+    assert taken is not None
+    assert (refused.job_id, taken.job_id) == (str(other), JOB_ID)
+
+
+async def test_an_id_in_hex_names_one_record_in_capitals_too(collection: Collection) -> None:
+    await collection.requests.add(JOB_ID.upper(), "text", REQUEST, None)
+
+    for name in (JOB_ID, JOB_ID.upper()):
+        record = await collection.requests.get(name)
+        assert record is not None
+        assert record.id == JOB_ID
+
+
+async def test_the_error_of_an_end_that_is_no_failure_any_more_is_gone(
+    collection: Collection,
+) -> None:
+    await collection.requests.add("r", "text", REQUEST, None)
+    await collection.requests.begin("r", JOB_ID)
+    await collection.requests.end("r", JOB_ID, RecordStatus.FAILED, error="it broke")
+    await collection.requests.end("r", JOB_ID, RecordStatus.CANCELLED)
+
+    record = await collection.requests.get("r")
+
+    assert record is not None
+    assert (record.status, record.error) == ("cancelled", None)
 
 
 async def test_a_record_belongs_to_the_job_that_began_it(collection: Collection) -> None:

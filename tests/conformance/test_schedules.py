@@ -19,12 +19,13 @@ from api_shared.ledger.change import NowPlus
 from api_shared.ledger.memory import MemoryLedger
 from api_shared.ledger.operations import Complete, Insert
 from api_shared.ledger.transitions import cancel_waiting
-from api_shared.schedules.book import put_schedule, remove_schedule
+from api_shared.schedules.book import remove_schedule
 from api_shared.schedules.planning import new_record
 from api_shared.schedules.schedule import Declaration, Definition, ScheduleRecord
 from api_shared.worker.ticker import Ticker
 from fixtures.doubles import Outbox, backing_on
 from fixtures.ledgers import a_job, claimed, inserted, mongo_ledger, until
+from fixtures.schedules import put_on
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
@@ -155,10 +156,10 @@ async def test_a_record_is_deleted_only_as_it_was_read(ledger: Ledger) -> None:
 
 
 async def test_a_schedule_is_made_replaced_and_removed(ledger: Ledger) -> None:
-    made = await put_schedule(definition(), ledger.schedules)
+    made = await put_on(ledger, definition())
     assert made.declared == ()
-    assert await put_schedule(definition(), ledger.schedules) == made
-    changed = await put_schedule(definition(every_s=60), ledger.schedules)
+    assert await put_on(ledger, definition()) == made
+    changed = await put_on(ledger, definition(every_s=60))
     assert changed.definition.every_s == 60
     assert changed.cursor >= made.cursor
     await remove_schedule("sweep", ledger.schedules)

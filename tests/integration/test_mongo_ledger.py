@@ -44,8 +44,9 @@ from api_shared.ledger.operations import (
     SaveJournal,
     SaveProgress,
 )
+from api_shared.ledger.tally import Scope
 from api_shared.ledger.transitions import cancel_waiting, request_cancel
-from api_shared.schedules.book import UnreadableSchedule, put_schedule
+from api_shared.schedules.book import UnreadableSchedule
 from api_shared.schedules.schedule import Definition
 from api_shared.services import Server, Services, running_services
 from api_shared.settings import InvalidSettings, Settings
@@ -59,6 +60,7 @@ from fixtures.ledgers import (
     mongo_ledger,
     until,
 )
+from fixtures.schedules import put_on
 
 ERROR = JobError(Reason.ERROR, "ValueError", "it broke")
 MEGABYTE = 1024 * 1024
@@ -410,8 +412,11 @@ async def test_every_question_to_a_server_that_is_away_is_answered_without_secre
         ledger.workers(),
         ledger.prepare(),
         ledger.server_version(),
+        ledger.usage_of("ann"),
+        ledger.tally(Scope(), overdue_s=0, dispatched=()),
     ]
-    answers = await asyncio.gather(*questions, return_exceptions=True)
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*questions, return_exceptions=True)
     await ledger.close()
     for answer in answers:
         assert isinstance(answer, LedgerUnavailable)
@@ -604,12 +609,12 @@ async def test_a_schedule_of_another_release_is_named_and_left_out(services: Ser
     async with mongo_ledger(services.mongodb.url) as ledger:
         for name in ("newer", "sweep"):
             definition = Definition(name, "general", "sweep", "low", "{}", every_s=600)
-            await put_schedule(definition, ledger.schedules)
+            await put_on(ledger, definition)
         await ledger._server.schedules.update_one({"_id": "newer"}, {"$set": {"missed": "latest"}})
         with pytest.raises(UnreadableSchedule, match=r"'newer'.*another release"):
             await ledger.schedules.get("newer")
         with pytest.raises(UnreadableSchedule):
-            await put_schedule(replace(definition, name="newer"), ledger.schedules)
+            await put_on(ledger, replace(definition, name="newer"))
         assert [each.name for each in await ledger.schedules.find()] == ["sweep"]
         assert [each.name for each in await ledger.schedules.due("general")] == ["sweep"]
 

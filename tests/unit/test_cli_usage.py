@@ -44,6 +44,9 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ((*PROCESS, "--at", "2030-01-31T08:00:00Z", "--delay", "3"), "not both"),
         ((*PROCESS, "--timeout", "3"), "--wait"),
         ((*PROCESS, "--owner", ""), "1 to 200 characters"),
+        ((*PROCESS, "--owner", "\udcff"), "owner='\\udcff': a text of 1 to 200 characters"),
+        ((*PROCESS, "--unique-key", "a\udcff"), "unique_key="),
+        (("reschedule", "0" * 24), "when? --in DURATION, or --at TIME"),
         (("submit", "process_data", f"user_id={'x' * 150}", f"options.source={'x' * 2000}"),
          "over the limit of 1,024"),
         (("list", "--status", "done"), "one of scheduled, queued"),
@@ -51,11 +54,16 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (("tasks", "nope"), "no contract named 'nope'"),
         (("dlq", "requeue"), "say --all to requeue all"),
         (("dlq", "purge", "--yes"), "say --all to purge all"),
+        (("dlq", "requeue", "0" * 24, "foo", "--yes"), "KEY='foo': a job id, or a key"),
         (("dlq", "list", "--kind", "dead"), "one of failed, stale, unrecorded, garbage"),
         (("dlq", "list", "--older-than", "2 hours"), "--older-than"),
+        (("dlq", "list", "--older-than", "9999999d"), "--older-than"),
+        (("dlq", "list", "--newer-than", "9999999d"), "--newer-than"),
         (("dlq", "list", "--queue", "nope"), "no queue named 'nope'; known: taskiq"),
         (("verify", "--since", "yesterday"), "ISO 8601"),
         (("verify", "--until", "2030-01-31T08:00:00"), "with its zone"),
+        (("verify", "--since", "9999999d"), "--since='9999999d'"),
+        (("verify", "--since", "0001-01-01T00:00:00+14:00"), "--since="),
         (("-m", "no.such.module", "tasks"), "--module='no.such.module': does not import"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
@@ -71,12 +79,42 @@ def test_a_wrong_call_is_one_line_and_2(
     assert "hunter2" not in told.err
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "command"),
+    [
+        ("LEASE_S", "soon", "list"),
+        ("DATABASE_NAME", "a b", "list"),
+        ("DATABASE_NAME", "a.b", "list"),
+        ("DATABASE_NAME", "x$y", "list"),
+        ("MONGODB_URL", "mongodb://me:hunter2@h/?tls=true&tlsCAFile=/nope", "list"),
+        ("RABBITMQ_URL", "amqp://me:hunter2@h:abc/", "dlq list"),
+        ("RABBITMQ_URL", "amqp://me:hunter2@h:abc/", " ".join(PROCESS)),
+        ("RABBITMQ_URL", "nonsense", "queues"),
+        ("RABBITMQ_URL", "amqp:///vhost", "queues"),
+        ("RABBITMQ_URL", "http://me:hunter2@h/", "dlq list"),
+        ("REDIS_URL", "redis://me:hunter2@h:abc/", "cancel 692a6f1d9c41b2a7c3d5e8f0"),
+    ],
+)
 def test_a_setting_that_is_wrong_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    value: str,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("LEASE_S", "soon")
-    assert run_command(["list"]) == 2
-    assert "LEASE_S" in capsys.readouterr().err
+    monkeypatch.setenv(name, value)
+    assert run_command(command.split()) == 2
+    told = capsys.readouterr().err
+    assert f"{name}: " in told
+    assert len(told.splitlines()) == 1
+    assert "hunter2" not in told
+
+
+def test_dlq_says_why_rabbitmq_cannot_be_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["dlq", "list"]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RabbitMQ (RABBITMQ_URL) is not reachable: AMQPConnectionError" in line
+    assert "hunter2" not in line
 
 
 def test_tasks_lists_each_argument_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,75 +10,21 @@ from typing import Any
 import pytest
 
 from api_shared.amqp.link import RabbitUnavailable
-from api_shared.amqp.topology import QueueSpec
-from api_shared.dead_mark import DeadMark
 from api_shared.dlq import (
-    DeadLetter,
-    DeadMessage,
     Kind,
     LetterFilter,
     Outcome,
-    letter_of,
-    put_back,
     requeue_job,
 )
 from api_shared.errors import JobNotFound, LedgerUnavailable, UniqueTaken
-from api_shared.job import Job, JobError, Reason, Status, UniqueScope, new_job_id
+from api_shared.job import Status, UniqueScope, new_job_id
 from api_shared.ledger.change import NowPlus
-from api_shared.ledger.memory import MemoryLedger
 from api_shared.ledger.operations import Fail, Insert
-from api_shared.ledger.transitions import dead_lettered, start_round
+from api_shared.ledger.transitions import start_round
 from api_shared.wire import encode
-from fixtures.doubles import START, Clock, Outbox, backing_on
+from fixtures.dead_letters import ERROR, World
+from fixtures.doubles import START
 from fixtures.ledgers import a_job, claimed, inserted
-
-ERROR = JobError(Reason.TIME_LIMIT, "TimeLimitExceeded", "too long\nand more", "Traceback ...")
-QUEUE = QueueSpec("taskiq", "taskiq")
-
-
-class Pile:
-    """What was removed from it, beside what had happened until then."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self.outbox = outbox
-        self.removed: list[tuple[DeadMessage, int]] = []
-
-    async def remove(self, message: DeadMessage) -> None:
-        sent = len(self.outbox.published) + len(self.outbox.back)
-        self.removed.append((message, sent))
-
-
-class World:
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.ledger = MemoryLedger(self.clock)
-        self.outbox = Outbox()
-        self.pile: Any = Pile(self.outbox)
-        self.backing = backing_on(self.ledger, self.outbox)
-
-    async def failed(self, **fields: Any) -> Job:
-        job = await inserted(self.ledger, **fields)
-        held, token = await claimed(self.ledger, job.id)
-        await self.ledger.apply(Fail(job.id, token, held.seq + 1, ERROR, 5))
-        buried = await self.ledger.change(dead_lettered(await self.read(job.id), retention_s=1000))
-        assert buried is not None
-        return buried
-
-    async def read(self, job_id: str) -> Job:
-        job = await self.ledger.get(job_id)
-        assert job is not None
-        return job
-
-    async def letter(self, body: bytes, mark: DeadMark | None = None) -> DeadLetter:
-        headers = {} if mark is None else mark.headers
-        return await letter_of(DeadMessage(QUEUE, body, headers, 0, START, 1), self.ledger)
-
-    async def letter_of(self, job: Job) -> DeadLetter:
-        mark = DeadMark("time_limit", "too long", "taskiq", job.round, job.owner)
-        return await self.letter(encode(job), mark)
-
-    async def put_back(self, letter: DeadLetter) -> Outcome:
-        return (await put_back(letter, self.pile, self.outbox, self.backing)).outcome
 
 
 @pytest.fixture

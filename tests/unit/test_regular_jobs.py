@@ -11,11 +11,12 @@ from api_shared import Status, broker
 from api_shared.amqp.topology import topology_of
 from api_shared.contracts.general import HEALTH_CHECK, HOUSEKEEPING, HealthCheckArgs
 from api_shared.ledger import JobFilter
-from api_shared.schedules.book import pause_schedule, put_schedule
+from api_shared.schedules.book import pause_schedule
 from api_shared.schedules.planning import new_record
 from api_shared.settings import InvalidSettings, load_settings
 from api_shared.testing import default_settings, running_in_place
 from api_shared.ticks import definitions_of
+from fixtures.schedules import put_on
 from workers_general.tasks import health_check, housekeeping
 
 URL = "https://example.org/health"
@@ -63,9 +64,8 @@ async def test_schedules_that_no_worker_has_declared_for_a_month_are_removed() -
         for name in ("gone", "gone and paused"):
             await book.save(new_record(replace(definition, name=name, task="gone"), now))
         await pause_schedule("gone and paused", book)
-        await put_schedule(
-            replace(definition, name="by a call", task="gone", cron="0 0 1 1 *"), book
-        )
+        by_a_call = replace(definition, name="by a call", task="gone", cron="0 0 1 1 *")
+        await put_on(place.ledger, by_a_call)
         await place.advance(timedelta(days=29))
         names = {record.name for record in await book.find()}
         assert names == {"gone", "gone and paused", "by a call", "housekeeping"}

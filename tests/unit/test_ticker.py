@@ -25,7 +25,6 @@ from api_shared.schedules.book import (
     UnknownSchedule,
     UnreadableSchedule,
     pause_schedule,
-    put_schedule,
     remove_schedule,
     resume_schedule,
 )
@@ -33,6 +32,7 @@ from api_shared.schedules.schedule import ScheduleRecord, tick_id
 from api_shared.ticks import definitions_of, fire, run_now
 from api_shared.worker.ticker import Ticker
 from fixtures.doubles import START, Clock, Outbox, backing_on
+from fixtures.schedules import put_on
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -346,7 +346,7 @@ async def test_many_workers_that_declare_the_same_write_once_a_minute(world: Wor
 async def test_a_name_that_another_schedule_has_is_left_to_it(world: World) -> None:
     backing = backing_on(world.ledger, world.outbox)
     [definition] = definitions_of([sweep()], backing.topology, backing.settings)
-    made = await put_schedule(replace(definition, every_s=77), world.ledger.schedules)
+    made = await put_on(world.ledger, replace(definition, every_s=77))
     await started(world.ticker(sweep()))
     assert (await world.record()).definition == made.definition
 
@@ -439,10 +439,28 @@ async def test_a_decision_that_nobody_carried_out_is_carried_out_by_another(worl
     assert await world.times() == [START + 10 * MINUTE]
 
 
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_a_decided_tick_runs_as_it_was_though_its_schedule_is_made_anew(
+    world: World, is_paused: bool
+) -> None:
+    backing = backing_on(world.ledger, world.outbox)
+    [old] = definitions_of([sweep()], backing.topology, backing.settings)
+    made = await put_on(world.ledger, old)
+    world.clock.now += 10 * MINUTE
+    tick = world.clock.now
+    await world.ledger.schedules.save(replace(made, pending=(tick,), cursor=tick))
+    if is_paused:
+        await pause_schedule("sweep", world.ledger.schedules)
+    new = replace(old, args_json='{"folder": "/new"}')
+    assert (await put_on(world.ledger, new)).pending == ()
+    [job] = await world.ledger.find(JobFilter())
+    assert (job.args_json, planned_at(job)) == (old.args_json, tick)
+
+
 async def test_one_schedule_that_cannot_be_fired_does_not_stop_the_others(world: World) -> None:
     ticker = await started(world.ticker(sweep()))
     lost = replace((await world.record()).definition, name="lost", queue="gone")
-    await put_schedule(lost, world.ledger.schedules)
+    await put_on(world.ledger, lost)
     await look(ticker)
 
     async def publish(job: Job) -> None:

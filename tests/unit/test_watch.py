@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from api_shared.ledger.memory import MemoryLedger
 from api_shared.notifier import JobEvent, status_event
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.watch import watch
+from fixtures.doubles import until
 
 Q, P, R = Status.QUEUED, Status.PROCESSING, Status.RETRYING
 C, F = Status.COMPLETED, Status.FAILED
@@ -70,6 +72,12 @@ class Record(MemoryLedger):
         self.job = replace(self.job, seq=self.job.seq + by, progress=progress)
         return replace(status_event(self.job), kind="progress", progress=progress)
 
+    def unwritten(self, ahead: int) -> JobEvent:
+        """A progress that is told, and whose number the ledger never has."""
+        assert self.job is not None
+        told = status_event(self.job)
+        return replace(told, kind="progress", seq=told.seq + ahead, progress=Progress(ahead, 10))
+
 
 def statuses(events: list[JobEvent]) -> list[Status]:
     return [event.status for event in events if event.kind == "status"]
@@ -89,6 +97,17 @@ async def test_a_life_told_without_loss_costs_one_read() -> None:
     ledger, notifier = Record(), MemoryNotifier()
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
     seen = await first(1, events)
+    for status in (P, R, Q, P, C):
+        notifier.tell(ledger.enter(status))
+    seen += await rest(events)
+    assert statuses(seen) == [Q, P, R, Q, P, C]
+    assert ledger.reads == 1
+
+
+async def test_an_end_that_follows_progress_costs_one_read_more() -> None:
+    ledger, notifier = Record(), MemoryNotifier()
+    events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
+    seen = await first(1, events)
     for told in (ledger.enter(P), ledger.advance(3), ledger.enter(C)):
         notifier.tell(told)
     seen += await rest(events)
@@ -98,7 +117,7 @@ async def test_a_life_told_without_loss_costs_one_read() -> None:
         ("progress", 2),
         ("status", 3),
     ]
-    assert ledger.reads == 1
+    assert ledger.reads == 2
 
 
 async def test_who_comes_late_is_told_the_whole_round() -> None:
@@ -154,6 +173,35 @@ async def test_progress_that_is_older_than_what_was_told_is_passed_over() -> Non
     notifier.tell(ledger.enter(C))
     seen += await rest(events)
     assert [(event.kind, event.seq) for event in seen] == [("progress", 7), ("status", 8)]
+
+
+async def test_progress_that_a_lost_claim_never_wrote_hides_no_change() -> None:
+    ledger, notifier = Record(), MemoryNotifier()
+    events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
+    seen = await first(1, events)
+    told = [ledger.enter(P), *(ledger.unwritten(ahead) for ahead in range(1, 10))]
+    for event in (*told, ledger.enter(Q), ledger.enter(P), ledger.unwritten(1)):
+        notifier.tell(event)
+        seen += await first(1, events)
+    notifier.tell(ledger.enter(C))
+    seen += await rest(events)
+    assert ledger.job is not None
+    assert [e.seq for e in seen if e.kind == "status"] == [e.seq for e in ledger.job.history]
+    assert [e.seq for e in seen if e.kind == "progress"] == [*range(2, 11), 4]
+
+
+async def test_what_the_ledger_has_of_progress_does_not_take_the_listener_back() -> None:
+    ledger, notifier = Record(), MemoryNotifier()
+    events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=0.01)
+    await first(1, events)
+    for told in (ledger.enter(P), ledger.advance(1), ledger.unwritten(5)):
+        notifier.tell(told)
+        await first(1, events)
+    following = asyncio.ensure_future(anext(events))
+    read_again = ledger.reads + 2
+    await until(lambda: ledger.reads >= read_again)
+    notifier.tell(ledger.enter(C))
+    assert (await following).status is C
 
 
 async def test_progress_of_a_claim_nobody_told_of_brings_the_claim() -> None:
@@ -265,7 +313,7 @@ async def test_a_watcher_that_leaves_is_subscribed_no_more() -> None:
 def test_whatever_is_lost_repeated_or_overtaken_each_status_is_told_once_in_order(
     data: st.DataObject,
 ) -> None:
-    lives = st.lists(st.sampled_from(["run", "progress"]), max_size=8)
+    lives = st.lists(st.sampled_from(["run", "progress", "unwritten"]), max_size=8)
     steps = data.draw(lives, label="life")
 
     async def scenario() -> None:
@@ -274,11 +322,19 @@ def test_whatever_is_lost_repeated_or_overtaken_each_status_is_told_once_in_orde
         for step in steps:
             if step == "run":
                 told += [ledger.enter(status) for status in (P, R, Q)]
+            elif step == "unwritten":
+                told.append(ledger.enter(P))
+                told += [ledger.unwritten(ahead) for ahead in range(1, 4)]
+                told.append(ledger.enter(Q))
             else:
                 told.append(ledger.advance(len(told), by=data.draw(st.integers(1, 3))))
         told += [ledger.enter(P), ledger.enter(C)]
         ended = ledger.job
-        arriving = data.draw(st.lists(st.sampled_from(told), max_size=20), label="arriving")
+        in_order = st.lists(st.booleans(), min_size=len(told), max_size=len(told)).map(
+            lambda heard: [event for event, is_heard in zip(told, heard, strict=True) if is_heard]
+        )
+        anyhow = st.lists(st.sampled_from(told), max_size=20)
+        arriving = data.draw(st.just(told) | in_order | anyhow, label="arriving")
 
         ledger.job = replace(
             Record().job or pytest.fail(),
@@ -296,7 +352,8 @@ def test_whatever_is_lost_repeated_or_overtaken_each_status_is_told_once_in_orde
         seen += await rest(events)
         assert ended is not None
         assert [e.seq for e in seen if e.kind == "status"] == [e.seq for e in ended.history]
-        progress = [e.seq for e in seen if e.kind == "progress"]
-        assert progress == sorted(set(progress))
+        for kind, in_a_row in groupby(seen, lambda event: event.kind):
+            progress = [event.seq for event in in_a_row if kind == "progress"]
+            assert progress == sorted(set(progress))
 
     asyncio.run(scenario())

@@ -120,10 +120,9 @@ class JobHandle(AsyncTaskiqTask[R]):
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._ended()
+                job = await self._ended()
         except TimeoutError:
             raise ResultTimeout(self.task_id, timeout or 0, await self.status()) from None
-        job = await self.job()
         if job.status is Status.CANCELLED:
             raise JobCancelled(job.id)
         if job.status is not Status.COMPLETED:
@@ -171,6 +170,11 @@ class JobHandle(AsyncTaskiqTask[R]):
         """Another time for a job that waits for its time; `at` or `delay` as for a kiq."""
         return await reschedule_job(self.task_id, self._backing, at=at, delay=delay)
 
-    async def _ended(self) -> None:
-        async for _ in self.watch():
-            pass
+    async def _ended(self) -> Job:
+        """The record of the job once it has ended; of one that is requeued just then, later."""
+        while True:
+            async for _ in self.watch():
+                pass
+            job = await self.job()
+            if job.status.is_terminal:
+                return job

@@ -28,7 +28,7 @@ def insert_of(submission: Submission[Any, Any], topology: Topology, settings: Se
         raise InvalidOption("priority", priority, f"a whole number from 0 to {MAX_PRIORITY}")
     for option in ("owner", "correlation_id", "unique_key"):
         value = getattr(submission, option)
-        if value is not None and (not isinstance(value, str) or not 0 < len(value) <= MAX_NAME):
+        if value is not None and not _is_name(value):
             raise InvalidOption(option, value, f"a text of 1 to {MAX_NAME} characters")
     due = when(submission.at, submission.delay, now=asked_at)
     is_later = submission.at is not None or bool(submission.delay)
@@ -56,6 +56,17 @@ def insert_of(submission: Submission[Any, Any], topology: Topology, settings: Se
     )
     look_in = NowPlus(settings.republish_after_s)
     return Insert(job, due if due is not None and is_later else look_in, period_s)
+
+
+def _is_name(value: object) -> bool:
+    """Text that every store can hold, which a lone surrogate cannot be in."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _checked_arguments(submission: Submission[Any, Any], settings: Settings) -> str:

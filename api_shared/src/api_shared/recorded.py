@@ -10,12 +10,13 @@ writes back `status`, `result` or `error`, and `job_id`, the platform's own. A s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from api_shared.errors import UsageError
+from api_shared.errors import InvalidOption, UsageError
 from api_shared.job import new_job_id
 
 
@@ -64,7 +65,10 @@ class RecordedRequests(Protocol):
     async def add(
         self, record_id: str, kind: str, request: Mapping[str, Any], owner: str | None
     ) -> None:
-        """Record a request; the same once more changes nothing. Raises `RecordExists`."""
+        """
+        Record a request; the same once more changes nothing. Raises `RecordExists`, and
+        `InvalidOption` for what is no JSON.
+        """
 
     async def get(self, record_id: str) -> RecordedRequest | None: ...
 
@@ -95,6 +99,28 @@ class RecordedRequests(Protocol):
         """
 
 
+def as_stored(request: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The request as it is read again: a tuple is a list then. Raises `InvalidOption` for what is no
+    JSON, and for what JSON can hold and MongoDB cannot.
+    """
+    try:
+        text = json.dumps(dict(request), allow_nan=False, ensure_ascii=False)
+        text.encode()  # a lone surrogate cannot be
+        stored: dict[str, Any] = json.loads(text, parse_int=_whole)
+    except (TypeError, ValueError, RecursionError) as error:
+        wanted = f"an object of JSON is wanted: {error}"
+        raise InvalidOption("request", type(error).__name__, wanted) from None
+    return stored
+
+
+def _whole(digits: str) -> int:
+    number = int(digits)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("a whole number has at most 64 bits")
+    return number
+
+
 async def record_request(
     kind: str,
     request: Mapping[str, Any],
@@ -106,7 +132,8 @@ async def record_request(
     Record a request for `process_job`; its id, which may be the job's id too.
 
     `request` holds the arguments of the task that `kind` names. With a `record_id` of your own the
-    call may be repeated. Raises `RecordExists`, `NotStarted`, `LedgerUnavailable`.
+    call may be repeated. Raises `RecordExists`, `InvalidOption` for what is no JSON, `NotStarted`,
+    `LedgerUnavailable`.
     """
     from api_shared.contracts.door import door_of
 

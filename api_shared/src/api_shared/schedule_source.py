@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, timedelta
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
@@ -24,7 +25,7 @@ from api_shared.schedules.book import UnknownSchedule, put_schedule, remove_sche
 from api_shared.schedules.schedule import Definition, Missed, Overlap, Schedule
 from api_shared.schedules.timing import timing_from_taskiq
 from api_shared.submission import submission_of
-from api_shared.ticks import definition_of
+from api_shared.ticks import carry_out, definition_of
 
 MOST_LISTED = 1000
 
@@ -61,7 +62,7 @@ class LedgerScheduleSource(ScheduleSource):
         return regular + [_job_as_taskiq(job) for job in jobs]
 
     async def add_schedule(self, schedule: ScheduledTask) -> None:
-        """Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`, `LedgerUnavailable`."""
+        """Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`, `ServerError`."""
         message = TaskiqMessage(
             task_id=schedule.task_id or _job_id_of(schedule.schedule_id),
             task_name=schedule.task_name,
@@ -81,7 +82,9 @@ class LedgerScheduleSource(ScheduleSource):
         definition = definition_of(
             wish, schedule.schedule_id, submission, backing.topology, backing.settings
         )
-        await put_schedule(definition, backing.ledger.schedules)
+        await put_schedule(
+            definition, backing.ledger.schedules, partial(carry_out, backing=backing)
+        )
 
     async def delete_schedule(self, schedule_id: str) -> None:
         """A scheduled job is cancelled while it has not begun; an unknown id is no error."""

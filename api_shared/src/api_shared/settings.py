@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +11,20 @@ from urllib.parse import quote
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from yarl import URL
 
 from api_shared.errors import ApiWorkersError
 from api_shared.scrubbing import hide
 from api_shared.tls import AMQP_OPTIONS, MONGODB_OPTIONS, REDIS_OPTIONS, with_options
 
-Seconds = Annotated[float, Field(gt=0)]
+CENTURY_S = 100 * 365 * 86_400.0
+Seconds = Annotated[float, Field(gt=0, le=CENTURY_S, allow_inf_nan=False)]
 MEGABYTE = 1024 * 1024
 MOST_ARGUMENTS_BYTES = 8 * MEGABYTE
 """What MAX_ARGUMENTS_BYTES can be set to."""
+
+MONGODB_NAME = re.compile(r"[^\s\x00/\\.\"$]+")
+MOST_NAME_BYTES = 63
 
 
 class InvalidSettings(ApiWorkersError):
@@ -69,7 +75,7 @@ class Settings(BaseSettings):
     mongodb_tls_cert_file: str | None = Field(
         None, description="PEM; our certificate and its key, where the server asks for one."
     )
-    database_name: str = Field("api_workers", min_length=1)
+    database_name: str = "api_workers"
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
     redis_tls_ca_file: str | None = Field(
@@ -136,7 +142,9 @@ class Settings(BaseSettings):
     ml_worker_count: int = Field(2, ge=1, le=1024, description="CPU jobs at a time on a host.")
     lease_s: Seconds = Field(15, description="How long a claim holds without a heartbeat.")
     heartbeat_s: Seconds = 4
-    drain_s: float = Field(30, ge=0, description="How long a stopping worker lets jobs finish.")
+    drain_s: float = Field(
+        30, ge=0, le=CENTURY_S, description="How long a stopping worker lets jobs finish."
+    )
     dispatch_every_s: Seconds = Field(0.5, description="How often the dispatcher looks.")
     republish_after_s: Seconds = Field(30, description="When a queued job is looked after.")
 
@@ -154,6 +162,21 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _check_rabbitmq_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_amqp(value.get_secret_value()):
+            raise ValueError("a URL like amqp://user:password@host:5672/vhost is wanted")
+        return value
+
+    @field_validator("database_name")
+    @classmethod
+    def _check_database_name(cls, value: str) -> str:
+        if not MONGODB_NAME.fullmatch(value) or len(value.encode()) > MOST_NAME_BYTES:
+            wanted = f'at most {MOST_NAME_BYTES} bytes, and no blank and none of / \\ . " $ in it'
+            raise ValueError(f"a name of a MongoDB database is wanted: {wanted}")
+        return value
 
     @field_validator("worker_queues", mode="before")
     @classmethod
@@ -236,6 +259,14 @@ class Settings(BaseSettings):
         """REDIS_URL with its TLS files: for connecting, never for logging."""
         options = self._tls_options("redis", REDIS_OPTIONS)
         return with_options(self.redis_url.get_secret_value(), options)
+
+
+def _is_amqp(text: str) -> bool:
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    return url.scheme in ("amqp", "amqps") and bool(url.host)
 
 
 def load_settings() -> Settings:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
+
+import structlog
 
 from api_shared.amqp.topology import Topology
 from api_shared.contracts.contract import Contract
@@ -15,8 +18,11 @@ from api_shared.kiq import Backing, take_in
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.operations import Insert
 from api_shared.record import insert_of
-from api_shared.schedules.schedule import Definition, Schedule, tick_id
+from api_shared.schedules.planning import carried_out
+from api_shared.schedules.schedule import Definition, Schedule, ScheduleRecord, tick_id
 from api_shared.settings import Settings
+
+log = structlog.get_logger()
 
 KEPT_BEYOND_CATCH_UP = timedelta(hours=1)
 """How long the job of a tick is kept after nobody can want to fire it any more."""
@@ -94,6 +100,22 @@ async def fire(definition: Definition, planned: datetime, backing: Backing) -> b
     )
     look_in = NowPlus(backing.settings.republish_after_s)
     return (await take_in(Insert(job, look_in), backing)).by_us
+
+
+async def carry_out(record: ScheduleRecord, backing: Backing) -> None:
+    """
+    Kiq its pending ticks, all at once: they share a write. Raises the first error, when the others
+    are through.
+    """
+    firing = (fire(record.definition, planned, backing) for planned in record.pending)
+    for planned, fired in zip(
+        record.pending, await asyncio.gather(*firing, return_exceptions=True), strict=True
+    ):
+        if isinstance(fired, BaseException):
+            raise fired
+        if fired:
+            log.info("tick.fired", schedule=record.name, planned_at=planned.isoformat())
+    await backing.ledger.schedules.save(carried_out(record))
 
 
 async def run_now(definition: Definition, now: datetime, backing: Backing) -> Job:

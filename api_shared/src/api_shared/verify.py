@@ -22,6 +22,7 @@ async def verify(
     *,
     accepted: Collection[str] = (),
     overdue_s: float | None = OVERDUE_S,
+    alive_within_s: float = 15,
 ) -> Tally:
     """
     Count the jobs of `scope`.
@@ -30,13 +31,14 @@ async def verify(
     is lost, unless its retention is over. `overdue_s` None: a job is not lost for being overdue
     (a dispatcher that cannot reach RabbitMQ leaves queued jobs due). Only brokers count of which
     a worker has been alive for that long: after an outage of all workers there is much to do.
-    Raises `LedgerUnavailable`.
+    `alive_within_s`: a worker is alive if it has reported since (LEASE_S). Raises
+    `LedgerUnavailable`.
     """
     dispatched: set[str] = set()
     if overdue_s is not None:
         dispatched = {
             worker.broker
-            for worker in await ledger.workers()
+            for worker in await ledger.workers(seen_within_s=alive_within_s)
             if worker.started_at is not None
             and worker.seen_at is not None
             and (worker.seen_at - worker.started_at).total_seconds() >= overdue_s

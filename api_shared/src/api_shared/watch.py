@@ -60,8 +60,11 @@ class _Story:
     What the watcher has been told, by `seq`.
 
     A job's writes are numbered without gaps, its progress included, but not each is an event: so
-    an event that follows the last known number is told at once, and one further on means that the
+    a change that follows the last known number is told at once, and one further on means that the
     record has to be read. All changes of status up to `_known_seq` have been told.
+
+    Progress is told more often than it is written, and a lost claim leaves its numbers to those
+    that come after it: a progress proves nothing about what the ledger has.
     """
 
     def __init__(self) -> None:
@@ -81,12 +84,11 @@ class _Story:
             if event.seq <= self._progress_seq:
                 return []
             self._progress_seq, self._progress = event.seq, event.progress
-        elif event.seq > self._known_seq + 1:
+            return [event]
+        if event.seq > self._known_seq + 1:
             return None
-        else:
-            self._enter(event.status)
-        if event.seq == self._known_seq + 1:
-            self._known_seq = event.seq
+        self._enter(event.status)
+        self._known_seq = event.seq
         return [event]
 
     def as_recorded(self, job: Job) -> list[JobEvent]:
@@ -111,11 +113,14 @@ class _Story:
             events.append(now)
             self._enter(job.status)
         self._known_seq = max(self._known_seq, job.seq)
-        if not self.is_over and job.progress not in (None, self._progress):
+        is_running = self._status is Status.PROCESSING and job.seq > self._progress_seq
+        if is_running and job.progress not in (None, self._progress):
             self._progress_seq, self._progress = job.seq, job.progress
             events.append(replace(now, kind="progress", progress=job.progress, error=None))
         return events
 
     def _enter(self, status: Status) -> None:
+        """Each claim counts its progress anew."""
         self._status = status
+        self._progress_seq, self._progress = -1, None
         self.is_over = status.is_terminal

@@ -18,11 +18,12 @@ from aiormq.exceptions import (
     PublishError,
 )
 
+from api_shared.amqp.link import words
 from api_shared.amqp.topology import QueueSpec, Topology, declarations_of, topology_of
 from api_shared.cli.connections import BROKERS
 from api_shared.cli.findings import Finding, Findings
 from api_shared.cli.masking import masked_url
-from api_shared.cli.rabbitmq import ANSWER_S, channel_of, depth_of, rabbitmq_of, words
+from api_shared.cli.rabbitmq import ANSWER_S, channel_of, depth_of, rabbitmq_of
 from api_shared.errors import ServerError
 from api_shared.settings import Settings
 
@@ -72,8 +73,8 @@ async def _check_topology(connection: AbstractConnection, topology: Topology) ->
             if name == queue.dead_letter_queue and depth.ready:
                 findings.append(_dead_letters(queue, depth.ready))
     if missing:
-        queues = {queue.name for queue in topology.queues if queue.name in missing}
-        missing = [name for name in missing if name.removesuffix(".dlq") not in queues - {name}]
+        implied = {queue.dead_letter_queue for queue in topology.queues if queue.name in missing}
+        missing = [name for name in missing if name not in implied]
         text = f"queues of {topology.broker!r} that are not declared yet: {', '.join(missing)}"
         findings.append(FOUND.warn(text, RESTART))
     if sound:
@@ -127,8 +128,7 @@ def _refused(what: str, error: ChannelClosed) -> Finding:
 def _dead_letters(queue: QueueSpec, count: int) -> Finding:
     return FOUND.warn(
         f"{count} dead letter{'' if count == 1 else 's'} in {queue.dead_letter_queue!r}",
-        f"see why: kiq list --status failed --queue {queue.name}, and the messages' headers "
-        f"in the management UI",
+        f"see why: kiq dlq list --queue {queue.name}; mend the cause, then kiq dlq requeue",
     )
 
 

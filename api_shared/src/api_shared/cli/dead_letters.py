@@ -11,10 +11,10 @@ from api_shared.amqp.link import Link, RabbitUnavailable
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, declare, topology_of
 from api_shared.cli.connections import BROKERS, ledger_of
+from api_shared.cli.rabbitmq import rabbitmq_of
 from api_shared.dlq import Answer, DeadLetter, DeadLetterPile, LetterFilter, letter_of, put_back
 from api_shared.errors import UnknownQueue
 from api_shared.kiq import Backing
-from api_shared.ledger import Ledger
 from api_shared.notifier.redis import RedisNotifier
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ async def desks_of(settings: Settings, queue: str | None) -> AsyncIterator[list[
     Raises `UnknownQueue`, `RabbitUnavailable`, `QueueMismatch`.
     """
     topologies = _topologies(settings, queue)
+    async with rabbitmq_of(settings):  # says why it cannot be reached; a link tries again
+        pass
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(ledger_of(settings))
         notifier = RedisNotifier(settings)
@@ -72,20 +74,26 @@ async def desks_of(settings: Settings, queue: str | None) -> AsyncIterator[list[
 
 
 async def gather(desks: Sequence[Desk], wanted: LetterFilter, *, limit: int) -> list[Found]:
-    """The first `limit` that match, queue by queue, the oldest first."""
+    """
+    The first `limit` that match, queue by queue, the oldest first. Once all wanted keys were seen
+    it ends with their queue: copies of a letter lie in the same one.
+    """
     found: list[Found] = []
+    unseen = set(wanted.keys)
+    last_queue = None
     for desk in desks:
         async for message in desk.pile.walk():
+            if last_queue not in (None, message.queue):
+                return found
             letter = await letter_of(message, desk.backing.ledger)
             if wanted.matches(letter):
                 found.append(Found(desk, letter))
             if len(found) >= limit:
                 return found
+            unseen.discard(letter.key)
+            if wanted.keys and not unseen:
+                last_queue = message.queue
     return found
-
-
-def ledger_on(desks: Sequence[Desk]) -> Ledger:
-    return desks[0].backing.ledger
 
 
 def _topologies(settings: Settings, queue: str | None) -> list[Topology]:

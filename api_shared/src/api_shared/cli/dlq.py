@@ -12,7 +12,7 @@ from api_shared.cli.connections import run
 from api_shared.cli.dlq_acts import Choice, Manner, Purge, Requeue, act
 from api_shared.cli.output import AsJson, print_fields, print_json, print_line, print_table, say
 from api_shared.cli.times import now, parse_duration
-from api_shared.errors import DeadLetterNotFound, InvalidOption
+from api_shared.errors import DeadLetterNotFound, InvalidJobId, InvalidOption
 
 if TYPE_CHECKING:
     from api_shared.cli.dead_letters import Found
@@ -211,7 +211,7 @@ def _filter(
     if kind is not None and kind not in known:
         raise InvalidOption("--kind", kind, f"one of {', '.join(known)}")
     return LetterFilter(
-        keys=frozenset(key.lower() for key in keys),
+        keys=frozenset(map(_key, keys)),
         task=task,
         owner=owner,
         reason=reason,
@@ -223,3 +223,15 @@ def _filter(
         if newer_than is None
         else now() - parse_duration("--newer-than", newer_than),
     )
+
+
+def _key(text: str) -> str:
+    from api_shared.job import parse_job_id
+
+    key = text.lower()
+    if key.startswith("raw-"):
+        return key
+    try:
+        return parse_job_id(key)
+    except InvalidJobId:
+        raise InvalidOption("KEY", text, "a job id, or a key as kiq dlq list has it") from None

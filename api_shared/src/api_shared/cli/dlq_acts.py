@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import typer
@@ -18,7 +19,8 @@ from api_shared.errors import InvalidOption, JobNotFound, ServerError, UniqueTak
 
 if TYPE_CHECKING:
     from api_shared.cli.dead_letters import Desk, Found
-    from api_shared.dlq import Answer, LetterFilter
+    from api_shared.dlq import Answer, DeadLetter, LetterFilter
+    from api_shared.job import Job
     from api_shared.settings import Settings
 
 
@@ -30,6 +32,12 @@ class Choice:
     queue: str | None
     everything: bool
     limit: int
+
+    @property
+    def is_by_keys_alone(self) -> bool:
+        from api_shared.dlq import LetterFilter
+
+        return self.queue is None and self.wanted == LetterFilter(keys=self.wanted.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,80 +58,108 @@ class Done:
 
 
 NOT_DONE = frozenset({"absent", "refused", "stale"})
+NO_LETTER = "failed, without its dead letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """What is to be done with one key. `do` raises `UniqueTaken`, `ServerError`."""
+
+    key: str
+    queue: str
+    what: str
+    do: Callable[[], Awaitable[Done]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`left` are the keys with which nothing can be done."""
+
+    todos: Sequence[Todo]
+    left: Sequence[Done]
 
 
 class Act(Protocol):
-    async def do(self, found: Found) -> Done:
-        """Raises `UniqueTaken`, `ServerError`."""
+    def of(self, found: Found) -> Todo: ...
 
-    async def without_letter(self, key: str, desks: Sequence[Desk]) -> Done:
-        """For a key that is in no queue that was read."""
+    async def without_letter(self, key: str, desks: Sequence[Desk]) -> Todo | Done:
+        """For a key that is in no queue; changes nothing yet. Raises `LedgerUnavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    async def do(self, found: Found) -> Done:
+    def of(self, found: Found) -> Todo:
+        return _todo(found, partial(self._purge, found))
+
+    async def without_letter(self, key: str, desks: Sequence[Desk]) -> Todo | Done:
+        return Done(key, "-", "absent")
+
+    async def _purge(self, found: Found) -> Done:
         await found.desk.purge(found.letter)
         return _done(found, "purged")
-
-    async def without_letter(self, key: str, desks: Sequence[Desk]) -> Done:
-        return Done(key, "-", "absent")
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
     forget_journal: bool
 
-    async def do(self, found: Found) -> Done:
+    def of(self, found: Found) -> Todo:
+        return _todo(found, partial(self._requeue, found))
+
+    async def without_letter(self, key: str, desks: Sequence[Desk]) -> Todo | Done:
+        """A failed job is in the ledger, whatever became of its dead letter."""
+        from api_shared.job import Status
+
+        job = None if key.startswith("raw-") else await desks[0].backing.ledger.get(key)
+        if job is None:
+            return Done(key, "-", "absent")
+        desk = next((each for each in desks if each.backing.topology.broker == job.broker), None)
+        if desk is None:
+            return Done(key, "-", "absent")
+        if job.status is not Status.FAILED:
+            return Done(key, job.queue, "stale", _standing(job))
+        return Todo(key, job.queue, NO_LETTER, partial(self._requeue_job, job, desk))
+
+    async def _requeue(self, found: Found) -> Done:
+        from api_shared.dlq import Outcome
+
         answer = await found.desk.requeue(found.letter, forget_journal=self.forget_journal)
+        is_stale = answer.outcome is Outcome.STALE
+        if is_stale and answer.job is not None and _is_copy(found.letter, answer.job):
+            await found.desk.purge(found.letter)
+            return _done(found, "purged", f"a copy: {_standing(answer.job)}")
         return _done(found, answer.outcome.value, _words(answer))
 
-    async def without_letter(self, key: str, desks: Sequence[Desk]) -> Done:
-        """A failed job is in the ledger, whatever became of its dead letter."""
+    async def _requeue_job(self, job: Job, desk: Desk) -> Done:
         from api_shared.dlq import requeue_job
-        from api_shared.job import parse_job_id
 
-        if key.startswith("raw-"):
-            return Done(key, "-", "absent")
         try:
-            job = await desks[0].backing.ledger.get(parse_job_id(key))
-            desk = next(
-                (each for each in desks if job and each.backing.topology.broker == job.broker), None
-            )
-            if desk is None:
-                return Done(key, "-", "absent")
-            answer = await requeue_job(key, desk.backing, forget_journal=self.forget_journal)
-        except JobNotFound:
-            return Done(key, "-", "absent")
-        queue = answer.job.queue if answer.job else "-"
-        return Done(key, queue, answer.outcome.value, _words(answer))
+            answer = await requeue_job(job.id, desk.backing, forget_journal=self.forget_journal)
+        except JobNotFound:  # it has expired since the look
+            return Done(job.id, "-", "absent")
+        return Done(job.id, job.queue, answer.outcome.value, _words(answer))
 
 
 def act(verb: str, choice: Choice, manner: Manner, how: Act) -> None:
     """Raises `InvalidOption`, and `typer.Exit` where something could not be done."""
-    from api_shared.dlq import LetterFilter
-
-    if choice.wanted == LetterFilter() and choice.queue is None and not choice.everything:
+    if choice.is_by_keys_alone and not choice.wanted.keys and not choice.everything:
         raise InvalidOption("--all", False, f"name keys, a filter, or say --all to {verb} all")
     ask = not manner.yes and not manner.dry_run
     if ask and not sys.stdin.isatty():
         raise InvalidOption("--yes", False, "nobody can be asked here: --yes, or look: --dry-run")
 
     async def main(settings: Settings) -> tuple[list[Done], ServerError | None]:
-        from api_shared.cli.dead_letters import desks_of, gather
+        from api_shared.cli.dead_letters import desks_of
 
         async with desks_of(settings, choice.queue) as desks:
-            found = await gather(desks, choice.wanted, limit=choice.limit)
+            plan = await plan_of(choice, desks, how)
             if manner.dry_run:
-                return [
-                    _done(each, f"would_{verb}", each.letter.kind.value) for each in found
-                ], None
-            if found and ask and not await _asked(f"{verb} {_counted(found)}?"):
+                would = [Done(e.key, e.queue, f"would_{verb}", e.what) for e in plan.todos]
+                return [*would, *plan.left], None
+            if plan.todos and ask and not await _asked(f"{verb} {_counted(plan.todos)}?"):
                 say("nothing was done")
                 raise typer.Exit(ExitCode.INTERRUPTED)
-            done: list[Done] = []
-            failure = await _all(found, desks, choice, how, done)
-            return done, failure
+            return await carry_out(plan)
 
     done, failure = run(main)
     _tell(done, manner.as_json)
@@ -135,26 +171,50 @@ def act(verb: str, choice: Choice, manner: Manner, how: Act) -> None:
         raise typer.Exit(FINDINGS)
 
 
-async def _all(
-    found: Sequence[Found], desks: Sequence[Desk], choice: Choice, how: Act, done: list[Done]
-) -> ServerError | None:
-    """Fills `done`; what a server did ends it, and what was done until then stays done."""
-    missing = choice.wanted.keys - {each.letter.key for each in found}
-    try:
-        for each in found:
-            done.append(await _one(each, how))  # noqa: PERF401 - kept when a later one raises
-        for key in sorted(missing):
-            done.append(await how.without_letter(key, desks))  # noqa: PERF401
-    except ServerError as error:
-        return error
-    return None
+async def plan_of(choice: Choice, desks: Sequence[Desk], how: Act) -> Plan:
+    """
+    What is meant, as it lies there; changes nothing.
+
+    A job without its dead letter is meant by its id alone: no filter can be asked of a letter that
+    is not there, and one that lies behind the limit was not seen.
+    """
+    from api_shared.cli.dead_letters import gather
+
+    found = await gather(desks, choice.wanted, limit=choice.limit)
+    todos = [how.of(each) for each in found]
+    missing = sorted(choice.wanted.keys - {each.key for each in todos})
+    if not choice.is_by_keys_alone:
+        return Plan(todos, [Done(key, "-", "absent", "none that matches") for key in missing])
+    room = choice.limit - len(found)
+    others = [await how.without_letter(key, desks) for key in missing[:room]]
+    left = [each for each in others if isinstance(each, Done)]
+    left += [Done(key, "-", "absent", "not looked for: --limit") for key in missing[room:]]
+    return Plan([*todos, *(each for each in others if isinstance(each, Todo))], left)
 
 
-async def _one(found: Found, how: Act) -> Done:
-    try:
-        return await how.do(found)
-    except UniqueTaken as error:
-        return _done(found, "refused", str(error))
+async def carry_out(plan: Plan) -> tuple[list[Done], ServerError | None]:
+    """What a server did ends it, and what was done until then stays done."""
+    done: list[Done] = []
+    for todo in plan.todos:
+        try:
+            done.append(await todo.do())
+        except UniqueTaken as error:
+            done.append(Done(todo.key, todo.queue, "refused", str(error)))
+        except ServerError as error:
+            return done, error
+    return [*done, *plan.left], None
+
+
+def _is_copy(letter: DeadLetter, job: Job) -> bool:
+    """Its job had failed at the look, and another letter of that round has been requeued since."""
+    from api_shared.dlq import Kind, has_ended
+
+    return letter.kind is Kind.FAILED and not has_ended(job, letter.mark)
+
+
+def _todo(found: Found, do: Callable[[], Awaitable[Done]]) -> Todo:
+    letter = found.letter
+    return Todo(letter.key, letter.message.queue.name, letter.kind.value, do)
 
 
 def _done(found: Found, outcome: str, detail: str = "") -> Done:
@@ -166,16 +226,22 @@ def _words(answer: Answer) -> str:
 
     if answer.job is None:
         return ""
-    if answer.outcome is Outcome.STALE:
-        return f"its job is {answer.job.status}, round {answer.job.round}"
-    return f"round {answer.job.round}"
+    return _standing(answer.job) if answer.outcome is Outcome.STALE else f"round {answer.job.round}"
 
 
-def _counted(found: Sequence[Found]) -> str:
-    """`12 dead letters (taskiq 10, critical 2)`."""
-    queues = Counter(each.letter.message.queue.name for each in found)
-    words = ", ".join(f"{queue} {count}" for queue, count in queues.most_common())
-    return f"{len(found)} dead letter{'' if len(found) == 1 else 's'} ({words})"
+def _standing(job: Job) -> str:
+    return f"its job is {job.status}, round {job.round}"
+
+
+def _counted(todos: Sequence[Todo]) -> str:
+    """`12 dead letters (taskiq 10, critical 2) and 1 failed job without a dead letter`."""
+    queues = Counter(each.queue for each in todos if each.what != NO_LETTER)
+    count = queues.total()
+    words = ", ".join(f"{queue} {number}" for queue, number in queues.most_common())
+    parts = [f"{count} dead letter{'' if count == 1 else 's'} ({words})"] if count else []
+    if alone := len(todos) - count:
+        parts.append(f"{alone} failed job{'' if alone == 1 else 's'} without a dead letter")
+    return " and ".join(parts)
 
 
 async def _asked(question: str) -> bool:

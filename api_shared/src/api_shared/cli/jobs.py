@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from api_shared.job import Job
-    from api_shared.ledger import WorkerInfo
+    from api_shared.ledger import Ledger, WorkerInfo
     from api_shared.settings import Settings
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="What submit printed.")]
@@ -67,7 +67,7 @@ def show(
 ) -> None:
     """Tell all that the ledger knows of a job, and what it waits for."""
 
-    async def main(settings: Settings) -> tuple[Job, list[WorkerInfo], dict[str, int]]:
+    async def main(settings: Settings) -> tuple[Job, list[WorkerInfo], dict[str, int] | None]:
         from api_shared.errors import JobNotFound
         from api_shared.job import parse_job_id
 
@@ -75,8 +75,8 @@ def show(
             job = await ledger.get(parse_job_id(job_id))
             if job is None:
                 raise JobNotFound(job_id)
-            used = {} if job.owner is None else await ledger.usage_of(job.owner)
-            return job, await ledger.workers(), used
+            workers = await ledger.workers(seen_within_s=settings.lease_s)
+            return job, workers, await _usage_of(job.owner, ledger)
 
     job, workers, used = run(main)
     from api_shared.cli import job_text
@@ -88,13 +88,25 @@ def show(
         return
     print_fields(
         job_text.fields_of(
-            job, workers, now(), owner_usage=used, with_args=args, with_result=result
+            job, workers, now(), owner_usage=used or {}, with_args=args, with_result=result
         )
     )
     if traceback and job.error is not None:
         print_line("\n" + (job.error.traceback.strip() or "no traceback was kept"))
     print_line("")
     print_table(("history", "at", "claim", "worker", "note"), job_text.history_rows(job))
+    if used is None:
+        say(f"what the jobs of {job.owner} have used up together could not be counted in time")
+
+
+async def _usage_of(owner: str | None, ledger: Ledger) -> dict[str, int] | None:
+    """None: an owner has so many jobs that nobody waits for the sum."""
+    from api_shared.errors import LedgerUnavailable
+
+    try:
+        return {} if owner is None else await ledger.usage_of(owner)
+    except LedgerUnavailable:
+        return None
 
 
 def list_jobs(
@@ -208,6 +220,8 @@ def reschedule(
         from api_shared.handle import reschedule_job
         from api_shared.job import parse_job_id
 
+        if at is None and delay is None:
+            raise InvalidOption("reschedule", job_id, "when? --in DURATION, or --at TIME")
         time = None if at is None else parse_time("--at", at)
         wait = None if delay is None else parse_duration("--in", delay)
         async with backing_of(settings) as backing:

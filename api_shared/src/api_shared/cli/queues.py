@@ -74,12 +74,14 @@ async def _look(settings: Settings) -> tuple[list[QueueState], list[ServerError]
 
 
 async def _ask_rabbitmq(settings: Settings, states: list[QueueState]) -> None:
+    from api_shared.amqp.topology import topology_of
     from api_shared.cli.rabbitmq import depth_of, rabbitmq_of
 
     async with rabbitmq_of(settings) as connection:
         for state in states:
-            found = await depth_of(connection, state.queue)
-            dead = await depth_of(connection, f"{state.queue}.dlq")
+            queue = topology_of(state.broker, settings).queue(state.queue)
+            found = await depth_of(connection, queue.name)
+            dead = await depth_of(connection, queue.dead_letter_queue)
             state.declared = found is not None
             if found is not None:
                 state.ready, state.consumers = found.ready, found.consumers

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity, DeliveryError
-from yarl import URL
 
-from api_shared.amqp.link import OPEN_ERRORS, RabbitUnavailable
+from api_shared.amqp.link import OPEN_ERRORS, RabbitUnavailable, words
 from api_shared.errors import ServerError
-from api_shared.settings import InvalidSettings, Settings
-from api_shared.tls import why_untrusted
+from api_shared.settings import Settings
 
 ANSWER_S = 5.0
 
@@ -37,16 +35,11 @@ class Depth:
 
 @asynccontextmanager
 async def rabbitmq_of(settings: Settings) -> AsyncIterator[AbstractConnection]:
-    """A connection without channels. Raises `RabbitUnavailable` and `InvalidSettings`."""
-    try:
-        url = URL(settings.amqp_url)
-    except ValueError:
-        wanted = "a URL like amqp://user:password@host:5672/vhost is wanted"
-        raise InvalidSettings([f"RABBITMQ_URL: {wanted}"]) from None
+    """A connection without channels. Raises `RabbitUnavailable`."""
     wait_s = settings.connect_deadline_s
     try:
         async with asyncio.timeout(wait_s):
-            connection = await aiormq.connect(url)
+            connection = await aiormq.connect(settings.amqp_url)
     except TimeoutError:
         raise RabbitUnavailable(f"no answer within {wait_s:g} s") from None
     except OPEN_ERRORS as error:
@@ -92,11 +85,3 @@ async def depth_of(connection: AbstractConnection, queue: str) -> Depth | None:
     except ChannelClosed as error:
         raise RabbitRefused(words(error)) from None
     return Depth(answer.message_count or 0, answer.consumer_count or 0)
-
-
-def words(error: BaseException) -> str:
-    """The driver's error in a line; it names host and port, never the password."""
-    if untrusted := why_untrusted(error, "RABBITMQ_TLS_CA_FILE"):
-        return untrusted
-    text = " ".join(str(part) for part in error.args) or str(error)
-    return f"{type(error).__name__}: {text}".rstrip(": ")

@@ -11,6 +11,7 @@ DURATION = re.compile(
     r"(?:(?P<days>[\d.]+)d)? ?(?:(?P<hours>[\d.]+)h)? ?"
     r"(?:(?P<minutes>[\d.]+)m)? ?(?:(?P<seconds>[\d.]+)s?)?"
 )
+CENTURY = timedelta(days=36_500)
 STEPS = ((86_400.0, "days"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -43,12 +44,13 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 def parse_duration(option: str, text: str) -> timedelta:
-    """`90`, `90s`, `10m`, `1h30m`, `2d`. Raises `InvalidOption`."""
+    """`90`, `90s`, `10m`, `1h30m`, `2d`, up to a century. Raises `InvalidOption`."""
     found = DURATION.fullmatch(text.strip())
     parts = {} if found is None else {k: v for k, v in found.groupdict().items() if v is not None}
     try:
-        if parts:
-            return timedelta(**{unit: float(amount) for unit, amount in parts.items()})
+        duration = timedelta(**{unit: float(amount) for unit, amount in parts.items()})
+        if parts and duration <= CENTURY:
+            return duration
     except (ValueError, OverflowError):
         pass
     raise InvalidOption(option, text, "seconds, or a duration such as 10m, 1h30m, 2d")
@@ -59,11 +61,11 @@ def parse_time(option: str, text: str) -> datetime:
     wanted = "a time in ISO 8601 with its zone is wanted: 2030-01-31T08:00:00+01:00"
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidOption(option, text, wanted) from None
-    if time.tzinfo is None:
-        raise InvalidOption(option, text, wanted)
-    return time
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):  # too long ago or too far ahead to be told in UTC
+        pass
+    raise InvalidOption(option, text, wanted)
 
 
 def until(then: datetime, at: datetime) -> str:

@@ -102,7 +102,8 @@ async def _look(
         failure = error
     async with ledger_of(settings) as ledger:
         overdue_s = None if failure else max(OVERDUE_S, 4 * settings.lease_s)
-        return await count(ledger, scope, overdue_s=overdue_s), queues, failure
+        tally = await count(ledger, scope, overdue_s=overdue_s, alive_within_s=settings.lease_s)
+        return tally, queues, failure
 
 
 async def _depths(settings: Settings) -> dict[str, int]:

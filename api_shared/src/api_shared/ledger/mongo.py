@@ -254,6 +254,7 @@ class MongoLedger:
         return {group["_id"]: int(group["amount"]) for group in groups}
 
     async def tally(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Tally:
+        await self.server_version()  # or TALLY_S goes by in the search for a server that is away
         with ledger_errors(), pymongo.timeout(TALLY_S):
             return await count_jobs(
                 self._server.jobs, scope, overdue_s=overdue_s, dispatched=dispatched

@@ -41,6 +41,8 @@ class Connection:
         except (ConfigurationError, ValueError) as error:
             wanted = "mongodb://[user:password@]host[:port]/[?options] is wanted"
             raise InvalidSettings([f"MONGODB_URL: {type(error).__name__}: {wanted}"]) from None
+        except OSError as error:  # a TLS file that the URL names
+            raise InvalidSettings([f"MONGODB_URL: {error}"]) from None
         database = self.client.get_database(
             settings.database_name,
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),

@@ -17,9 +17,12 @@ from api_shared.recorded import (
     RecordedRequest,
     RecordExists,
     RecordStatus,
+    as_stored,
 )
 
 ANSWER_S = 5.0
+NAMES_A_JOB = ["string", "objectId"]
+"""The types of a `job_id`; a record with any other belongs to nobody."""
 
 
 class MongoRequests:
@@ -32,7 +35,8 @@ class MongoRequests:
         self, record_id: str, kind: str, request: Mapping[str, Any], owner: str | None
     ) -> None:
         key = ObjectId(record_id) if ObjectId.is_valid(record_id) else record_id
-        record: Document = {"kind": kind, "request": dict(request)}
+        stored = as_stored(request)
+        record: Document = {"kind": kind, "request": stored}
         if owner is not None:
             record["owner"] = owner
         with ledger_errors(), pymongo.timeout(ANSWER_S):
@@ -43,7 +47,7 @@ class MongoRequests:
                 return_document=ReturnDocument.AFTER,
             )
         there = _record_of(document)
-        if (there.kind, there.request, there.owner) != (kind, dict(request), owner):
+        if (there.kind, there.request, there.owner) != (kind, stored, owner):
             raise RecordExists(record_id)
 
     async def get(self, record_id: str) -> RecordedRequest | None:
@@ -57,7 +61,8 @@ class MongoRequests:
         free: Document = _named(record_id) | {
             "status": {"$ne": RecordStatus.COMPLETED.value},
             "$or": [
-                {"job_id": {"$in": [None, job_id, after]}},
+                {"job_id": {"$not": {"$type": NAMES_A_JOB}}},
+                {"job_id": {"$in": ["", *_ids(job_id), *_ids(after)]}},
                 {"status": {"$in": [status.value for status in CAN_BE_TAKEN_OVER]}},
             ],
         }
@@ -91,6 +96,8 @@ class MongoRequests:
         if error is not None:
             written["error"] = error
         update: Document = {"$set": written, "$currentDate": {"ended_at": True}}
+        if error is None:
+            update["$unset"] = {"error": ""}
         with ledger_errors(), pymongo.timeout(ANSWER_S):
             return (await self._records.update_one(ours, update)).matched_count == 1
 
@@ -101,6 +108,13 @@ def _named(record_id: str) -> Document:
     return {"_id": {"$in": [ObjectId(record_id), record_id]}}
 
 
+def _ids(job_id: str | None) -> list[ObjectId | str]:
+    """As this platform writes it, and as another program may."""
+    if job_id is None:
+        return []
+    return [job_id, ObjectId(job_id)] if ObjectId.is_valid(job_id) else [job_id]
+
+
 def _record_of(document: Document) -> RecordedRequest:
     """Whatever another program wrote: what is not as it should be is None, or left as it is."""
 
@@ -108,14 +122,14 @@ def _record_of(document: Document) -> RecordedRequest:
         value = document.get(name)
         return value if isinstance(value, str) else None
 
-    result = document.get("result")
+    result, job_id = document.get("result"), document.get("job_id")
     return RecordedRequest(
         id=str(document["_id"]),
         kind=document.get("kind"),
         request=document.get("request"),
         owner=text("owner"),
         status=text("status"),
-        job_id=text("job_id"),
+        job_id=str(job_id) if isinstance(job_id, ObjectId) else text("job_id") or None,
         result=result if isinstance(result, dict) else None,
         error=text("error"),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -84,10 +84,15 @@ async def resume_schedule(name: str, book: ScheduleBook) -> ScheduleRecord:
     return await change_schedule(name, resumed, book)
 
 
-async def put_schedule(definition: Definition, book: ScheduleBook) -> ScheduleRecord:
+async def put_schedule(
+    definition: Definition,
+    book: ScheduleBook,
+    carry_out: Callable[[ScheduleRecord], Awaitable[None]],
+) -> ScheduleRecord:
     """
     Keep a schedule that stays until it is removed; one of its name that was made the same way is
-    replaced, and ticks by the new definition from now on. Raises `InvalidOption`.
+    replaced, and ticks by the new definition from now on. What the old one has decided is its own
+    to be carried out. Raises `InvalidOption`, and what `carry_out` raises.
     """
     while True:
         record = await book.get(definition.name)
@@ -98,6 +103,9 @@ async def put_schedule(definition: Definition, book: ScheduleBook) -> ScheduleRe
             _refuse_declared(record)
             if record.definition == definition:
                 return record
+            if record.pending:
+                await carry_out(record)
+                continue
             cursor = max(record.cursor, record.now)
             due_at = None if record.paused else record.now
             fresh = replace(record, definition=definition, cursor=cursor, due_at=due_at)

@@ -24,7 +24,6 @@ from api_shared.kiq import Backing
 from api_shared.schedules.book import ScheduleBook
 from api_shared.schedules.planning import (
     DECLARE_EVERY,
-    carried_out,
     decide,
     declared,
     is_declared_lately,
@@ -36,7 +35,7 @@ from api_shared.schedules.planning import (
     ticks_to_fire,
 )
 from api_shared.schedules.schedule import Definition, Overlap, ScheduleRecord
-from api_shared.ticks import definitions_of, fire
+from api_shared.ticks import carry_out, definitions_of
 
 log = structlog.get_logger()
 
@@ -110,20 +109,8 @@ class Ticker:
             if decided is None or not decided.pending:
                 return False
             record = decided
-        await self._carry_out(record)
+        await carry_out(record, self.backing)
         return True
-
-    async def _carry_out(self, record: ScheduleRecord) -> None:
-        """All at once: they share a write. Raises the first error, when the others are through."""
-        firing = (fire(record.definition, planned, self.backing) for planned in record.pending)
-        for planned, fired in zip(
-            record.pending, await asyncio.gather(*firing, return_exceptions=True), strict=True
-        ):
-            if isinstance(fired, BaseException):
-                raise fired
-            if fired:
-                log.info("tick.fired", schedule=record.name, planned_at=planned.isoformat())
-        await self._book.save(carried_out(record))
 
     async def _decide(self, record: ScheduleRecord) -> ScheduleRecord | None:
         ticks = ticks_to_fire(record)
