@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from api_shared.amqp.consumer import FULL_AFTER_S, Consumer, Delivery
-from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
+from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, depth
 from api_shared.broker import JobBroker
@@ -71,11 +72,8 @@ async def consuming(
 
 
 async def ready(platform: Platform, queue: str) -> int:
-    channel = await publisher_of(platform).link.side_channel()
-    try:
+    async with publisher_of(platform).link.side_channel() as channel:
         return await depth(channel, queue) or 0
-    finally:
-        await channel.close()
 
 
 async def take(consumer: Consumer, within_s: float = 10) -> Delivery:

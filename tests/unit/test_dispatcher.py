@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
+from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.contracts.contract import Contract, FailedJob
 from api_shared.errors import LedgerUnavailable
@@ -45,7 +47,6 @@ class RabbitMQ:
         self.is_away = False
         self.opened = 1
         self.outbox = Outbox()
-        self.is_closed = False
 
     def holds(self, queue: str) -> int:
         published = sum(job.queue == queue for job in self.outbox.published)
@@ -57,10 +58,11 @@ class RabbitMQ:
 
     # What `_depth` and `declare` call of a link and its channels.
 
-    async def side_channel(self) -> Any:
+    @asynccontextmanager
+    async def side_channel(self) -> AsyncIterator[Any]:
         if self.is_away:
             raise RabbitUnavailable("not connected")
-        return self
+        yield self
 
     async def queue_declare(self, queue: str, *, passive: bool = False, **_: Any) -> Any:
         from aiormq.exceptions import ChannelNotFoundEntity
@@ -75,8 +77,6 @@ class RabbitMQ:
     async def exchange_declare(self, *_: Any, **__: Any) -> None: ...
 
     async def queue_bind(self, *_: Any, **__: Any) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class Publishes(Publisher):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from random import uniform
 from typing import cast
 
@@ -11,24 +12,15 @@ import aiormq
 import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
-from aiormq.exceptions import AMQPError
 from yarl import URL
 
-from api_shared.errors import QueueMismatch, ServerError
-from api_shared.tls import why_untrusted
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors, words
+from api_shared.errors import QueueMismatch
 
 log = structlog.get_logger()
 
-OPEN_ERRORS = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
-"""What opening or using a connection raises when the server is not there, or not there any more."""
 MAX_WAIT_S = 3.0
-
-
-class RabbitUnavailable(ServerError):
-    """RabbitMQ cannot be reached; `reason` carries no password."""
-
-    def __init__(self, reason: object) -> None:
-        super().__init__(f"RabbitMQ (RABBITMQ_URL) is not reachable: {reason}")
+CLOSE_S = 5.0
 
 
 class Link:
@@ -86,15 +78,18 @@ class Link:
             await self._changed.wait()
         return self.channel
 
-    async def side_channel(self) -> AbstractChannel:
-        """A channel of its own for calls that may fail, which closes it. Close it after use."""
+    @asynccontextmanager
+    async def side_channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel of its own for calls that may fail, which closes it."""
         connection = self._connection
         if connection is None or self.channel is None:
             raise RabbitUnavailable("not connected")
+        with driver_errors():
+            channel = await connection.channel(timeout=self._connect_deadline_s)
         try:
-            return await connection.channel(timeout=self._connect_deadline_s)
-        except OPEN_ERRORS as error:
-            raise RabbitUnavailable(words(error)) from None
+            yield channel
+        finally:
+            await closed(channel)
 
     async def _keep_open(self) -> None:
         wait_s = 0.1
@@ -105,8 +100,8 @@ class Link:
                 self.failure = error
                 self._changed.set()
                 return
-            except Exception as error:  # whatever the driver raises, there is another try
-                is_known = isinstance(error, OPEN_ERRORS)
+            except Exception as error:  # whatever it is, there is another try
+                is_known = isinstance(error, RabbitUnavailable | TimeoutError)
                 say = log.debug if is_known else log.exception
                 self._last_error = words(error)
                 say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
@@ -128,30 +123,26 @@ class Link:
 
     async def _open(self) -> tuple[Channel, list[asyncio.Future[object]]]:
         async with asyncio.timeout(self._connect_deadline_s):
-            self._connection = await aiormq.connect(self._url)
-            opened = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+            with driver_errors():
+                connection = self._connection = await aiormq.connect(self._url)
+                opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
             channel = cast(Channel, opened)
             await self._on_open(channel)
-        closing = [channel.closing, self._connection.closing]
+        closing = [channel.closing, connection.closing]
         return channel, closing
 
     async def _drop(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None
         if connection is None:
             return
-        try:
-            async with asyncio.timeout(1):
-                await connection.close()
-        except Exception as error:
-            log.debug("rabbitmq.close_failed", link=self._name, error=words(error))
-        except asyncio.CancelledError:  # the driver's own, unless it is ours
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+        await closed(connection, within_s=1)
 
 
-def words(error: BaseException) -> str:
-    """An error in words; connection errors of the driver show the host, never the password."""
-    if untrusted := why_untrusted(error, "RABBITMQ_TLS_CA_FILE"):
-        return untrusted
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+async def closed(what: AbstractChannel | AbstractConnection, *, within_s: float = CLOSE_S) -> None:
+    """Close a channel or a connection as well as can be; of one that is lost there is no more."""
+    try:
+        with driver_errors():
+            async with asyncio.timeout(within_s):
+                await what.close()
+    except RabbitUnavailable as error:
+        log.debug("rabbitmq.close_failed", error=str(error))

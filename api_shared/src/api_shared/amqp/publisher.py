@@ -6,12 +6,13 @@ import struct
 from datetime import UTC, datetime
 from typing import Protocol
 
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
+from aiormq.exceptions import PublishError
 from pamqp import encode as amqp_encode
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
-from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors
+from api_shared.amqp.link import Link
 from api_shared.amqp.topology import MAX_PRIORITY, QueueSpec, Topology
 from api_shared.dead_mark import DeadMark
 from api_shared.errors import Unroutable
@@ -123,22 +124,21 @@ class Publisher:
             headers=headers,
             timestamp=at,
         )
-        try:
-            await channel.basic_publish(
-                body,
-                exchange=exchange,
-                routing_key=routing_key,
-                properties=properties,
-                mandatory=True,
-                timeout=self._deadline_s,
-                wait=False,
-            )
-        except PublishError:
-            raise Unroutable(routing_key, exchange) from None
-        except TimeoutError:
-            raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
-        except (DeliveryError, AMQPError, ChannelInvalidStateError, OSError) as error:
-            raise RabbitUnavailable(f"{type(error).__name__}: {error}") from None
+        with driver_errors():
+            try:
+                await channel.basic_publish(
+                    body,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    properties=properties,
+                    mandatory=True,
+                    timeout=self._deadline_s,
+                    wait=False,
+                )
+            except PublishError:
+                raise Unroutable(routing_key, exchange) from None
+            except TimeoutError:
+                raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
 
 
 def _fits_a_frame(headers: FieldTable) -> bool:

@@ -12,7 +12,8 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity, DeliveryError
 from yarl import URL
 
-from api_shared.amqp.link import OPEN_ERRORS, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors
+from api_shared.amqp.link import closed
 from api_shared.errors import ServerError
 from api_shared.settings import InvalidSettings, Settings
 from api_shared.tls import why_untrusted
@@ -46,19 +47,14 @@ async def rabbitmq_of(settings: Settings) -> AsyncIterator[AbstractConnection]:
     wait_s = settings.connect_deadline_s
     try:
         async with asyncio.timeout(wait_s):
-            connection = await aiormq.connect(url)
+            with driver_errors():
+                connection = await aiormq.connect(url)
     except TimeoutError:
         raise RabbitUnavailable(f"no answer within {wait_s:g} s") from None
-    except OPEN_ERRORS as error:
-        raise RabbitUnavailable(words(error)) from None
     try:
         yield connection
     finally:
-        try:
-            async with asyncio.timeout(2):
-                await connection.close()
-        except OPEN_ERRORS:
-            pass
+        await closed(connection, within_s=2)
 
 
 @asynccontextmanager
@@ -70,16 +66,16 @@ async def channel_of(connection: AbstractConnection) -> AsyncIterator[AbstractCh
     it (`ChannelClosed`, and `DeliveryError` for a message).
     """
     try:
-        channel = await connection.channel(timeout=ANSWER_S, on_return_raises=True)
-        try:
-            yield channel
-        finally:
-            if not channel.is_closed:
-                await channel.close()
-    except (ChannelClosed, DeliveryError):
+        with driver_errors():
+            channel = await connection.channel(timeout=ANSWER_S, on_return_raises=True)
+            try:
+                yield channel
+            finally:
+                await closed(channel)
+    except RabbitUnavailable as error:
+        if isinstance(error.__cause__, ChannelClosed | DeliveryError):
+            raise error.__cause__ from None
         raise
-    except OPEN_ERRORS as error:
-        raise RabbitUnavailable(words(error)) from None
 
 
 async def depth_of(connection: AbstractConnection, queue: str) -> Depth | None:

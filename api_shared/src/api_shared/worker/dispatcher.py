@@ -16,10 +16,10 @@ from time import monotonic
 
 import structlog
 
-from api_shared.amqp.link import OPEN_ERRORS, Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import declare, depth
-from api_shared.errors import LedgerUnavailable, ServerError, Unroutable
+from api_shared.errors import LedgerUnavailable, QueueMismatch, Unroutable
 from api_shared.job import Job, Status
 from api_shared.kiq import Backing
 from api_shared.ledger.change import Change
@@ -180,13 +180,31 @@ class Dispatcher:
     async def _missing(self, queue: str) -> int | None:
         """How many messages a queue has too few; None: RabbitMQ cannot be asked now."""
         broker = self.backing.topology.broker
-        ready = await _depth(self.publisher.link, self.backing, queue)
+        ready = await self._depth(queue)
         if ready is None:
             return None
         workers = await self.backing.ledger.workers()
         held = sum(worker.buffered.get(queue, 0) for worker in workers if worker.broker == broker)
         queued = await self.backing.ledger.queued(broker, queue, older_than_s=SETTLED_S)
         return max(0, queued - ready - held)
+
+    async def _depth(self, queue: str) -> int | None:
+        """Ready messages of a queue; one that somebody deleted is declared again and holds none."""
+        link = self.publisher.link
+        try:
+            with driver_errors():
+                async with asyncio.timeout(self.backing.settings.connect_deadline_s):
+                    async with link.side_channel() as channel:
+                        ready = await depth(channel, queue)
+                    if ready is not None:
+                        return ready
+                    async with link.side_channel() as channel:
+                        await declare(channel, self.backing.topology)
+            log.warning("queue.declared_again", queue=queue)
+            return 0
+        except (RabbitUnavailable, QueueMismatch) as error:
+            log.debug("queue.depth_unknown", queue=queue, error=str(error))
+            return None
 
     async def _long_queued(self, queue: str, limit: int, *, any_age: bool) -> list[Job]:
         """
@@ -226,27 +244,3 @@ async def _side_by_side(act: Callable[[Job], Awaitable[None]], jobs: Sequence[Jo
     for ended in await asyncio.gather(*map(one, jobs), return_exceptions=True):
         if isinstance(ended, BaseException):
             raise ended
-
-
-async def _depth(link: Link, backing: Backing, queue: str) -> int | None:
-    """Ready messages of a queue; one that somebody deleted is declared again and holds none."""
-    try:
-        channel = await link.side_channel()
-        try:
-            ready = await depth(channel, queue)
-        finally:
-            if not channel.is_closed:
-                await channel.close()
-        if ready is not None:
-            return ready
-        channel = await link.side_channel()
-        try:
-            await declare(channel, backing.topology)
-        finally:
-            if not channel.is_closed:
-                await channel.close()
-        log.warning("queue.declared_again", queue=queue)
-        return 0
-    except (ServerError, *OPEN_ERRORS) as error:
-        log.debug("queue.depth_unknown", queue=queue, error=str(error))
-        return None

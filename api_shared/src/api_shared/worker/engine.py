@@ -16,6 +16,7 @@ import structlog
 from taskiq import AckableMessage
 
 from api_shared.amqp.consumer import Consumer, Delivery
+from api_shared.amqp.errors import being_cancelled
 from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import declare
@@ -387,9 +388,13 @@ async def _kept_going(keeper: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await keeper()
+        except asyncio.CancelledError:  # some drivers end what waits for them so
+            if being_cancelled():
+                raise
+            log.exception("keeper.failed", keeper=keeper.__qualname__)
         except Exception:
             log.exception("keeper.failed", keeper=keeper.__qualname__)
-            await asyncio.sleep(1)
+        await asyncio.sleep(1)
 
 
 def _acked_by_run_job() -> None:
