@@ -17,6 +17,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.common import FieldTable
 
 from api_shared.amqp.acks import Acks
+from api_shared.amqp.codec import UnreadableProperties
 from api_shared.amqp.errors import RabbitUnavailable, driver_errors
 from api_shared.amqp.link import CLOSE_S, closed
 from api_shared.amqp.topology import QueueSpec, depth
@@ -48,6 +49,8 @@ class Delivery:
     redelivered: bool = field(compare=False)
     _tag: int = field(compare=False)
     _acks: Settles = field(compare=False)
+    unreadable: str | None = field(compare=False, default=None)
+    """Why its properties could not be decoded, if so."""
 
     @property
     def priority(self) -> int:
@@ -263,7 +266,8 @@ class Consumer:
         order = (queue.rank, -min(properties.priority or 0, 255), self._arrivals)
         redelivered = bool(getattr(message.delivery, "redelivered", False))
         headers = dict(properties.headers or {})
-        delivery = Delivery(order, message.body, queue, headers, redelivered, tag, self._acks)
+        why = properties.why if isinstance(properties, UnreadableProperties) else None
+        delivery = Delivery(order, message.body, queue, headers, redelivered, tag, self._acks, why)
         self._acks.delivered(tag)
         heapq.heappush(self._held, delivery)
         self._news.set()

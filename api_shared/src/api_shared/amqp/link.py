@@ -14,6 +14,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
+from api_shared.amqp.codec import mend_codec
 from api_shared.amqp.errors import RabbitUnavailable, driver_errors, words
 from api_shared.errors import QueueMismatch
 
@@ -40,6 +41,7 @@ class Link:
         connect_deadline_s: float,
         on_open: Callable[[AbstractChannel], Awaitable[None]],
     ) -> None:
+        mend_codec()
         self._url = URL(url).update_query(heartbeat=str(heartbeat_s))
         self._name = name
         self._connect_deadline_s = connect_deadline_s

@@ -220,6 +220,10 @@ class WorkerEngine:
             taken = await self._either(parts)
             if not isinstance(taken, Delivery):
                 return taken
+            if taken.unreadable is not None:
+                detail = f"its properties cannot be decoded: {taken.unreadable}"
+                await self._bury(taken, Reason.UNREADABLE, detail, parts)
+                continue
             try:
                 wire = decode(taken.body, max_bytes=self._size_limit(taken, parts))
             except Unreadable as error:
