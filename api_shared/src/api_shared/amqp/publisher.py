@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -21,6 +20,8 @@ from api_shared.wire import ACCEPTED, encode
 
 MAX_HEADERS_BYTES = 64 * 1024
 """Headers travel in one frame, of 128 KiB: RabbitMQ cuts the connection for a longer one."""
+MAX_NESTING = 50
+"""The driver reads tables hundreds deep, and can write fewer: how many depends on its caller."""
 
 
 class Outbox(Protocol):
@@ -91,7 +92,7 @@ class Publisher:
         as it was. Raises as `publish_job` does.
         """
         whole = {**(headers or {}), **mark.headers}
-        sent = whole if _fits_a_frame(whole) else mark.headers
+        sent = whole if _can_be_sent(whole) else mark.headers
         await self._publish(
             "", queue.dead_letter_queue, body, priority=priority, headers=sent, at=datetime.now(UTC)
         )
@@ -141,9 +142,17 @@ class Publisher:
                 raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
 
 
-def _fits_a_frame(headers: FieldTable) -> bool:
+def _can_be_sent(headers: FieldTable) -> bool:
     """Whether headers that somebody else made can be sent again with ours."""
     try:
-        return len(amqp_encode.field_table(headers)) <= MAX_HEADERS_BYTES
-    except (TypeError, ValueError, struct.error):
+        size_bytes = len(amqp_encode.field_table(headers))
+    except Exception:  # anybody can write headers, and not all that is read can be written
         return False
+    return size_bytes <= MAX_HEADERS_BYTES and not _nests_deeper(headers, MAX_NESTING)
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_nests_deeper(each, levels - 1) for each in inner)
