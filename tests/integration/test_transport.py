@@ -389,6 +389,18 @@ async def test_a_worker_goes_on_after_its_queue_was_deleted(platform: Platform) 
     await until(works)
 
 
+async def test_a_deleted_dead_letter_queue_is_declared_again_when_a_message_needs_it(
+    platform: Platform,
+) -> None:
+    await platform.start(broker)
+    await platform.worker("jobs.main:broker")
+    assert await (await tasks.add.kiq(1, 1)).result(20) == 2
+    platform.management("DELETE", f"queues/{platform.name}/taskiq.dlq")
+    await publish(platform, "taskiq", b"no JSON")
+    assert await (await tasks.add.kiq(1, 2)).result(20) == 3
+    assert platform.dead_letters() == [("unreadable", "no JSON")]
+
+
 async def test_a_service_knows_contracts_and_needs_no_worker(platform: Platform) -> None:
     def elsewhere(number: int) -> int:
         return number

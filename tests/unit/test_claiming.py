@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from api_shared.amqp.consumer import Delivery
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.broker import JobBroker
 from api_shared.contracts.contract import Contract
 from api_shared.dead_mark import mark_of
@@ -22,7 +23,7 @@ from api_shared.wire import ACCEPTED, decode, encode
 from api_shared.worker.claiming import NotOurs, claim_job
 from api_shared.worker.claims import Claims, HeldClaim
 from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.workplace import Workplace
+from api_shared.worker.workplace import BURIAL_PAUSE_S, Workplace
 from fixtures.doubles import Clock, Outbox, backing_on
 from fixtures.ledgers import a_job, claimed, inserted
 
@@ -49,6 +50,16 @@ class Answers:
         self.given_back += 1
 
 
+class Pauses(Nowhere):
+    """How long no messages were to be taken."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def pause(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
 class Intake:
     """A worker's side up to the claim."""
 
@@ -57,6 +68,7 @@ class Intake:
         self.ledger = MemoryLedger(self.clock)
         self.outbox = Outbox()
         self.answers = Answers()
+        self.pauses = Pauses()
         self.backing = backing_on(self.ledger, self.outbox)
         broker = JobBroker("general")
         settings = self.backing.settings
@@ -68,7 +80,7 @@ class Intake:
         self.place = Workplace(
             worker_id="w-1",
             backing=self.backing,
-            intake=Nowhere(),
+            intake=self.pauses,
             claims=Claims(self.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s),
             dead_letters=self.dead_letters,
             compute=no_body_runs,
@@ -203,6 +215,14 @@ async def test_a_job_long_forgotten_is_buried_and_runs_when_it_is_moved_back(
     claim = await intake.deliver(body, {ACCEPTED: 1, **intake.outbox.marks[-1].headers})
     assert claim is not None
     assert claim.job.round == 1
+
+
+async def test_while_rabbitmq_takes_no_dead_letters_no_messages_are_taken_either(
+    intake: Intake,
+) -> None:
+    intake.outbox.error = RabbitUnavailable("not connected")
+    assert await intake.deliver(encode(a_job()), {ACCEPTED: 1}) is None
+    assert (intake.answers.given_back, intake.pauses.seconds) == (1, [BURIAL_PAUSE_S])
 
 
 async def test_a_dead_letter_of_a_job_that_ended_otherwise_is_dropped(intake: Intake) -> None:

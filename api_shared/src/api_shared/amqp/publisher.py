@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
+import structlog
 from aiormq.exceptions import PublishError
 from pamqp import encode as amqp_encode
 from pamqp.commands import Basic
@@ -12,11 +15,13 @@ from pamqp.common import FieldTable
 
 from api_shared.amqp.errors import RabbitUnavailable, driver_errors
 from api_shared.amqp.link import Link
-from api_shared.amqp.topology import MAX_PRIORITY, QueueSpec, Topology
+from api_shared.amqp.topology import MAX_PRIORITY, QueueSpec, Topology, declarations_of
 from api_shared.dead_mark import DeadMark
 from api_shared.errors import Unroutable
 from api_shared.job import Job
 from api_shared.wire import ACCEPTED, encode
+
+log = structlog.get_logger()
 
 MAX_HEADERS_BYTES = 64 * 1024
 """Headers travel in one frame, of 128 KiB: RabbitMQ cuts the connection for a longer one."""
@@ -89,13 +94,19 @@ class Publisher:
     ) -> None:
         """
         To the queue's dead-letter queue, the message whole: moved from there to its queue, it is
-        as it was. Raises as `publish_job` does.
+        as it was. One that somebody deleted is declared again. Raises as `publish_job` does.
         """
         whole = {**(headers or {}), **mark.headers}
         sent = whole if _can_be_sent(whole) else mark.headers
-        await self._publish(
-            "", queue.dead_letter_queue, body, priority=priority, headers=sent, at=datetime.now(UTC)
-        )
+        publish = partial(
+            self._publish, "", queue.dead_letter_queue, body,
+            priority=priority, headers=sent, at=datetime.now(UTC),
+        )  # fmt: skip
+        try:
+            await publish()
+        except Unroutable:
+            await self._declare_dead_letter_queue(queue)
+            await publish()
 
     async def put_back(
         self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
@@ -104,6 +115,14 @@ class Publisher:
         await self._publish(
             self._topology.exchange, queue.routing_key, body, priority=priority, headers=headers
         )
+
+    async def _declare_dead_letter_queue(self, queue: QueueSpec) -> None:
+        """On a channel of its own: a no would close the one that others publish on."""
+        name, arguments = declarations_of(queue)[0]
+        with driver_errors():
+            async with asyncio.timeout(self._deadline_s), self._link.side_channel() as channel:
+                await channel.queue_declare(name, durable=True, arguments=arguments)
+        log.warning("queue.declared_again", queue=name)
 
     async def _publish(
         self,

@@ -222,12 +222,12 @@ class WorkerEngine:
                 return taken
             if taken.unreadable is not None:
                 detail = f"its properties cannot be decoded: {taken.unreadable}"
-                await self._bury(taken, Reason.UNREADABLE, detail, parts)
+                await parts.place.bury(taken, Reason.UNREADABLE, detail)
                 continue
             try:
                 wire = decode(taken.body, max_bytes=self._size_limit(taken, parts))
             except Unreadable as error:
-                await self._bury(taken, error.reason, str(error), parts)
+                await parts.place.bury(taken, error.reason, str(error))
                 continue
             task = parts.broker.tasks.get(wire.task)
             if task is None:
@@ -282,11 +282,7 @@ class WorkerEngine:
             delivery.give_back()
             parts.consumer.pause(LEDGER_WAIT_S)
             return
-        await self._bury(delivery, Reason.UNKNOWN_TASK, detail, parts)
-
-    async def _bury(self, delivery: Delivery, reason: Reason, detail: str, parts: _Parts) -> None:
-        if not await parts.place.dead_letters.bury_message(delivery, reason, detail):
-            parts.consumer.pause(1)
+        await parts.place.bury(delivery, Reason.UNKNOWN_TASK, detail)
 
     async def _begin_drain(self, parts: _Parts) -> None:
         parts.stopping.set()
