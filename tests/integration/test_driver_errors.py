@@ -69,6 +69,12 @@ async def publishing(publisher: Publisher, count: int) -> list[asyncio.Task[None
     return [asyncio.create_task(publisher.publish_job(a_job())) for _ in range(count)]
 
 
+async def until_blocked(link: Link, wanted: bool) -> None:
+    async with asyncio.timeout(5):
+        while await link.is_blocked() is not wanted:  # noqa: ASYNC110 - the driver has no event
+            await asyncio.sleep(0)
+
+
 @pytest.mark.usefixtures("soon_stuck")
 async def test_a_publish_on_a_connection_that_is_stuck_says_that_rabbitmq_is_away(
     rabbit: FakeRabbitMQ,
@@ -104,6 +110,23 @@ async def test_a_publish_that_is_cancelled_ends_as_cancelled(rabbit: FakeRabbitM
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await publisher_on(link).publish_job(a_job())
+
+
+async def test_while_rabbitmq_blocks_publishers_a_publish_fails_at_once_and_keeps_nothing(
+    rabbit: FakeRabbitMQ,
+) -> None:
+    async with linked(rabbit) as link:
+        publisher = publisher_on(link)
+        rabbit.send(0, commands.Connection.Blocked("low on memory"))
+        await until_blocked(link, True)
+        async with asyncio.timeout(1):
+            for _ in range(20):
+                with pytest.raises(RabbitUnavailable, match="lack of memory"):
+                    await publisher.publish_job(a_job())
+        rabbit.send(0, commands.Connection.Unblocked())
+        await until_blocked(link, False)
+        await publisher.publish_job(a_job())
+        assert rabbit.asked["Basic.Publish"] == 1
 
 
 @pytest.mark.usefixtures("soon_stuck")

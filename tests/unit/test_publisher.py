@@ -24,6 +24,9 @@ class Link:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.channel = self
 
+    async def is_blocked(self) -> bool:
+        return False
+
     async def basic_publish(
         self, _: bytes, *, routing_key: str, properties: Any, **__: Any
     ) -> None:

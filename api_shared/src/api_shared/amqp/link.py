@@ -80,6 +80,17 @@ class Link:
             await self._changed.wait()
         return self.channel
 
+    async def is_blocked(self) -> bool:
+        """Whether RabbitMQ has said that it takes no messages now, for lack of memory or disk."""
+        if self._connection is None:
+            return False
+        try:
+            async with asyncio.timeout(0):  # all that the driver shows of it is a wait for its end
+                await self._connection.ready()
+        except TimeoutError:
+            return True
+        return False
+
     @asynccontextmanager
     async def side_channel(self) -> AsyncIterator[AbstractChannel]:
         """A channel of its own for calls that may fail, which closes it."""

@@ -137,6 +137,8 @@ class Publisher:
         channel = self._link.channel
         if channel is None:
             raise RabbitUnavailable("not connected")
+        if await self._link.is_blocked():  # the driver would keep what is published until it is not
+            raise RabbitUnavailable("it takes no messages now, for lack of memory or disk space")
         properties = Basic.Properties(
             content_type="application/json",
             delivery_mode=2,
