@@ -744,6 +744,8 @@ async def test_due_lists_the_longest_overdue_first(ledger: Ledger) -> None:
     await inserted(ledger, due_in_s=-30, broker="ml")
     assert [job.id for job in await ledger.due("general")] == [latest.id, late.id]
     assert [job.id for job in await ledger.due("general", limit=1)] == [latest.id]
+    assert await ledger.due("general", without=latest.status) == []
+    assert len(await ledger.due("general", without=Status.PROCESSING)) == 2
 
 
 async def test_counts_by_queue_and_status(ledger: Ledger) -> None:

@@ -45,6 +45,7 @@ class RabbitMQ:
         self.deleted: set[str] = set()
         self.declared: list[str] = []
         self.is_away = False
+        self.is_mute = False
         self.opened = 1
         self.outbox = Outbox()
 
@@ -58,10 +59,16 @@ class RabbitMQ:
 
     # What `_depth` and `declare` call of a link and its channels.
 
+    @property
+    def channel(self) -> object | None:
+        return None if self.is_away else self
+
     @asynccontextmanager
     async def side_channel(self) -> AsyncIterator[Any]:
         if self.is_away:
             raise RabbitUnavailable("not connected")
+        if self.is_mute:
+            raise RabbitUnavailable("no answer in time")
         yield self
 
     async def queue_declare(self, queue: str, *, passive: bool = False, **_: Any) -> Any:
@@ -96,10 +103,12 @@ class Publishes(Publisher):
 class Ledger(MemoryLedger):
     is_away = False
 
-    async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
+    async def due(
+        self, broker: str, *, limit: int = 100, without: Status | None = None
+    ) -> list[Job]:
         if self.is_away:
             raise LedgerUnavailable("no primary")
-        return await super().due(broker, limit=limit)
+        return await super().due(broker, limit=limit, without=without)
 
 
 class World:
@@ -286,6 +295,22 @@ async def test_a_rabbitmq_that_is_away_is_asked_again_and_nothing_is_counted(wor
     world.rabbit.is_away = False
     await world.after(0)
     assert world.published == [job.id]
+
+
+@pytest.mark.parametrize("fault", ["is_away", "is_mute"])
+async def test_a_long_backlog_hides_no_other_work_while_rabbitmq_does_not_tell_of_it(
+    world: World, fault: str
+) -> None:
+    for _ in range(BATCH + 1):
+        await inserted(world.ledger)
+    world.clock.advance(60)
+    job, _ = await world.processing()
+    await world.ledger.change(request_cancel(job.id))
+    world.clock.advance(LEASE_S)
+    setattr(world.rabbit, fault, True)
+    rounds = [await world.dispatcher.dispatch_once() for _ in range(2)]
+    assert (await world.read(job)).status is Status.CANCELLED
+    assert rounds == [False, False], "there is nothing to be done at once"
 
 
 async def test_a_deleted_queue_is_declared_again_and_refilled(world: World) -> None:

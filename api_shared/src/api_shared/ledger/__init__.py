@@ -94,9 +94,12 @@ class Ledger(Protocol):
         a time alone would leave out others accepted in the same millisecond.
         """
 
-    async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
+    async def due(
+        self, broker: str, *, limit: int = 100, without: Status | None = None
+    ) -> list[Job]:
         """
         Jobs of `broker` on which somebody must act now, the longest overdue first; no journals.
+        None of the status `without`.
         """
 
     async def heartbeat(self, held: Mapping[str, str], *, lease_s: float) -> dict[str, HeldClaim]:

@@ -85,12 +85,15 @@ class MemoryLedger:
         found.sort(key=lambda job: (job.accepted_at, job.id), reverse=True)
         return found[:limit]
 
-    async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
+    async def due(
+        self, broker: str, *, limit: int = 100, without: Status | None = None
+    ) -> list[Job]:
         now = self._now()
         due = [
             (job.due_at, job)
             for job in self._living()
             if job.broker == broker and job.due_at is not None and job.due_at <= now
+            if job.status is not without
         ]
         due.sort(key=lambda pair: pair[0])
         return [replace(job, journal={}) for _, job in due[:limit]]

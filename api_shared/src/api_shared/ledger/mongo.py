@@ -152,12 +152,16 @@ class MongoLedger:
             query = {"$and": [query, {"accepted_at": {"$lt": before}}]}
         return await self._jobs(query, [("accepted_at", -1), ("_id", -1)], limit)
 
-    async def due(self, broker: str, *, limit: int = 100) -> list[Job]:
-        query = {
+    async def due(
+        self, broker: str, *, limit: int = 100, without: Status | None = None
+    ) -> list[Job]:
+        query: Document = {
             "broker": broker,
             "due_at": HAS_DUE_AT,
             "$expr": {"$lte": ["$due_at", "$$NOW"]},
         }
+        if without is not None:
+            query["status"] = {"$ne": without.value}
         return await self._jobs(query, [("due_at", 1)], limit)
 
     async def heartbeat(self, held: Mapping[str, str], *, lease_s: float) -> dict[str, HeldClaim]:

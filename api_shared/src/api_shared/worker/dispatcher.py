@@ -56,6 +56,8 @@ class Dispatcher:
     _patient_until: float = 0.0
     _opened_seen: int = 0
     _ledger_away: bool = False
+    _was_not_told: bool = False
+    """Of some queue, in the last round, how many messages it holds."""
     _refilled: set[str] = field(default_factory=set)
     """Queues that RabbitMQ may have lost messages of, until each has as many as it should."""
 
@@ -83,22 +85,31 @@ class Dispatcher:
     async def dispatch_once(self) -> bool:
         """Act on what is due now; True when there may be more. Raises `LedgerUnavailable`."""
         asked = monotonic()
-        jobs = await self.backing.ledger.due(self.backing.topology.broker, limit=BATCH)
+        jobs = await self.backing.ledger.due(
+            self.backing.topology.broker, limit=BATCH, without=self._not_to_be_asked_for()
+        )
         if self._ledger_away or monotonic() - asked > self.backing.settings.heartbeat_s:
             self._be_patient()  # the ledger was away, or the driver waited: heartbeats did too
         by_status: dict[Status, list[Job]] = defaultdict(list)
         for job in jobs:
             by_status[job.status].append(job)
+        lost = by_status[Status.PROCESSING] if monotonic() >= self._patient_until else []
         due = [*by_status[Status.SCHEDULED], *by_status[Status.RETRYING]]
+        failed = by_status[Status.FAILED]
+        await _side_by_side(self._take_back, lost)
         await _side_by_side(self._publish_due, due)
-        if monotonic() >= self._patient_until:
-            await _side_by_side(self._take_back, by_status[Status.PROCESSING])
-        await _side_by_side(self._bury, by_status[Status.FAILED])
-        await self._look_after(by_status[Status.QUEUED])
-        acted = len(jobs) - (
-            len(by_status[Status.PROCESSING]) if monotonic() < self._patient_until else 0
-        )
-        return acted >= BATCH // 2
+        await _side_by_side(self._bury, failed)
+        looked_after = await self._look_after(by_status[Status.QUEUED])
+        return len(lost) + len(due) + len(failed) + looked_after >= BATCH // 2
+
+    def _not_to_be_asked_for(self) -> Status | None:
+        """
+        Queued jobs stay due while RabbitMQ cannot tell of their queues: they must not crowd out
+        those that somebody can act on.
+        """
+        without = self.publisher.link.channel is None or self._was_not_told
+        self._was_not_told = False
+        return Status.QUEUED if without else None
 
     def _be_patient(self) -> None:
         """Claims whose holders could not renew them either get one lease to do so."""
@@ -136,12 +147,14 @@ class Dispatcher:
         if ours is not None:
             await self.dead_letters.bury_job(ours)
 
-    async def _look_after(self, overdue: list[Job]) -> None:
+    async def _look_after(self, overdue: list[Job]) -> int:
         """
-        Queued jobs that no worker took: published again, where the queue has lost messages.
+        Queued jobs that no worker took: published again, where the queue has lost messages. How
+        many are looked after.
 
         A queue that holds as many messages as the ledger has queued jobs is only long.
         """
+        looked_after = 0
         by_queue: dict[str, list[Job]] = defaultdict(list)
         for job in overdue:
             by_queue[job.queue].append(job)
@@ -154,7 +167,9 @@ class Dispatcher:
         for name, jobs in by_queue.items():
             missing = await self._missing(name)
             if missing is None:
+                self._was_not_told = True
                 continue
+            looked_after += len(jobs)
             candidates = jobs
             if missing <= len(jobs):
                 self._refilled.discard(name)
@@ -163,6 +178,7 @@ class Dispatcher:
                 candidates = [*jobs, *(job for job in more if job not in jobs)]
             await _side_by_side(self._publish_again, candidates[:missing])
             await _side_by_side(self._leave_waiting, candidates[missing:])
+        return looked_after
 
     async def _publish_again(self, job: Job) -> None:
         if again := await self._look(job, first=True):
