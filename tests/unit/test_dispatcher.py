@@ -399,6 +399,28 @@ async def test_a_lost_job_that_was_asked_to_end_is_cancelled(world: World) -> No
     assert world.published == []
 
 
+async def test_a_claim_of_this_process_is_left_to_its_heartbeat_and_taken_back_by_others(
+    world: World,
+) -> None:
+    """The host was suspended: the ledger's clock went on, and no heartbeat could."""
+    job, token = await world.processing()
+    world.clock.advance(3600)
+    world.dispatcher.held = lambda: {job.id: token}
+    await world.dispatcher.dispatch_once()
+    assert (await world.read(job)).token == token
+    await world.another_dispatcher().dispatch_once()
+    assert (await world.read(job)).status is Status.QUEUED
+
+
+async def test_an_older_claim_of_a_job_that_this_process_holds_no_more_is_taken_back(
+    world: World,
+) -> None:
+    job, _ = await world.processing()
+    world.dispatcher.held = lambda: {job.id: "another token"}
+    await world.after(LEASE_S)
+    assert (await world.read(job)).status is Status.QUEUED
+
+
 async def test_a_heartbeat_between_the_read_and_the_taking_back_saves_the_claim(
     world: World,
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
@@ -53,6 +53,8 @@ class Dispatcher:
     publisher: Publisher
     dead_letters: DeadLetters
     rng: Random
+    held: Callable[[], Mapping[str, str]] = dict
+    """The tokens of the claims that this process holds, by job."""
     _patient_until: float = 0.0
     _opened_seen: int = 0
     _ledger_away: bool = False
@@ -93,7 +95,7 @@ class Dispatcher:
         by_status: dict[Status, list[Job]] = defaultdict(list)
         for job in jobs:
             by_status[job.status].append(job)
-        lost = by_status[Status.PROCESSING] if monotonic() >= self._patient_until else []
+        lost = self._lost_of(by_status[Status.PROCESSING])
         due = [*by_status[Status.SCHEDULED], *by_status[Status.RETRYING]]
         failed = by_status[Status.FAILED]
         await _side_by_side(self._take_back, lost)
@@ -110,6 +112,16 @@ class Dispatcher:
         without = self.publisher.link.channel is None or self._was_not_told
         self._was_not_told = False
         return Status.QUEUED if without else None
+
+    def _lost_of(self, expired: list[Job]) -> list[Job]:
+        """
+        Those to be taken back. None that runs here: after the host was suspended, its heartbeat is
+        only late, and speaks first.
+        """
+        if monotonic() < self._patient_until:
+            return []
+        held = self.held()
+        return [job for job in expired if held.get(job.id, "") != job.token]
 
     def _be_patient(self) -> None:
         """Claims whose holders could not renew them either get one lease to do so."""

@@ -149,8 +149,9 @@ class WorkerEngine:
         parts = _Parts(broker, consumer, gate, link, place, [], watchdog, stopping, hurry)
         self._parts = parts
         hear_signals_at_once(parts.stopping.set, parts.hurry.set)
-        dispatcher = Dispatcher(backing, publisher, dead_letters, Random())  # noqa: S311 - jitter
-        ticker = Ticker(backing, lambda: broker.contracts, Random())  # noqa: S311 - jitter
+        jitter = Random()  # noqa: S311
+        dispatcher = Dispatcher(backing, publisher, dead_letters, jitter, lambda: claims.tokens)
+        ticker = Ticker(backing, lambda: broker.contracts, jitter)
         keepers = (
             claims.keep,
             watchdog.beat,
