@@ -59,10 +59,6 @@ class RabbitMQ:
 
     # What `_depth` and `declare` call of a link and its channels.
 
-    @property
-    def channel(self) -> object | None:
-        return None if self.is_away else self
-
     @asynccontextmanager
     async def side_channel(self) -> AsyncIterator[Any]:
         if self.is_away:

@@ -58,8 +58,8 @@ class Dispatcher:
     _patient_until: float = 0.0
     _opened_seen: int = 0
     _ledger_away: bool = False
-    _was_not_told: bool = False
-    """Of some queue, in the last round, how many messages it holds."""
+    _crowded: bool = False
+    _alone_at: float = 0.0
     _refilled: set[str] = field(default_factory=set)
     """Queues that RabbitMQ may have lost messages of, until each has as many as it should."""
 
@@ -88,7 +88,7 @@ class Dispatcher:
         """Act on what is due now; True when there may be more. Raises `LedgerUnavailable`."""
         asked = monotonic()
         jobs = await self.backing.ledger.due(
-            self.backing.topology.broker, limit=BATCH, without=self._not_to_be_asked_for()
+            self.backing.topology.broker, limit=BATCH, without=self._crowding_out()
         )
         if self._ledger_away or monotonic() - asked > self.backing.settings.heartbeat_s:
             self._be_patient()  # the ledger was away, or the driver waited: heartbeats did too
@@ -102,16 +102,18 @@ class Dispatcher:
         await _side_by_side(self._publish_due, due)
         await _side_by_side(self._bury, failed)
         looked_after = await self._look_after(by_status[Status.QUEUED])
+        self._crowded = len(jobs) == BATCH and looked_after < len(by_status[Status.QUEUED])
         return len(lost) + len(due) + len(failed) + looked_after >= BATCH // 2
 
-    def _not_to_be_asked_for(self) -> Status | None:
+    def _crowding_out(self) -> Status | None:
         """
-        Queued jobs stay due while RabbitMQ cannot tell of their queues: they must not crowd out
-        those that somebody can act on.
+        Queued jobs stay due while RabbitMQ cannot tell of their queues. Where they fill a batch,
+        the others are asked for alone, now and then: the ledger reads past the whole backlog then.
         """
-        without = self.publisher.link.channel is None or self._was_not_told
-        self._was_not_told = False
-        return Status.QUEUED if without else None
+        if not self._crowded or monotonic() < self._alone_at:
+            return None
+        self._alone_at = monotonic() + self.backing.settings.heartbeat_s
+        return Status.QUEUED
 
     def _lost_of(self, expired: list[Job]) -> list[Job]:
         """
@@ -179,7 +181,6 @@ class Dispatcher:
         for name, jobs in by_queue.items():
             missing = await self._missing(name)
             if missing is None:
-                self._was_not_told = True
                 continue
             looked_after += len(jobs)
             candidates = jobs
