@@ -401,6 +401,24 @@ async def test_a_deleted_dead_letter_queue_is_declared_again_when_a_message_need
     assert platform.dead_letters() == [("unreadable", "no JSON")]
 
 
+async def test_a_service_whose_queue_was_made_anew_with_other_arguments_says_so_and_waits(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"queues/{platform.name}/low"
+    platform.management("DELETE", path)
+    platform.management("PUT", path, {"durable": True, "arguments": {"x-max-priority": 3}})
+    await until(lambda: len(platform.connections()) >= 1, 20)
+    await asyncio.to_thread(platform.cut_connections)
+    link = publisher_of(platform).link
+    await until(lambda: link.failure is not None)
+    assert link.channel is None
+    platform.management("DELETE", path)
+    await until(lambda: link.channel is not None)
+    assert link.failure is None
+    said = [line for line in capsys.readouterr().err.splitlines() if "QueueMismatch" in line]
+    assert sum('"level": "error"' in line for line in said) == 1
+
+
 async def test_a_service_knows_contracts_and_needs_no_worker(platform: Platform) -> None:
     def elsewhere(number: int) -> int:
         return number

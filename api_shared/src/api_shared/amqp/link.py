@@ -28,8 +28,8 @@ class Link:
     """
     A connection with one channel (publisher confirms, returned messages raise).
 
-    `on_open` prepares each new channel; if it raises `QueueMismatch` the link gives up and shows
-    it as `failure`. `channel` is None while the connection is down: nobody waits by accident.
+    `on_open` prepares each new channel; while it raises `QueueMismatch` the link shows it as
+    `failure`. `channel` is None while the connection is down: nobody waits by accident.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Link:
         await self._drop()
 
     async def wait_open(self) -> Channel:
-        """The open channel; waits for it. Raises `QueueMismatch` when there will be none."""
+        """The open channel; waits for it. Raises `QueueMismatch` where a person must act first."""
         while self.channel is None:
             if self.failure is not None:
                 raise self.failure
@@ -109,21 +109,14 @@ class Link:
         while True:
             try:
                 channel, closing = await self._open()
-            except QueueMismatch as error:
-                self.failure = error
-                self._changed.set()
-                return
             except Exception as error:  # whatever it is, there is another try
-                is_known = isinstance(error, RabbitUnavailable | TimeoutError)
-                say = log.debug if is_known else log.exception
-                self._last_error = words(error)
-                say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
+                self._say_why_not(error)
                 await self._drop()
                 await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
                 wait_s = min(wait_s * 2, MAX_WAIT_S)
                 continue
             wait_s = 0.1
-            self.channel = channel
+            self.channel, self.failure = channel, None
             self.opened += 1
             self._changed.set()
             say = log.debug if self.opened == 1 else log.info
@@ -133,6 +126,17 @@ class Link:
             log.warning("rabbitmq.lost", link=self._name)
             await self._drop()
             await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
+
+    def _say_why_not(self, error: Exception) -> None:
+        """A mismatch at once and once, for it stays until somebody mends it."""
+        self._last_error = words(error)
+        known_before, self.failure = self.failure, None
+        say = log.debug if isinstance(error, RabbitUnavailable | TimeoutError) else log.exception
+        if isinstance(error, QueueMismatch):
+            self.failure = error
+            self._changed.set()
+            say = log.debug if known_before else log.error
+        say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
 
     async def _open(self) -> tuple[Channel, list[asyncio.Future[object]]]:
         async with asyncio.timeout(self._connect_deadline_s):
