@@ -261,6 +261,12 @@ class WorkerEngine:
             if fresh.done():
                 parts.consumer.put_back(fresh.result())
             return served.result()
+        except asyncio.CancelledError:  # a stop: what came at this very moment is given back too
+            if fresh.done():
+                parts.consumer.put_back(fresh.result())
+            if served.done():
+                parts.gate.ready.put_nowait(served.result())
+            raise
         finally:
             for waiter in (fresh, served):
                 waiter.cancel()
