@@ -168,7 +168,7 @@ async def test_who_waits_for_a_message_goes_on_waiting_when_the_connection_is_st
     async with consuming(rabbit) as (consumer, link):
         rabbit.silent_after = "Queue.Declare"  # whether a better queue holds more is asked so
         settles: Any = None
-        consumer.put_back(Delivery((2, 0, 1), b"{}", TOPOLOGY.queue("low"), {}, False, 1, settles))
+        consumer.put_back(Delivery((2, 0, 1), b"{}", TOPOLOGY.queue("low"), {}, 1, settles))
         taking = asyncio.create_task(consumer.next())
         await until(lambda: link.channel is None)
         rabbit.silent, rabbit.silent_after = False, None

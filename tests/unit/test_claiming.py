@@ -97,7 +97,6 @@ class Intake:
             body,
             self.backing.topology.default,
             dict(headers),
-            False,
             1,
             self.answers,
         )

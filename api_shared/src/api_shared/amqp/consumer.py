@@ -46,7 +46,6 @@ class Delivery:
     body: bytes = field(compare=False)
     queue: QueueSpec = field(compare=False)
     headers: FieldTable = field(compare=False)
-    redelivered: bool = field(compare=False)
     _tag: int = field(compare=False)
     _acks: Settles = field(compare=False)
     unreadable: str | None = field(compare=False, default=None)
@@ -264,10 +263,9 @@ class Consumer:
         self._maybe_more[queue.name] = True
         properties = message.header.properties
         order = (queue.rank, -min(properties.priority or 0, 255), self._arrivals)
-        redelivered = bool(getattr(message.delivery, "redelivered", False))
         headers = dict(properties.headers or {})
         why = properties.why if isinstance(properties, UnreadableProperties) else None
-        delivery = Delivery(order, message.body, queue, headers, redelivered, tag, self._acks, why)
+        delivery = Delivery(order, message.body, queue, headers, tag, self._acks, why)
         self._acks.delivered(tag)
         heapq.heappush(self._held, delivery)
         self._news.set()
