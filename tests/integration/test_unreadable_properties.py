@@ -37,6 +37,18 @@ async def test_each_is_a_dead_letter_and_the_jobs_behind_them_run(platform: Plat
     assert "rabbitmq.lost" not in worker.log
 
 
+async def test_a_routing_key_that_is_no_text_stops_nobody(platform: Platform) -> None:
+    await platform.start(broker)
+    fanout = f"bindings/{platform.name}/e/amq.fanout/q/taskiq"
+    platform.management("POST", fanout, {"routing_key": ""})
+    await publish_raw(platform.amqp_url, b"\xff", b"no JSON", 0, b"", exchange="amq.fanout")
+    handle = await tasks.add.kiq(1, 2)
+    worker = await platform.worker("jobs.main:broker")
+    assert await handle.result(20) == 3
+    assert platform.dead_letters() == [("unreadable", "no JSON")]
+    assert "rabbitmq.lost" not in worker.log
+
+
 async def test_its_dead_letter_says_why_and_keeps_what_could_be_read(platform: Platform) -> None:
     await platform.start(broker)
     headers = table(

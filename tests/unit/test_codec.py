@@ -37,6 +37,15 @@ def test_properties_that_cannot_be_decoded_are_marked_and_the_size_of_the_body_i
     assert header.body_size == 70_000
 
 
+def test_short_text_that_is_not_utf8_is_read_as_far_as_can_be() -> None:
+    content_type = 1 << 15
+    header = read(content_header(content_type, b"\x05caf\xe9!", body_size=1, channel=3))
+    assert (type(header.properties), header.properties.content_type) == (
+        Basic.Properties,
+        "caf\ufffd!",
+    )
+
+
 def test_what_was_decoded_before_is_kept() -> None:
     properties = table(entry(b"x-accepted", b"t", b"\1")) + b"\xff" * 8
     header = read(content_header(HEADERS | TIMESTAMP, properties, body_size=1, channel=3))

@@ -1,9 +1,10 @@
 """
 Mends of the driver's codec, pamqp, for messages that others made.
 
-Properties that it cannot decode (a timestamp of the year 58875, text that is not UTF-8, tables
+Properties that it cannot decode (a timestamp of the year 58875, a name that is not UTF-8, tables
 nested 500 deep) end the connection; their message comes first again on the next one, for ever.
-Mended, the message is delivered whole, with `UnreadableProperties`.
+Mended, the message is delivered whole, with `UnreadableProperties`. A routing key that is not
+UTF-8, which stands outside of the properties, is read with what can be read of it.
 
 Headers are encoded again in a dead letter. Mended, a double stays one (pamqp writes single
 precision, and overflows) and a string that is not UTF-8 is as it was (pamqp takes none).
@@ -11,12 +12,13 @@ precision, and overflows) and a string that is not UTF-8 is as it was (pamqp tak
 
 from __future__ import annotations
 
-from pamqp import encode
+from pamqp import decode, encode
 from pamqp.commands import Basic
 from pamqp.common import FieldArray, FieldTable, FieldValue, Struct
 from pamqp.header import ContentHeader
 
 _unmarshal = ContentHeader.unmarshal
+_short_str = decode.short_str
 _encode_table_value = encode.encode_table_value
 
 
@@ -31,6 +33,7 @@ class UnreadableProperties(Basic.Properties):
 def mend_codec() -> None:
     """For the whole process; again is the same."""
     ContentHeader.unmarshal = _unmarshal_or_mark  # type: ignore[method-assign, assignment]
+    decode.METHODS["shortstr"] = _short_str_or_like_it
     encode.encode_table_value = _encode_as_it_was
 
 
@@ -42,6 +45,14 @@ def _unmarshal_or_mark(header: ContentHeader, data: bytes) -> None:
             raise
         why = f"{type(error).__name__}: {error}"
         header.properties = UnreadableProperties(why, header.properties)
+
+
+def _short_str_or_like_it(value: bytes) -> tuple[int, str]:
+    try:
+        return _short_str(value)
+    except UnicodeDecodeError:
+        end = 1 + value[0]
+        return end, value[1:end].decode("utf-8", "replace")
 
 
 def _encode_as_it_was(value: FieldArray | FieldTable | FieldValue) -> bytes:
