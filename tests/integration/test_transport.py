@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from api_shared.amqp.consumer import FULL_AFTER_S, Consumer, Delivery
-from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
+from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, depth
 from api_shared.broker import JobBroker
@@ -71,11 +72,8 @@ async def consuming(
 
 
 async def ready(platform: Platform, queue: str) -> int:
-    channel = await publisher_of(platform).link.side_channel()
-    try:
+    async with publisher_of(platform).link.side_channel() as channel:
         return await depth(channel, queue) or 0
-    finally:
-        await channel.close()
 
 
 async def take(consumer: Consumer, within_s: float = 10) -> Delivery:
@@ -264,13 +262,15 @@ async def test_acks_out_of_order_settle_each_message_once(platform: Platform) ->
         await publish(platform, "taskiq", str(number).encode())
     rng = random.Random(3)
     seen: Counter[bytes] = Counter()
+    given_back: set[bytes] = set()
     async with consuming(platform, prefetch=200) as (consumer, link):
         opened = link.opened
         slots = asyncio.Semaphore(150)
 
         async def finish(delivery: Delivery) -> None:
             await asyncio.sleep(rng.random() * 0.02)
-            if rng.random() < 0.1 and not delivery.redelivered:
+            if rng.random() < 0.1 and delivery.body not in given_back:
+                given_back.add(delivery.body)
                 delivery.give_back()
                 return
             seen[delivery.body] += 1
@@ -389,6 +389,36 @@ async def test_a_worker_goes_on_after_its_queue_was_deleted(platform: Platform) 
         return await handle.result(20) == 3
 
     await until(works)
+
+
+async def test_a_deleted_dead_letter_queue_is_declared_again_when_a_message_needs_it(
+    platform: Platform,
+) -> None:
+    await platform.start(broker)
+    await platform.worker("jobs.main:broker")
+    assert await (await tasks.add.kiq(1, 1)).result(20) == 2
+    platform.management("DELETE", f"queues/{platform.name}/taskiq.dlq")
+    await publish(platform, "taskiq", b"no JSON")
+    assert await (await tasks.add.kiq(1, 2)).result(20) == 3
+    assert platform.dead_letters() == [("unreadable", "no JSON")]
+
+
+async def test_a_service_whose_queue_was_made_anew_with_other_arguments_says_so_and_waits(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"queues/{platform.name}/low"
+    platform.management("DELETE", path)
+    platform.management("PUT", path, {"durable": True, "arguments": {"x-max-priority": 3}})
+    await until(lambda: len(platform.connections()) >= 1, 20)
+    await asyncio.to_thread(platform.cut_connections)
+    link = publisher_of(platform).link
+    await until(lambda: link.failure is not None)
+    assert link.channel is None
+    platform.management("DELETE", path)
+    await until(lambda: link.channel is not None)
+    assert link.failure is None
+    said = [line for line in capsys.readouterr().err.splitlines() if "QueueMismatch" in line]
+    assert sum('"level": "error"' in line for line in said) == 1
 
 
 async def test_a_service_knows_contracts_and_needs_no_worker(platform: Platform) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from api_shared.amqp.consumer import Delivery
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.broker import JobBroker
 from api_shared.contracts.contract import Contract
 from api_shared.dead_mark import mark_of
@@ -23,7 +24,7 @@ from api_shared.wire import ACCEPTED, decode, encode
 from api_shared.worker.claiming import NotOurs, claim_job
 from api_shared.worker.claims import Claims, HeldClaim
 from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.workplace import Workplace
+from api_shared.worker.workplace import BURIAL_PAUSE_S, Workplace
 from fixtures.doubles import Clock, Outbox, backing_on
 from fixtures.ledgers import a_job, claimed, inserted
 
@@ -71,12 +72,13 @@ class LosesAnswers(MemoryLedger):
 
 
 class Pauses(Nowhere):
-    """Counts how often it is told to pause."""
+    """How long no messages were to be taken."""
 
-    count = 0
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
 
     def pause(self, seconds: float) -> None:
-        self.count += 1
+        self.seconds.append(seconds)
 
 
 class Intake:
@@ -85,9 +87,9 @@ class Intake:
     def __init__(self) -> None:
         self.clock = Clock()
         self.ledger = LosesAnswers(self.clock)
-        self.pauses = Pauses()
         self.outbox = Outbox()
         self.answers = Answers()
+        self.pauses = Pauses()
         self.backing = backing_on(self.ledger, self.outbox)
         broker = JobBroker("general")
         settings = self.backing.settings
@@ -116,7 +118,6 @@ class Intake:
             body,
             self.backing.topology.default,
             dict(headers),
-            False,
             1,
             self.answers,
         )
@@ -236,6 +237,14 @@ async def test_a_job_long_forgotten_is_buried_and_runs_when_it_is_moved_back(
     assert claim.job.round == 1
 
 
+async def test_while_rabbitmq_takes_no_dead_letters_no_messages_are_taken_either(
+    intake: Intake,
+) -> None:
+    intake.outbox.error = RabbitUnavailable("not connected")
+    assert await intake.deliver(encode(a_job()), {ACCEPTED: 1}) is None
+    assert (intake.answers.given_back, intake.pauses.seconds) == (1, [BURIAL_PAUSE_S])
+
+
 async def test_a_dead_letter_of_a_job_that_ended_otherwise_is_dropped(intake: Intake) -> None:
     job = await inserted(intake.ledger)
     body, headers = await intake.fail(job.id)
@@ -278,7 +287,8 @@ async def test_a_foreign_message_whose_record_is_uncertain_comes_again_after_a_p
     intake.ledger.lost = 1
     body = encode(a_job())
     assert await intake.deliver(body, {}) is None
-    assert (intake.answers.acked, intake.answers.given_back, intake.pauses.count) == (0, 1, 1)
+    assert (intake.answers.acked, intake.answers.given_back) == (0, 1)
+    assert len(intake.pauses.seconds) == 1
     claim = await intake.deliver(body, {})
     assert claim is not None
     assert claim.job.claim_no == 1

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from api_shared import errors
-from api_shared.amqp.link import RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.cli.config import settings_rows
 from api_shared.cli.exits import ExitCode, exit_code_of
 from api_shared.cli.findings import Findings, Level

@@ -76,7 +76,7 @@ class Channel:
                 await callback(
                     SimpleNamespace(
                         body=body.encode(),
-                        delivery=SimpleNamespace(delivery_tag=self._tag, redelivered=False),
+                        delivery=SimpleNamespace(delivery_tag=self._tag),
                         header=SimpleNamespace(properties=properties),
                     )
                 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
+from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.contracts.contract import Contract, FailedJob
 from api_shared.errors import LedgerUnavailable
@@ -43,9 +45,9 @@ class RabbitMQ:
         self.deleted: set[str] = set()
         self.declared: list[str] = []
         self.is_away = False
+        self.is_mute = False
         self.opened = 1
         self.outbox = Outbox()
-        self.is_closed = False
 
     def holds(self, queue: str) -> int:
         published = sum(job.queue == queue for job in self.outbox.published)
@@ -57,10 +59,13 @@ class RabbitMQ:
 
     # What `_depth` and `declare` call of a link and its channels.
 
-    async def side_channel(self) -> Any:
+    @asynccontextmanager
+    async def side_channel(self) -> AsyncIterator[Any]:
         if self.is_away:
             raise RabbitUnavailable("not connected")
-        return self
+        if self.is_mute:
+            raise RabbitUnavailable("no answer in time")
+        yield self
 
     async def queue_declare(self, queue: str, *, passive: bool = False, **_: Any) -> Any:
         from aiormq.exceptions import ChannelNotFoundEntity
@@ -75,8 +80,6 @@ class RabbitMQ:
     async def exchange_declare(self, *_: Any, **__: Any) -> None: ...
 
     async def queue_bind(self, *_: Any, **__: Any) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class Publishes(Publisher):
@@ -288,6 +291,22 @@ async def test_a_rabbitmq_that_is_away_is_asked_again_and_nothing_is_counted(wor
     assert world.published == [job.id]
 
 
+@pytest.mark.parametrize("fault", ["is_away", "is_mute"])
+async def test_a_long_backlog_hides_no_other_work_while_rabbitmq_does_not_tell_of_it(
+    world: World, fault: str
+) -> None:
+    for _ in range(BATCH + 1):
+        await inserted(world.ledger)
+    world.clock.advance(60)
+    job, _ = await world.processing()
+    await world.ledger.change(request_cancel(job.id))
+    world.clock.advance(LEASE_S)
+    setattr(world.rabbit, fault, True)
+    rounds = [await world.dispatcher.dispatch_once() for _ in range(2)]
+    assert (await world.read(job)).status is Status.CANCELLED
+    assert rounds == [False, False], "there is nothing to be done at once"
+
+
 async def test_a_deleted_queue_is_declared_again_and_refilled(world: World) -> None:
     job = await world.queued()
     world.rabbit.purge()
@@ -372,6 +391,28 @@ async def test_a_lost_job_that_was_asked_to_end_is_cancelled(world: World) -> No
     assert cancelled.status is Status.CANCELLED
     assert cancelled.expires_at is not None
     assert world.published == []
+
+
+async def test_a_claim_of_this_process_is_left_to_its_heartbeat_and_taken_back_by_others(
+    world: World,
+) -> None:
+    """The host was suspended: the ledger's clock went on, and no heartbeat could."""
+    job, token = await world.processing()
+    world.clock.advance(3600)
+    world.dispatcher.held = lambda: {job.id: token}
+    await world.dispatcher.dispatch_once()
+    assert (await world.read(job)).token == token
+    await world.another_dispatcher().dispatch_once()
+    assert (await world.read(job)).status is Status.QUEUED
+
+
+async def test_an_older_claim_of_a_job_that_this_process_holds_no_more_is_taken_back(
+    world: World,
+) -> None:
+    job, _ = await world.processing()
+    world.dispatcher.held = lambda: {job.id: "another token"}
+    await world.after(LEASE_S)
+    assert (await world.read(job)).status is Status.QUEUED
 
 
 async def test_a_heartbeat_between_the_read_and_the_taking_back_saves_the_claim(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.amqp.link import RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.dlq import (
     Kind,
     LetterFilter,

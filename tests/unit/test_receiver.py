@@ -44,7 +44,7 @@ def delivered(**content: Any) -> DeliveredBody:
     message = {"task_id": new_job_id(), "task_name": "work", **content}
     body = json.dumps(message).encode()
     queue = topology_of("general", default_settings()).default
-    delivery = Delivery((0, 0, 0), body, queue, {}, False, 0, Nowhere())
+    delivery = Delivery((0, 0, 0), body, queue, {}, 0, Nowhere())
     return DeliveredBody.of(delivery, decode(body, max_bytes=len(body)), None)
 
 

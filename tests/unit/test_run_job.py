@@ -76,7 +76,7 @@ class Place:
     def run(self, job: Job) -> asyncio.Task[Any]:
         body = encode(job)
         queue = self.at.backing.topology.queue(job.queue)
-        delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, False, 0, Nowhere())
+        delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, 0, Nowhere())
         wire = decode(body, max_bytes=len(body))
         task = self.broker.tasks["work"]
         return asyncio.create_task(run_job(task, delivery, wire, None, self.at))

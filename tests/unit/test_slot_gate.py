@@ -79,7 +79,7 @@ async def gate(slots: SlotFolder, consumer: Consumes) -> AsyncIterator[SlotGate]
 
 
 def waiting(gate: SlotGate, answers: Answers, tag: int) -> None:
-    delivery = Delivery((1, 0, tag), b"", TRAINING, {}, False, tag, answers)
+    delivery = Delivery((1, 0, tag), b"", TRAINING, {}, tag, answers)
     gate.wait(delivery, WireJob(new_job_id(), "train", [], {}, {}))
 
 

@@ -13,7 +13,7 @@ from taskiq import TaskiqMessage, TaskiqMiddleware
 from taskiq.kicker import AsyncKicker
 
 from api_shared import Contract, JobBroker, Unique
-from api_shared.amqp.link import RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.contracts.door import Submission
 from api_shared.contracts.unique import MAX_KEY, UniqueFor
 from api_shared.errors import AcceptanceUnknown, InvalidOption, Unroutable

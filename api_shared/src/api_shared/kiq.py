@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from api_shared.amqp.link import RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.amqp.publisher import Outbox
 from api_shared.amqp.topology import Topology
 from api_shared.contracts.door import Submission

@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors
 
 log = structlog.get_logger()
 
@@ -90,12 +91,14 @@ class Acks:
 
     async def _ack(self, tag: int, *, multiple: bool) -> None:
         try:
-            await self._channel.basic_ack(tag, multiple=multiple, wait=False)
-        except (AMQPError, ChannelInvalidStateError, OSError) as error:
+            with driver_errors():
+                await self._channel.basic_ack(tag, multiple=multiple, wait=False)
+        except RabbitUnavailable as error:
             log.debug("rabbitmq.ack_dropped", tag=tag, error=str(error))
 
     async def _nack(self, tag: int) -> None:
         try:
-            await self._channel.basic_nack(tag, requeue=True, wait=False)
-        except (AMQPError, ChannelInvalidStateError, OSError) as error:
+            with driver_errors():
+                await self._channel.basic_nack(tag, requeue=True, wait=False)
+        except RabbitUnavailable as error:
             log.debug("rabbitmq.give_back_dropped", tag=tag, error=str(error))

@@ -14,10 +14,12 @@ from typing import Protocol
 
 import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pamqp.common import FieldTable
 
 from api_shared.amqp.acks import Acks
+from api_shared.amqp.codec import UnreadableProperties
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors
+from api_shared.amqp.link import CLOSE_S, closed
 from api_shared.amqp.topology import QueueSpec, depth
 from api_shared.settings import Settings
 
@@ -26,7 +28,6 @@ log = structlog.get_logger()
 FULL_AFTER_S = 1.0
 """A worker that takes nothing for this long gives back what it had not started."""
 HIGHER_WAIT_S = 0.05
-GONE = (AMQPError, ChannelInvalidStateError, OSError)
 
 
 class Settles(Protocol):
@@ -45,9 +46,10 @@ class Delivery:
     body: bytes = field(compare=False)
     queue: QueueSpec = field(compare=False)
     headers: FieldTable = field(compare=False)
-    redelivered: bool = field(compare=False)
     _tag: int = field(compare=False)
     _acks: Settles = field(compare=False)
+    unreadable: str | None = field(compare=False, default=None)
+    """Why its properties could not be decoded, if so."""
 
     @property
     def priority(self) -> int:
@@ -98,11 +100,16 @@ class Consumer:
         self._minder = asyncio.create_task(self._mind(), name="consumer-minder")
 
     async def use(self, channel: AbstractChannel) -> None:
-        """Take a fresh channel: what the old one had delivered is RabbitMQ's again."""
+        """
+        Take a fresh channel: what the old one had delivered is RabbitMQ's again.
+
+        Raises `RabbitUnavailable`.
+        """
         async with self._turning:
             self._channel, self._acks = channel, Acks(channel)
             self._forget()
-            await channel.basic_qos(prefetch_count=self._prefetch)
+            with driver_errors():
+                await channel.basic_qos(prefetch_count=self._prefetch)
             if self._may_consume():
                 await self._subscribe(channel)
         self._news.set()
@@ -143,7 +150,7 @@ class Consumer:
             if self._consuming and self._channel is not None:
                 try:
                     await self._subscribe(self._channel)
-                except GONE as error:
+                except RabbitUnavailable as error:
                     self._channel_failed(error)
 
     def pause(self, seconds: float) -> None:
@@ -194,7 +201,7 @@ class Consumer:
             if not self._consuming and self._channel is not None and self._may_consume():
                 try:
                     await self._subscribe(self._channel)
-                except GONE as error:
+                except RabbitUnavailable as error:
                     self._channel_failed(error)
 
     def _channel_failed(self, error: BaseException) -> None:
@@ -214,7 +221,8 @@ class Consumer:
                 continue
             self._maybe_more[queue.name] = True
             consume = partial(self._arrived, channel, queue)
-            answer = await channel.basic_consume(queue.name, consume)
+            with driver_errors():
+                answer = await channel.basic_consume(queue.name, consume)
             self._tags[queue.name] = str(answer.consumer_tag)
         self._consuming = True
 
@@ -229,10 +237,11 @@ class Consumer:
         if channel is None:
             return
         try:
-            async with asyncio.timeout(5):
-                for tag in tags:
-                    await channel.basic_cancel(tag)
-        except (*GONE, TimeoutError) as error:
+            with driver_errors():
+                async with asyncio.timeout(CLOSE_S):
+                    for tag in tags:
+                        await channel.basic_cancel(tag)
+        except RabbitUnavailable as error:
             log.debug("rabbitmq.cancel_failed", error=str(error))
         self._give_back(wanted)
         await self.settle()
@@ -254,9 +263,9 @@ class Consumer:
         self._maybe_more[queue.name] = True
         properties = message.header.properties
         order = (queue.rank, -min(properties.priority or 0, 255), self._arrivals)
-        redelivered = bool(getattr(message.delivery, "redelivered", False))
         headers = dict(properties.headers or {})
-        delivery = Delivery(order, message.body, queue, headers, redelivered, tag, self._acks)
+        why = properties.why if isinstance(properties, UnreadableProperties) else None
+        delivery = Delivery(order, message.body, queue, headers, tag, self._acks, why)
         self._acks.delivered(tag)
         heapq.heappush(self._held, delivery)
         self._news.set()
@@ -277,8 +286,9 @@ class Consumer:
                 return False
             arrivals = self._arrivals
             try:
-                ready = await depth(channel, queue.name)
-            except GONE:
+                with driver_errors():
+                    ready = await depth(channel, queue.name)
+            except RabbitUnavailable:
                 return False
             if arrivals != self._arrivals or not self._held or self._held[0] is not best:
                 return False
@@ -291,28 +301,29 @@ class Consumer:
         """Give back what is held while nobody takes; notice queues that stopped delivering."""
         while True:
             await asyncio.sleep(FULL_AFTER_S / 4)
-            full = not self._taking and monotonic() - self._taken_at > FULL_AFTER_S
-            if self._consuming and (full or not self._may_consume()):
-                log.info("consumer.stopped", why="full" if full else "paused")
-                async with self._turning:
-                    await self._unsubscribe()
-                self._news.set()  # whoever began to take meanwhile consumes again
-            channel = self._channel
-            if self._tags and channel is not None and not self._still_consuming(channel):
-                log.warning("consumer.cancelled_by_broker", queues=list(self._tags))
-                async with self._turning:
-                    self._forget()
-                    await _closed(channel)
+            try:
+                await self._give_back_if_idle()
+                await self._notice_cancelled()
+            except Exception:
+                log.exception("consumer.minder_failed")
+
+    async def _give_back_if_idle(self) -> None:
+        full = not self._taking and monotonic() - self._taken_at > FULL_AFTER_S
+        if self._consuming and (full or not self._may_consume()):
+            log.info("consumer.stopped", why="full" if full else "paused")
+            async with self._turning:
+                await self._unsubscribe()
+            self._news.set()  # whoever began to take meanwhile consumes again
+
+    async def _notice_cancelled(self) -> None:
+        """The link notices that the channel is closed, and opens another."""
+        channel = self._channel
+        if self._tags and channel is not None and not self._still_consuming(channel):
+            log.warning("consumer.cancelled_by_broker", queues=list(self._tags))
+            async with self._turning:
+                self._forget()
+                await closed(channel)
 
     def _still_consuming(self, channel: AbstractChannel) -> bool:
         consumers = getattr(channel, "consumers", {})
         return all(tag in consumers for tag in self._tags.values())
-
-
-async def _closed(channel: AbstractChannel) -> None:
-    """The link notices, and opens another."""
-    try:
-        async with asyncio.timeout(5):
-            await channel.close()
-    except (*GONE, TimeoutError) as error:
-        log.debug("rabbitmq.close_failed", error=str(error))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from random import uniform
 from typing import cast
 
@@ -11,32 +12,24 @@ import aiormq
 import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
-from aiormq.exceptions import AMQPError
 from yarl import URL
 
-from api_shared.errors import QueueMismatch, ServerError
-from api_shared.tls import why_untrusted
+from api_shared.amqp.codec import mend_codec
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors, words
+from api_shared.errors import QueueMismatch
 
 log = structlog.get_logger()
 
-OPEN_ERRORS = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
-"""What opening or using a connection raises when the server is not there, or not there any more."""
 MAX_WAIT_S = 3.0
-
-
-class RabbitUnavailable(ServerError):
-    """RabbitMQ cannot be reached; `reason` carries no password."""
-
-    def __init__(self, reason: object) -> None:
-        super().__init__(f"RabbitMQ (RABBITMQ_URL) is not reachable: {reason}")
+CLOSE_S = 5.0
 
 
 class Link:
     """
     A connection with one channel (publisher confirms, returned messages raise).
 
-    `on_open` prepares each new channel; if it raises `QueueMismatch` the link gives up and shows
-    it as `failure`. `channel` is None while the connection is down: nobody waits by accident.
+    `on_open` prepares each new channel; while it raises `QueueMismatch` the link shows it as
+    `failure`. `channel` is None while the connection is down: nobody waits by accident.
     """
 
     def __init__(
@@ -48,6 +41,7 @@ class Link:
         connect_deadline_s: float,
         on_open: Callable[[AbstractChannel], Awaitable[None]],
     ) -> None:
+        mend_codec()
         self._url = URL(url).update_query(heartbeat=str(heartbeat_s))
         self._name = name
         self._connect_deadline_s = connect_deadline_s
@@ -78,7 +72,7 @@ class Link:
         await self._drop()
 
     async def wait_open(self) -> Channel:
-        """The open channel; waits for it. Raises `QueueMismatch` when there will be none."""
+        """The open channel; waits for it. Raises `QueueMismatch` where a person must act first."""
         while self.channel is None:
             if self.failure is not None:
                 raise self.failure
@@ -86,36 +80,43 @@ class Link:
             await self._changed.wait()
         return self.channel
 
-    async def side_channel(self) -> AbstractChannel:
-        """A channel of its own for calls that may fail, which closes it. Close it after use."""
+    async def is_blocked(self) -> bool:
+        """Whether RabbitMQ has said that it takes no messages now, for lack of memory or disk."""
+        if self._connection is None:
+            return False
+        try:
+            async with asyncio.timeout(0):  # all that the driver shows of it is a wait for its end
+                await self._connection.ready()
+        except TimeoutError:
+            return True
+        return False
+
+    @asynccontextmanager
+    async def side_channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel of its own for calls that may fail, which closes it."""
         connection = self._connection
         if connection is None or self.channel is None:
             raise RabbitUnavailable("not connected")
+        with driver_errors():
+            channel = await connection.channel(timeout=self._connect_deadline_s)
         try:
-            return await connection.channel(timeout=self._connect_deadline_s)
-        except OPEN_ERRORS as error:
-            raise RabbitUnavailable(words(error)) from None
+            yield channel
+        finally:
+            await closed(channel)
 
     async def _keep_open(self) -> None:
         wait_s = 0.1
         while True:
             try:
                 channel, closing = await self._open()
-            except QueueMismatch as error:
-                self.failure = error
-                self._changed.set()
-                return
-            except Exception as error:  # whatever the driver raises, there is another try
-                is_known = isinstance(error, OPEN_ERRORS)
-                say = log.debug if is_known else log.exception
-                self._last_error = words(error)
-                say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
+            except Exception as error:  # whatever it is, there is another try
+                self._say_why_not(error)
                 await self._drop()
                 await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
                 wait_s = min(wait_s * 2, MAX_WAIT_S)
                 continue
             wait_s = 0.1
-            self.channel = channel
+            self.channel, self.failure = channel, None
             self.opened += 1
             self._changed.set()
             say = log.debug if self.opened == 1 else log.info
@@ -126,32 +127,39 @@ class Link:
             await self._drop()
             await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
 
+    def _say_why_not(self, error: Exception) -> None:
+        """A mismatch at once and once, for it stays until somebody mends it."""
+        self._last_error = words(error)
+        known_before, self.failure = self.failure, None
+        say = log.debug if isinstance(error, RabbitUnavailable | TimeoutError) else log.exception
+        if isinstance(error, QueueMismatch):
+            self.failure = error
+            self._changed.set()
+            say = log.debug if known_before else log.error
+        say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
+
     async def _open(self) -> tuple[Channel, list[asyncio.Future[object]]]:
         async with asyncio.timeout(self._connect_deadline_s):
-            self._connection = await aiormq.connect(self._url)
-            opened = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+            with driver_errors():
+                connection = self._connection = await aiormq.connect(self._url)
+                opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
             channel = cast(Channel, opened)
             await self._on_open(channel)
-        closing = [channel.closing, self._connection.closing]
+        closing = [channel.closing, connection.closing]
         return channel, closing
 
     async def _drop(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None
         if connection is None:
             return
-        try:
-            async with asyncio.timeout(1):
-                await connection.close()
-        except Exception as error:
-            log.debug("rabbitmq.close_failed", link=self._name, error=words(error))
-        except asyncio.CancelledError:  # the driver's own, unless it is ours
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+        await closed(connection, within_s=1)
 
 
-def words(error: BaseException) -> str:
-    """An error in words; connection errors of the driver show the host, never the password."""
-    if untrusted := why_untrusted(error, "RABBITMQ_TLS_CA_FILE"):
-        return untrusted
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+async def closed(what: AbstractChannel | AbstractConnection, *, within_s: float = CLOSE_S) -> None:
+    """Close a channel or a connection as well as can be; of one that is lost there is no more."""
+    try:
+        with driver_errors():
+            async with asyncio.timeout(within_s):
+                await what.close()
+    except RabbitUnavailable as error:
+        log.debug("rabbitmq.close_failed", error=str(error))

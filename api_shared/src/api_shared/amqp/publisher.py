@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import struct
+import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
+import structlog
+from aiormq.exceptions import PublishError
 from pamqp import encode as amqp_encode
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
-from api_shared.amqp.link import Link, RabbitUnavailable
-from api_shared.amqp.topology import MAX_PRIORITY, QueueSpec, Topology
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors
+from api_shared.amqp.link import Link
+from api_shared.amqp.topology import MAX_PRIORITY, QueueSpec, Topology, declarations_of
 from api_shared.dead_mark import DeadMark
 from api_shared.errors import Unroutable
 from api_shared.job import Job
 from api_shared.wire import ACCEPTED, encode
 
+log = structlog.get_logger()
+
 MAX_HEADERS_BYTES = 64 * 1024
 """Headers travel in one frame, of 128 KiB: RabbitMQ cuts the connection for a longer one."""
+MAX_NESTING = 50
+"""The driver reads tables hundreds deep, and can write fewer: how many depends on its caller."""
 
 
 class Outbox(Protocol):
@@ -87,13 +94,19 @@ class Publisher:
     ) -> None:
         """
         To the queue's dead-letter queue, the message whole: moved from there to its queue, it is
-        as it was. Raises as `publish_job` does.
+        as it was. One that somebody deleted is declared again. Raises as `publish_job` does.
         """
         whole = {**(headers or {}), **mark.headers}
-        sent = whole if _fits_a_frame(whole) else mark.headers
-        await self._publish(
-            "", queue.dead_letter_queue, body, priority=priority, headers=sent, at=datetime.now(UTC)
-        )
+        sent = whole if _can_be_sent(whole) else mark.headers
+        publish = partial(
+            self._publish, "", queue.dead_letter_queue, body,
+            priority=priority, headers=sent, at=datetime.now(UTC),
+        )  # fmt: skip
+        try:
+            await publish()
+        except Unroutable:
+            await self._declare_dead_letter_queue(queue)
+            await publish()
 
     async def put_back(
         self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
@@ -102,6 +115,14 @@ class Publisher:
         await self._publish(
             self._topology.exchange, queue.routing_key, body, priority=priority, headers=headers
         )
+
+    async def _declare_dead_letter_queue(self, queue: QueueSpec) -> None:
+        """On a channel of its own: a no would close the one that others publish on."""
+        name, arguments = declarations_of(queue)[0]
+        with driver_errors():
+            async with asyncio.timeout(self._deadline_s), self._link.side_channel() as channel:
+                await channel.queue_declare(name, durable=True, arguments=arguments)
+        log.warning("queue.declared_again", queue=name)
 
     async def _publish(
         self,
@@ -116,6 +137,8 @@ class Publisher:
         channel = self._link.channel
         if channel is None:
             raise RabbitUnavailable("not connected")
+        if await self._link.is_blocked():  # the driver would keep what is published until it is not
+            raise RabbitUnavailable("it takes no messages now, for lack of memory or disk space")
         properties = Basic.Properties(
             content_type="application/json",
             delivery_mode=2,
@@ -123,27 +146,34 @@ class Publisher:
             headers=headers,
             timestamp=at,
         )
-        try:
-            await channel.basic_publish(
-                body,
-                exchange=exchange,
-                routing_key=routing_key,
-                properties=properties,
-                mandatory=True,
-                timeout=self._deadline_s,
-                wait=False,
-            )
-        except PublishError:
-            raise Unroutable(routing_key, exchange) from None
-        except TimeoutError:
-            raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
-        except (DeliveryError, AMQPError, ChannelInvalidStateError, OSError) as error:
-            raise RabbitUnavailable(f"{type(error).__name__}: {error}") from None
+        with driver_errors():
+            try:
+                await channel.basic_publish(
+                    body,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    properties=properties,
+                    mandatory=True,
+                    timeout=self._deadline_s,
+                    wait=False,
+                )
+            except PublishError:
+                raise Unroutable(routing_key, exchange) from None
+            except TimeoutError:
+                raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
 
 
-def _fits_a_frame(headers: FieldTable) -> bool:
+def _can_be_sent(headers: FieldTable) -> bool:
     """Whether headers that somebody else made can be sent again with ours."""
     try:
-        return len(amqp_encode.field_table(headers)) <= MAX_HEADERS_BYTES
-    except (TypeError, ValueError, struct.error):
+        size_bytes = len(amqp_encode.field_table(headers))
+    except Exception:  # anybody can write headers, and not all that is read can be written
         return False
+    return size_bytes <= MAX_HEADERS_BYTES and not _nests_deeper(headers, MAX_NESTING)
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_nests_deeper(each, levels - 1) for each in inner)

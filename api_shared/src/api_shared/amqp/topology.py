@@ -10,6 +10,7 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
+from api_shared.amqp.errors import driver_errors
 from api_shared.errors import QueueMismatch, UnknownQueue
 from api_shared.settings import Settings
 
@@ -72,18 +73,19 @@ async def declare(channel: AbstractChannel, topology: Topology) -> None:
     Declare exchange, queues and dead-letter queues; what exists as it should is left alone.
 
     Classic queues: they take ten priorities in every RabbitMQ from 3.10 to 4.x.
-    Raises `QueueMismatch` naming what exists with other arguments.
+    Raises `QueueMismatch` naming what exists with other arguments, and `RabbitUnavailable`.
     """
-    try:
-        await channel.exchange_declare(topology.exchange, exchange_type="direct", durable=True)
-        for queue in topology.queues:
-            for name, arguments in declarations_of(queue):
-                await channel.queue_declare(name, durable=True, arguments=arguments)
-            await channel.queue_bind(queue.name, topology.exchange, queue.routing_key)
-    except ChannelPreconditionFailed as error:
-        text = str(error)
-        found = re.search(r"(?:queue|exchange) '([^']+)'", text)
-        raise QueueMismatch(found[1] if found else topology.exchange, text[:300]) from None
+    with driver_errors():
+        try:
+            await channel.exchange_declare(topology.exchange, exchange_type="direct", durable=True)
+            for queue in topology.queues:
+                for name, arguments in declarations_of(queue):
+                    await channel.queue_declare(name, durable=True, arguments=arguments)
+                await channel.queue_bind(queue.name, topology.exchange, queue.routing_key)
+        except ChannelPreconditionFailed as error:
+            text = str(error)
+            found = re.search(r"(?:queue|exchange) '([^']+)'", text)
+            raise QueueMismatch(found[1] if found else topology.exchange, text[:300]) from None
 
 
 def declarations_of(queue: QueueSpec) -> tuple[tuple[str, FieldTable], ...]:
@@ -106,7 +108,8 @@ async def depth(channel: AbstractChannel, queue: str) -> int | None:
     """
     Messages of a queue that no consumer holds; None when there is no such queue.
 
-    Asked of the queue itself: the management API's figures are seconds old.
+    Asked of the queue itself: the management API's figures are seconds old. Raises what the driver
+    does, so that the caller can tell a refusal from an absence.
     """
     try:
         answer = await channel.queue_declare(queue, passive=True)

@@ -18,7 +18,7 @@ from aiormq.exceptions import (
     PublishError,
 )
 
-from api_shared.amqp.link import words
+from api_shared.amqp.errors import words
 from api_shared.amqp.topology import QueueSpec, Topology, declarations_of, topology_of
 from api_shared.cli.connections import BROKERS
 from api_shared.cli.findings import Finding, Findings

@@ -81,6 +81,6 @@ async def backing_of(settings: Settings) -> AsyncIterator[Backing]:
 
 class _NoOutbox:
     async def publish_job(self, job: Job) -> None:
-        from api_shared.amqp.link import RabbitUnavailable
+        from api_shared.amqp.errors import RabbitUnavailable
 
         raise RabbitUnavailable("this command does not publish")

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from api_shared.amqp.link import Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
+from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import Topology, declare, topology_of
 from api_shared.cli.connections import BROKERS, ledger_of

@@ -11,7 +11,8 @@ import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity, DeliveryError
 
-from api_shared.amqp.link import OPEN_ERRORS, RabbitUnavailable, words
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors, words
+from api_shared.amqp.link import closed
 from api_shared.errors import ServerError
 from api_shared.settings import Settings
 
@@ -39,19 +40,14 @@ async def rabbitmq_of(settings: Settings) -> AsyncIterator[AbstractConnection]:
     wait_s = settings.connect_deadline_s
     try:
         async with asyncio.timeout(wait_s):
-            connection = await aiormq.connect(settings.amqp_url)
+            with driver_errors():
+                connection = await aiormq.connect(settings.amqp_url)
     except TimeoutError:
         raise RabbitUnavailable(f"no answer within {wait_s:g} s") from None
-    except OPEN_ERRORS as error:
-        raise RabbitUnavailable(words(error)) from None
     try:
         yield connection
     finally:
-        try:
-            async with asyncio.timeout(2):
-                await connection.close()
-        except OPEN_ERRORS:
-            pass
+        await closed(connection, within_s=2)
 
 
 @asynccontextmanager
@@ -63,16 +59,16 @@ async def channel_of(connection: AbstractConnection) -> AsyncIterator[AbstractCh
     it (`ChannelClosed`, and `DeliveryError` for a message).
     """
     try:
-        channel = await connection.channel(timeout=ANSWER_S, on_return_raises=True)
-        try:
-            yield channel
-        finally:
-            if not channel.is_closed:
-                await channel.close()
-    except (ChannelClosed, DeliveryError):
+        with driver_errors():
+            channel = await connection.channel(timeout=ANSWER_S, on_return_raises=True)
+            try:
+                yield channel
+            finally:
+                await closed(channel)
+    except RabbitUnavailable as error:
+        if isinstance(error.__cause__, ChannelClosed | DeliveryError):
+            raise error.__cause__ from None
         raise
-    except OPEN_ERRORS as error:
-        raise RabbitUnavailable(words(error)) from None
 
 
 async def depth_of(connection: AbstractConnection, queue: str) -> Depth | None:

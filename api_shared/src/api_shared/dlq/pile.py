@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
-import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelClosed
 from pamqp.commands import Basic
 
-from api_shared.amqp.link import OPEN_ERRORS, Link, RabbitUnavailable
+from api_shared.amqp.errors import driver_errors
+from api_shared.amqp.link import Link
 from api_shared.amqp.topology import QueueSpec, depth
 from api_shared.dlq.letter import DeadMessage
 from api_shared.errors import ServerError
-
-log = structlog.get_logger()
 
 ANSWER_S = 10.0
 
@@ -44,16 +41,8 @@ class DeadLetterPile:
     @classmethod
     @asynccontextmanager
     async def open(cls, link: Link, queues: Sequence[QueueSpec]) -> AsyncIterator[DeadLetterPile]:
-        channel = await link.side_channel()
-        try:
+        async with link.side_channel() as channel:
             yield cls(channel, queues)
-        finally:
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    if not channel.is_closed:
-                        await channel.close()
-            except OPEN_ERRORS as error:  # a lost connection gives the messages back too
-                log.debug("rabbitmq.close_failed", error=str(error))
 
     async def count(self) -> int:
         """How many lie there, but for those that somebody holds."""
@@ -74,27 +63,27 @@ class DeadLetterPile:
 
     async def remove(self, message: DeadMessage) -> None:
         """For good, when the pile is closed at the latest."""
-        try:
+        with driver_errors():
             await self._channel.basic_ack(message.tag)
-        except OPEN_ERRORS as error:
-            raise RabbitUnavailable(str(error)) from None
 
     async def _depth(self, queue: QueueSpec) -> int:
-        try:
+        with _refusal_of(queue):
             return await depth(self._channel, queue.dead_letter_queue) or 0
-        except ChannelClosed as error:
-            raise PileRefused(queue.dead_letter_queue, error) from None
-        except OPEN_ERRORS as error:
-            raise RabbitUnavailable(str(error)) from None
 
     async def _next(self, queue: QueueSpec) -> DeadMessage | None:
-        try:
+        with _refusal_of(queue):
             got = await self._channel.basic_get(queue.dead_letter_queue, timeout=ANSWER_S)
+        return _as_dead(got, queue)
+
+
+@contextmanager
+def _refusal_of(queue: QueueSpec) -> Iterator[None]:
+    """Raises `PileRefused` and `RabbitUnavailable`."""
+    with driver_errors():
+        try:
+            yield
         except ChannelClosed as error:
             raise PileRefused(queue.dead_letter_queue, error) from None
-        except OPEN_ERRORS as error:
-            raise RabbitUnavailable(str(error)) from None
-        return _as_dead(got, queue)
 
 
 def _as_dead(got: DeliveredMessage, queue: QueueSpec) -> DeadMessage | None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import structlog
 
-from api_shared.amqp.link import RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.amqp.publisher import Letterbox
 from api_shared.dlq.letter import DeadLetter, Kind
 from api_shared.dlq.pile import DeadLetterPile

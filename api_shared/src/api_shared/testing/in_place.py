@@ -218,7 +218,7 @@ class _Runner:
         backing = self.place.backing
         body = encode(job)
         delivery = Delivery(
-            (0, 0, 0), body, backing.topology.queue(job.queue), {ACCEPTED: 1}, False, 0, Nowhere()
+            (0, 0, 0), body, backing.topology.queue(job.queue), {ACCEPTED: 1}, 0, Nowhere()
         )
         wire = decode(body, max_bytes=len(body))
         try:

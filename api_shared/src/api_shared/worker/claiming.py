@@ -77,7 +77,7 @@ async def claim_job(
     except UsageError as error:
         is_taken = isinstance(error, UniqueTaken)
         reason = Reason.UNIQUE_TAKEN if is_taken else Reason.INVALID_ARGUMENTS
-        await at.dead_letters.bury_message(delivery, reason, str(error))
+        await at.bury(delivery, reason, str(error))
         raise NotOurs from None
     match verdict:
         case Claimed(job) if job.task != wire.task:
@@ -88,7 +88,7 @@ async def claim_job(
             return HeldClaim(job, claim.token, at.backing.ledger, at.backing.notifier)
         case Refused(None):
             detail = "accepted once, but its record has expired"
-            await at.dead_letters.bury_message(delivery, Reason.FORGOTTEN, detail)
+            await at.bury(delivery, Reason.FORGOTTEN, detail)
         case Refused(job) if job is not None and job.task != wire.task:
             await _bury_stranger(delivery, wire, job, at)
         case Refused(job) if job is not None:
@@ -118,7 +118,7 @@ async def _revived(
 async def _bury_stranger(delivery: Delivery, wire: WireJob, job: Job, at: Workplace) -> None:
     """A message of another task under this job's id."""
     detail = f"job {job.id} is a {job.task!r}, this message says {wire.task!r}"
-    await at.dead_letters.bury_message(delivery, Reason.UNREADABLE, detail)
+    await at.bury(delivery, Reason.UNREADABLE, detail)
 
 
 def _drop(delivery: Delivery, job: Job) -> None:

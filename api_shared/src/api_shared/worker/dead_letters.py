@@ -11,7 +11,7 @@ import structlog
 from taskiq.utils import maybe_awaitable
 
 from api_shared.amqp.consumer import Delivery
-from api_shared.amqp.link import RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.amqp.publisher import DeadLetterbox
 from api_shared.amqp.topology import Topology
 from api_shared.contracts.contract import Contract, FailedJob

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
 
 import structlog
 
-from api_shared.amqp.link import OPEN_ERRORS, Link, RabbitUnavailable
+from api_shared.amqp.errors import RabbitUnavailable, driver_errors
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import declare, depth
-from api_shared.errors import LedgerUnavailable, ServerError, Unroutable
+from api_shared.errors import LedgerUnavailable, QueueMismatch, Unroutable
 from api_shared.job import Job, Status
 from api_shared.kiq import Backing
 from api_shared.ledger.change import Change
@@ -36,6 +36,7 @@ from api_shared.worker.dead_letters import DeadLetters
 log = structlog.get_logger()
 
 BATCH = 200
+APART = ({Status.PROCESSING, Status.FAILED}, {Status.SCHEDULED, Status.RETRYING})
 SIDE_BY_SIDE = 20
 LOOK_CAP_S = 600.0
 SETTLED_S = 5.0
@@ -53,9 +54,12 @@ class Dispatcher:
     publisher: Publisher
     dead_letters: DeadLetters
     rng: Random
+    held: Callable[[], Mapping[str, str]] = dict
+    """The tokens of the claims that this process holds, by job."""
     _patient_until: float = 0.0
     _opened_seen: int = 0
     _ledger_away: bool = False
+    _apart_at: float = 0.0
     _refilled: set[str] = field(default_factory=set)
     """Queues that RabbitMQ may have lost messages of, until each has as many as it should."""
 
@@ -83,22 +87,44 @@ class Dispatcher:
     async def dispatch_once(self) -> bool:
         """Act on what is due now; True when there may be more. Raises `LedgerUnavailable`."""
         asked = monotonic()
-        jobs = await self.backing.ledger.due(self.backing.topology.broker, limit=BATCH)
+        jobs = await self._due()
         if self._ledger_away or monotonic() - asked > self.backing.settings.heartbeat_s:
             self._be_patient()  # the ledger was away, or the driver waited: heartbeats did too
         by_status: dict[Status, list[Job]] = defaultdict(list)
         for job in jobs:
             by_status[job.status].append(job)
+        lost = self._lost_of(by_status[Status.PROCESSING])
         due = [*by_status[Status.SCHEDULED], *by_status[Status.RETRYING]]
+        failed = by_status[Status.FAILED]
+        await _side_by_side(self._take_back, lost)
         await _side_by_side(self._publish_due, due)
-        if monotonic() >= self._patient_until:
-            await _side_by_side(self._take_back, by_status[Status.PROCESSING])
-        await _side_by_side(self._bury, by_status[Status.FAILED])
-        await self._look_after(by_status[Status.QUEUED])
-        acted = len(jobs) - (
-            len(by_status[Status.PROCESSING]) if monotonic() < self._patient_until else 0
-        )
-        return acted >= BATCH // 2
+        await _side_by_side(self._bury, failed)
+        looked_after = await self._look_after(by_status[Status.QUEUED])
+        return len(lost) + len(due) + len(failed) + looked_after >= BATCH // 2
+
+    async def _due(self) -> Collection[Job]:
+        """
+        The longest overdue. Where they fill a batch (queued ones stay due while RabbitMQ cannot
+        tell of their queue, thousands may be scheduled for one moment), the others are asked for
+        apart, now and then: the ledger reads past the whole backlog then.
+        """
+        broker = self.backing.topology.broker
+        jobs = await self.backing.ledger.due(broker, limit=BATCH)
+        if len(jobs) == BATCH and monotonic() >= self._apart_at:
+            self._apart_at = monotonic() + self.backing.settings.heartbeat_s
+            for statuses in APART:
+                jobs += await self.backing.ledger.due(broker, statuses=statuses, limit=BATCH)
+        return {job.id: job for job in jobs}.values()
+
+    def _lost_of(self, expired: list[Job]) -> list[Job]:
+        """
+        Those to be taken back. None that runs here: after the host was suspended, its heartbeat is
+        only late, and speaks first.
+        """
+        if monotonic() < self._patient_until:
+            return []
+        held = self.held()
+        return [job for job in expired if held.get(job.id, "") != job.token]
 
     def _be_patient(self) -> None:
         """Claims whose holders could not renew them either get one lease to do so."""
@@ -136,12 +162,14 @@ class Dispatcher:
         if ours is not None:
             await self.dead_letters.bury_job(ours)
 
-    async def _look_after(self, overdue: list[Job]) -> None:
+    async def _look_after(self, overdue: list[Job]) -> int:
         """
-        Queued jobs that no worker took: published again, where the queue has lost messages.
+        Queued jobs that no worker took: published again, where the queue has lost messages. How
+        many are looked after.
 
         A queue that holds as many messages as the ledger has queued jobs is only long.
         """
+        looked_after = 0
         by_queue: dict[str, list[Job]] = defaultdict(list)
         for job in overdue:
             by_queue[job.queue].append(job)
@@ -155,6 +183,7 @@ class Dispatcher:
             missing = await self._missing(name)
             if missing is None:
                 continue
+            looked_after += len(jobs)
             candidates = jobs
             if missing <= len(jobs):
                 self._refilled.discard(name)
@@ -163,6 +192,7 @@ class Dispatcher:
                 candidates = [*jobs, *(job for job in more if job not in jobs)]
             await _side_by_side(self._publish_again, candidates[:missing])
             await _side_by_side(self._leave_waiting, candidates[missing:])
+        return looked_after
 
     async def _publish_again(self, job: Job) -> None:
         if again := await self._look(job, first=True):
@@ -180,13 +210,31 @@ class Dispatcher:
     async def _missing(self, queue: str) -> int | None:
         """How many messages a queue has too few; None: RabbitMQ cannot be asked now."""
         broker = self.backing.topology.broker
-        ready = await _depth(self.publisher.link, self.backing, queue)
+        ready = await self._depth(queue)
         if ready is None:
             return None
         workers = await self.backing.ledger.workers()
         held = sum(worker.buffered.get(queue, 0) for worker in workers if worker.broker == broker)
         queued = await self.backing.ledger.queued(broker, queue, older_than_s=SETTLED_S)
         return max(0, queued - ready - held)
+
+    async def _depth(self, queue: str) -> int | None:
+        """Ready messages of a queue; one that somebody deleted is declared again and holds none."""
+        link = self.publisher.link
+        try:
+            with driver_errors():
+                async with asyncio.timeout(self.backing.settings.connect_deadline_s):
+                    async with link.side_channel() as channel:
+                        ready = await depth(channel, queue)
+                    if ready is not None:
+                        return ready
+                    async with link.side_channel() as channel:
+                        await declare(channel, self.backing.topology)
+            log.warning("queue.declared_again", queue=queue)
+            return 0
+        except (RabbitUnavailable, QueueMismatch) as error:
+            log.debug("queue.depth_unknown", queue=queue, error=str(error))
+            return None
 
     async def _long_queued(self, queue: str, limit: int, *, any_age: bool) -> list[Job]:
         """
@@ -226,27 +274,3 @@ async def _side_by_side(act: Callable[[Job], Awaitable[None]], jobs: Sequence[Jo
     for ended in await asyncio.gather(*map(one, jobs), return_exceptions=True):
         if isinstance(ended, BaseException):
             raise ended
-
-
-async def _depth(link: Link, backing: Backing, queue: str) -> int | None:
-    """Ready messages of a queue; one that somebody deleted is declared again and holds none."""
-    try:
-        channel = await link.side_channel()
-        try:
-            ready = await depth(channel, queue)
-        finally:
-            if not channel.is_closed:
-                await channel.close()
-        if ready is not None:
-            return ready
-        channel = await link.side_channel()
-        try:
-            await declare(channel, backing.topology)
-        finally:
-            if not channel.is_closed:
-                await channel.close()
-        log.warning("queue.declared_again", queue=queue)
-        return 0
-    except (ServerError, *OPEN_ERRORS) as error:
-        log.debug("queue.depth_unknown", queue=queue, error=str(error))
-        return None

@@ -16,6 +16,7 @@ import structlog
 from taskiq import AckableMessage
 
 from api_shared.amqp.consumer import Consumer, Delivery
+from api_shared.amqp.errors import being_cancelled
 from api_shared.amqp.link import Link
 from api_shared.amqp.publisher import Publisher
 from api_shared.amqp.topology import declare
@@ -146,8 +147,9 @@ class WorkerEngine:
         parts = _Parts(broker, consumer, gate, link, place, [], watchdog, stopping, hurry)
         self._parts = parts
         hear_signals_at_once(parts.stopping.set, parts.hurry.set)
-        dispatcher = Dispatcher(backing, publisher, dead_letters, Random())  # noqa: S311 - jitter
-        ticker = Ticker(backing, lambda: broker.contracts, Random())  # noqa: S311 - jitter
+        jitter = Random()  # noqa: S311
+        dispatcher = Dispatcher(backing, publisher, dead_letters, jitter, lambda: claims.tokens)
+        ticker = Ticker(backing, lambda: broker.contracts, jitter)
         keepers = (
             claims.keep,
             watchdog.beat,
@@ -218,10 +220,14 @@ class WorkerEngine:
             taken = await self._either(parts)
             if not isinstance(taken, Delivery):
                 return taken
+            if taken.unreadable is not None:
+                detail = f"its properties cannot be decoded: {taken.unreadable}"
+                await parts.place.bury(taken, Reason.UNREADABLE, detail)
+                continue
             try:
                 wire = decode(taken.body, max_bytes=self._size_limit(taken, parts))
             except Unreadable as error:
-                await self._bury(taken, error.reason, str(error), parts)
+                await parts.place.bury(taken, error.reason, str(error))
                 continue
             task = parts.broker.tasks.get(wire.task)
             if task is None:
@@ -254,6 +260,12 @@ class WorkerEngine:
             if fresh.done():
                 parts.consumer.put_back(fresh.result())
             return served.result()
+        except asyncio.CancelledError:  # a stop: what came at this very moment is given back too
+            if fresh.done():
+                parts.consumer.put_back(fresh.result())
+            if served.done():
+                parts.gate.ready.put_nowait(served.result())
+            raise
         finally:
             for waiter in (fresh, served):
                 waiter.cancel()
@@ -276,11 +288,7 @@ class WorkerEngine:
             delivery.give_back()
             parts.consumer.pause(LEDGER_PAUSE_S)
             return
-        await self._bury(delivery, Reason.UNKNOWN_TASK, detail, parts)
-
-    async def _bury(self, delivery: Delivery, reason: Reason, detail: str, parts: _Parts) -> None:
-        if not await parts.place.dead_letters.bury_message(delivery, reason, detail):
-            parts.consumer.pause(1)
+        await parts.place.bury(delivery, Reason.UNKNOWN_TASK, detail)
 
     async def _begin_drain(self, parts: _Parts) -> None:
         parts.stopping.set()
@@ -388,9 +396,13 @@ async def _kept_going(keeper: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await keeper()
+        except asyncio.CancelledError:  # some drivers end what waits for them so
+            if being_cancelled():
+                raise
+            log.exception("keeper.failed", keeper=keeper.__qualname__)
         except Exception:
             log.exception("keeper.failed", keeper=keeper.__qualname__)
-            await asyncio.sleep(1)
+        await asyncio.sleep(1)
 
 
 def _acked_by_run_job() -> None:

@@ -6,12 +6,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from api_shared.amqp.consumer import Delivery
+from api_shared.job import Reason
 from api_shared.kiq import Backing
 from api_shared.worker.claims import Claims
 from api_shared.worker.compute import Compute
 from api_shared.worker.dead_letters import DeadLetters
 from api_shared.worker.floor import Floor
 from api_shared.worker.leftovers import Leftovers
+
+BURIAL_PAUSE_S = 1.0
 
 
 class Intake(Protocol):
@@ -36,3 +40,8 @@ class Workplace:
     compute: Compute
     floor: Floor
     leftovers: Leftovers
+
+    async def bury(self, delivery: Delivery, reason: Reason, detail: str) -> None:
+        """A message to the dead letters; while RabbitMQ takes none, nothing is taken in either."""
+        if not await self.dead_letters.bury_message(delivery, reason, detail):
+            self.intake.pause(BURIAL_PAUSE_S)

@@ -73,11 +73,8 @@ async def _depth(ground: Ground) -> int:
     """Asked of the queue itself: the management API's figures are seconds old."""
     publisher = ground.broker.backing.outbox
     assert isinstance(publisher, Publisher)  # noqa: S101 - the broker was started
-    channel = await publisher.link.side_channel()
-    try:
+    async with publisher.link.side_channel() as channel:
         return await depth(channel, ground.broker.backing.topology.default.name) or 0
-    finally:
-        await channel.close()
 
 
 SCENARIO = Scenario(
