@@ -307,6 +307,31 @@ async def test_a_long_backlog_hides_no_other_work_while_rabbitmq_does_not_tell_o
     assert rounds == [False, False], "there is nothing to be done at once"
 
 
+async def test_thousands_that_are_due_at_once_hold_up_no_lost_job(world: World) -> None:
+    for _ in range(5 * BATCH):
+        await inserted(world.ledger, status=Status.SCHEDULED, due_in_s=0)
+    job, _ = await world.processing()
+    await world.after(LEASE_S)
+    assert world.published[0] == job.id
+
+
+async def test_jobs_of_a_queue_that_the_settings_name_no_more_go_to_the_default_one(
+    world: World,
+) -> None:
+    renamed: dict[str, Any] = {"queue": "before"}
+    waiting = await inserted(world.ledger, **renamed)
+    later = await inserted(world.ledger, **renamed, status=Status.SCHEDULED, due_in_s=20)
+    lost, _ = await world.processing(**renamed)
+    failed, token = await world.processing(**renamed)
+    await world.ledger.apply(Fail(failed.id, token, failed.seq + 1, ERROR, 0))
+    await world.after(30)
+    moved = [waiting, later, lost]
+    assert sorted(world.published) == sorted(job.id for job in moved)
+    assert {job.queue for job in world.rabbit.outbox.published} == {"taskiq"}
+    assert [queue for queue, *_ in world.rabbit.outbox.dead] == ["taskiq"]
+    assert (await world.read(failed)).failure_told
+
+
 async def test_a_deleted_queue_is_declared_again_and_refilled(world: World) -> None:
     job = await world.queued()
     world.rabbit.purge()

@@ -43,6 +43,11 @@ def look_again(job: Job, *, in_s: float) -> Change:
     return Change(job.id, guard, {"looks": Plus(1), "due_at": NowPlus(in_s)})
 
 
+def move(job: Job, *, queue: str) -> Change:
+    """The job goes to another queue; what is due of it stays so."""
+    return Change(job.id, _as_read(job), {"queue": queue})
+
+
 def take_back(
     job: Job, *, max_lost: int, retry_in_s: float, republish_after_s: float, retention_s: float
 ) -> Change:

@@ -25,6 +25,7 @@ from api_shared.kiq import Backing
 from api_shared.ledger.change import Change
 from api_shared.ledger.transitions import (
     look_again,
+    move,
     publish_due,
     take_back,
     tell_failure,
@@ -92,7 +93,8 @@ class Dispatcher:
             self._be_patient()  # the ledger was away, or the driver waited: heartbeats did too
         by_status: dict[Status, list[Job]] = defaultdict(list)
         for job in jobs:
-            by_status[job.status].append(job)
+            if at_home := await self._at_home(job):
+                by_status[job.status].append(at_home)
         lost = self._lost_of(by_status[Status.PROCESSING])
         due = [*by_status[Status.SCHEDULED], *by_status[Status.RETRYING]]
         failed = by_status[Status.FAILED]
@@ -115,6 +117,21 @@ class Dispatcher:
             for statuses in APART:
                 jobs += await self.backing.ledger.due(broker, statuses=statuses, limit=BATCH)
         return {job.id: job for job in jobs}.values()
+
+    async def _at_home(self, job: Job) -> Job | None:
+        """
+        A job whose queue the settings name no more goes to the default one: nobody would publish
+        it to its own. None: that was all, or another one was faster.
+        """
+        topology = self.backing.topology
+        if job.queue in (queue.name for queue in topology.queues):
+            return job
+        log.warning("job.moved", job_id=job.id, queue=job.queue, to=topology.default.name)
+        moved = await self.backing.ledger.change(move(job, queue=topology.default.name))
+        if moved is not None and moved.status is Status.QUEUED:
+            await self._publish_again(moved)
+            return None
+        return moved
 
     def _lost_of(self, expired: list[Job]) -> list[Job]:
         """
