@@ -15,7 +15,10 @@ from pydantic import SecretStr
 from api_shared.services import Services
 from api_shared.settings import Settings
 from api_shared.testing import default_settings
+from fixtures.private_valkey import PATIENCE_S, be_patient
 from fixtures.workers import until
+from workers_general.llm import admission as admission_module
+from workers_general.llm import shared_admission
 from workers_general.llm.admission import Admission, Limits, LocalAdmission, NotNow, Why, closed_s
 from workers_general.llm.shared_admission import SharedAdmission
 
@@ -23,6 +26,13 @@ SERVER = "http://llm"
 LIMITS = Limits(in_flight=3, per_minute=None, lease_s=30, longest_closed_s=600)
 
 Open = Callable[[Limits], Admission]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each process has its own door, once Redis has not answered for a second."""
+    be_patient(monkeypatch)
+    monkeypatch.setattr(shared_admission, "DEADLINE_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -56,23 +66,23 @@ async def test_no_more_come_in_than_there_are_places(door: Open) -> None:
 
 
 async def test_a_place_that_nobody_keeps_is_free_after_its_lease(door: Open) -> None:
-    admission = door(replace(LIMITS, in_flight=2, lease_s=1))
+    admission = door(replace(LIMITS, in_flight=2, lease_s=5))
     assert [await admission.enter(SERVER, name) for name in ("dead", "alive")] == [None, None]
 
     async def free() -> bool:
         await admission.keep(SERVER, "alive")
         return await admission.enter(SERVER, "third") is None
 
-    await until(free, 10)
+    await until(free, 30)
     await admission.keep(SERVER, "dead")
     assert await admission.enter(SERVER, "fourth") is not None, "two places, and both are taken"
 
 
 async def test_a_place_that_is_kept_stays_taken(door: Open) -> None:
-    lease_s = 2.0
+    lease_s = 5.0
     admission = door(replace(LIMITS, in_flight=1, lease_s=lease_s))
     assert await admission.enter(SERVER, "a") is None
-    end = monotonic() + 2 * lease_s
+    end = monotonic() + 1.2 * lease_s
 
     async def outlived() -> bool:
         await admission.keep(SERVER, "a")
@@ -85,18 +95,18 @@ async def test_a_place_that_is_kept_stays_taken(door: Open) -> None:
 async def test_a_closed_gate_lets_nobody_in_and_opens_for_few(door: Open) -> None:
     admission = door(LIMITS)
     assert await admission.enter(SERVER, "a") is None
-    wait_s = await admission.close_gate(SERVER, 1.0)
-    assert 0.5 < wait_s <= 1.0
+    wait_s = await admission.close_gate(SERVER, 5.0)
+    assert 4.5 < wait_s <= 5.0
     refused = await admission.enter(SERVER, "b")
     assert refused is not None
     assert refused.why is Why.GATE
-    assert 0 < refused.wait_s <= 1.0
+    assert 0 < refused.wait_s <= 5.0
     await admission.leave(SERVER, "a", went_well=False)
 
     async def opened() -> bool:
         return await admission.enter(SERVER, "b") is None
 
-    await until(opened, 10)
+    await until(opened, 30)
     assert await admission.enter(SERVER, "c") == NotNow(Why.PLACES, 0), "one at first"
     await admission.leave(SERVER, "b", went_well=True)
     assert [await admission.enter(SERVER, name) for name in "cd"] == [None, None]
@@ -109,28 +119,32 @@ async def test_a_call_that_began_before_the_gate_closed_opens_nothing(door: Open
     admission = door(LIMITS)
     assert [await admission.enter(SERVER, name) for name in "abc"] == [None] * 3
     assert await admission.gate(SERVER) is None
-    await admission.close_gate(SERVER, 1.0)
+    await admission.close_gate(SERVER, 5.0)
     closed = await admission.gate(SERVER)
     assert closed is not None
     assert closed.why is Why.GATE
-    assert 0 < closed.wait_s <= 1.0
+    assert 0 < closed.wait_s <= 5.0
     for name in "abc":
         await admission.leave(SERVER, name, went_well=True)
 
     async def opened() -> bool:
         return await admission.gate(SERVER) is None
 
-    await until(opened, 10)
+    await until(opened, 30)
     assert await admission.enter(SERVER, "d") is None
     assert await admission.enter(SERVER, "e") == NotNow(Why.PLACES, 0), "one at first"
 
 
-async def test_a_gate_that_several_close_at_once_closes_once(door: Open) -> None:
+async def test_a_gate_that_several_close_at_once_closes_once(
+    door: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (admission_module, shared_admission):
+        monkeypatch.setattr(module, "FIRST_CLOSED_S", 60.0)
     admission = door(LIMITS)
     waits_s = [await admission.close_gate(SERVER, None) for _ in range(10)]
-    assert max(waits_s) <= 2.0
-    assert await admission.close_gate(SERVER, 30) > 29, "a longer wish counts"
-    assert await admission.close_gate(SERVER, 5) > 28, "a shorter one does not"
+    assert max(waits_s) <= 60.0
+    assert await admission.close_gate(SERVER, 300) > 299, "a longer wish counts"
+    assert await admission.close_gate(SERVER, 5) > 200, "a shorter one does not"
 
 
 async def test_a_wish_is_heeded_within_bounds(door: Open) -> None:
@@ -140,12 +154,12 @@ async def test_a_wish_is_heeded_within_bounds(door: Open) -> None:
 
 
 async def test_a_rate_is_spread_evenly(door: Open) -> None:
-    admission = door(replace(LIMITS, in_flight=100, per_minute=12))
+    admission = door(replace(LIMITS, in_flight=100, per_minute=1))
     assert await admission.enter(SERVER, "a") is None
     refused = await admission.enter(SERVER, "b")
     assert refused is not None
     assert refused.why is Why.RATE
-    assert 0 < refused.wait_s <= 5
+    assert 0 < refused.wait_s <= 60
 
 
 async def test_two_workers_share_one_door(settings: Settings) -> None:

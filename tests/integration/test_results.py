@@ -19,6 +19,7 @@ from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend
 from taskiq_redis.exceptions import ResultIsMissingError
 
+from api_shared import results
 from api_shared.errors import JobCancelled, JobFailed, JobNotFound, LedgerUnavailable
 from api_shared.job import Job, JobError, Progress, Reason, Status, new_job_id
 from api_shared.ledger.memory import MemoryLedger
@@ -26,7 +27,7 @@ from api_shared.notifier import StoredResult, status_event
 from api_shared.notifier.redis import RedisNotifier
 from api_shared.results import JobResultBackend, decode_result, encode_result, taskiq_result_of
 from api_shared.settings import Settings
-from fixtures.private_valkey import PrivateValkey, eventually
+from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient, eventually
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(
@@ -67,6 +68,12 @@ class OneJob(MemoryLedger):
         if self.is_away:
             raise LedgerUnavailable("no primary")
         return self.job if self.job and self.job.id == job_id else None
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
+    monkeypatch.setattr(results, "DEADLINE_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -110,7 +117,7 @@ async def tell(notifier: RedisNotifier, job: Job) -> None:
     result = StoredResult(job.id, encode_result(taskiq_result_of(job)))
     async with notifier.subscribe(job_id=job.id) as subscription:
         notifier.tell(status_event(job), result)
-        assert await subscription.next(5) is not None
+        assert await subscription.next(30) is not None
 
 
 @pytest.mark.parametrize("source", ["redis", "ledger", "ledger, redis dead"])
@@ -131,7 +138,7 @@ async def test_wait_result_returns_how_a_job_ended(
     if source == "ledger, redis dead":
         valkey.kill()
     task: AsyncTaskiqTask[Any] = AsyncTaskiqTask(job.id, backend)
-    result = await task.wait_result(check_interval=0.05, timeout=10)
+    result = await task.wait_result(check_interval=0.05, timeout=60)
     assert result.execution_time == 1.5
     assert result.labels == {"run": "7"}
     if job.status is Status.COMPLETED:

@@ -303,7 +303,7 @@ def run_cli(*arguments: str) -> Result:
     return CliRunner().invoke(services_app, list(arguments))
 
 
-def wait_until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "the condition did not come true in time"
@@ -340,7 +340,7 @@ def management(server: Server, method: str, path: str, body: bytes | None = None
     assert server.management_url is not None
     parts = urlsplit(server.management_url)
     login = b64encode(f"{parts.username}:{parts.password}".encode()).decode()
-    with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=10)) as connection:
+    with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=60)) as connection:
         connection.request(method, path, body, {"Authorization": f"Basic {login}"})
         response = connection.getresponse()
         assert response.status < 300, response.status

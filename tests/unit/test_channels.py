@@ -58,5 +58,5 @@ async def test_a_confirmation_from_before_an_unsubscribe_is_not_taken_for_the_ne
         await entering
         assert await mailbox.next(0) is None
         await server.replies.put([b"message", b"job", b"hello"])
-        assert await mailbox.next(5) == b"hello"
+        assert await mailbox.next(30) == b"hello"
     await channels.close()

@@ -136,7 +136,7 @@ async def test_a_process_without_claims_asks_nothing(ledger: Ledger, claims: Cla
     keeping = asyncio.create_task(claims.keep())
     await until(lambda: ledger.beats >= 1)
     claims.remove(claim)
-    await asyncio.wait_for(claims.wait_idle(), 5)
+    await asyncio.wait_for(claims.wait_idle(), 30)
     beats = ledger.beats
     for _ in range(3):
         await asyncio.sleep(0.002)
@@ -275,11 +275,11 @@ async def test_progress_is_told_at_once_and_the_last_before_the_end(
     claim = HeldClaim(job, token, ledger, notifier)
     async with notifier.subscribe(job_id=job.id) as events:
         claim.report(Progress(1, 3))
-        first = await events.next(5)
+        first = await events.next(30)
         claim.report(Progress(2, 3))
         claim.report(Progress(3, 3))
         seq = await claim.settle()
-        last = await events.next(5)
+        last = await events.next(30)
     assert first is not None
     assert last is not None
     assert (first.progress, last.progress) == (Progress(1, 3), Progress(3, 3))

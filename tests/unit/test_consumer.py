@@ -101,7 +101,7 @@ async def use(consumer: Consumer, channel: Channel) -> None:
 
 
 async def taken(consumer: Consumer, count: int) -> list[str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [(await consumer.next()).body.decode() for _ in range(count)]
 
 
@@ -181,7 +181,7 @@ async def test_a_paused_consumer_gives_back_what_it_holds_and_comes_back(
 ) -> None:
     monkeypatch.setattr(consumer_module, "FULL_AFTER_S", 0.004)
     await channel.deliver("taskiq", "d")
-    consumer.pause(0.05)
+    consumer.pause(1.0)  # while it lasts, all of this must have been given back
     consumer.start()
     taking = asyncio.create_task(taken(consumer, 1))
     await until(lambda: channel.given_back == [1])

@@ -21,7 +21,7 @@ from api_shared.contracts import general, ml
 def modules_after(code: str) -> set[str]:
     program = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=180
     )
     return set(json.loads(done.stdout))
 

@@ -84,12 +84,12 @@ def statuses(events: list[JobEvent]) -> list[Status]:
 
 
 async def first(count: int, events: AsyncIterator[JobEvent]) -> list[JobEvent]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [await anext(events) for _ in range(count)]
 
 
 async def rest(events: AsyncIterator[JobEvent]) -> list[JobEvent]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [event async for event in events]
 
 
