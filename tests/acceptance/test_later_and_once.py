@@ -53,7 +53,7 @@ def test_a_scheduled_job_is_listed_with_its_time_moved_and_run(cli: Cli, text: P
         (("--in", "soon"), "10m, 1h30m, 2d"),
         (("--at", "2030-01-31T08:00:00"), "with its zone"),
         (("--at", "2030-01-31T08:00:00Z", "--in", "1h"), "not both"),
-        ((), "either `at` or `delay` is wanted"),
+        ((), "when? --in DURATION, or --at TIME"),
     ],
 )
 def test_a_time_that_cannot_be_meant_moves_nothing(

@@ -18,7 +18,7 @@ from letters import COUNT_LETTERS, LettersArgs, broker
 async def main():
     async with broker:
         job = await COUNT_LETTERS.kiq(LettersArgs(words=["one", "three"]))
-        print(await job.result(LONG_S))
+        print(await job.result(timeout=180))
 
 asyncio.run(main())
 """

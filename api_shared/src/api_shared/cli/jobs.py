@@ -19,7 +19,7 @@ from api_shared.cli.output import (
     say,
 )
 from api_shared.cli.times import between, now, parse_duration, parse_time, since
-from api_shared.errors import InvalidOption
+from api_shared.errors import InvalidOption, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -221,7 +221,7 @@ def reschedule(
         from api_shared.job import parse_job_id
 
         if at is None and delay is None:
-            raise InvalidOption("reschedule", job_id, "when? --in DURATION, or --at TIME")
+            raise UsageError("when? --in DURATION, or --at TIME")
         time = None if at is None else parse_time("--at", at)
         wait = None if delay is None else parse_duration("--in", delay)
         async with backing_of(settings) as backing:
