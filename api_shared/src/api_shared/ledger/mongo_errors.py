@@ -53,6 +53,8 @@ def reason_of(error: PyMongoError) -> str:
     if untrusted := why_untrusted(error, "MONGODB_TLS_CA_FILE"):
         return untrusted
     if isinstance(error, ServerSelectionTimeoutError):
+        if "Authentication failed" in str(error):  # what refused the last connection
+            return "MongoDB answered AuthenticationFailed (18)"
         return "no primary was found in time"
     if error.timeout or isinstance(error, NetworkTimeout):
         return "no answer in time"
