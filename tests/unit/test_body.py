@@ -420,38 +420,39 @@ async def test_each_job_gets_its_own_dependencies(broker: JobBroker) -> None:
     assert sorted(opened) == sorted(closed)
 
 
-async def test_dependencies_are_closed_when_the_body_is_stopped(
-    broker: JobBroker, claim: HeldClaim
-) -> None:
-    closed: list[bool] = []
+class Connection:
+    """A dependency that notes when it is closed."""
 
-    async def connection() -> AsyncGenerator[int, None]:
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def open(self) -> AsyncGenerator[int, None]:
         try:
             yield 1
         finally:
-            closed.append(True)
+            self.closed += 1
+
+
+async def test_dependencies_are_closed_when_the_body_is_stopped(
+    broker: JobBroker, claim: HeldClaim
+) -> None:
+    connection = Connection()
 
     @broker.task(soft_timeout=HELD, timeout=10)
-    async def slow(number: int = TaskiqDepends(connection)) -> None:
+    async def slow(number: int = TaskiqDepends(connection.open)) -> None:
         await asyncio.Event().wait()
 
     failed(await outcome_of(slow, claim))
-    assert closed == [True]
+    assert connection.closed == 1
 
 
 @pytest.mark.parametrize("hangs", [False, True])
 async def test_dependencies_are_closed_when_a_later_one_does_not_open(
     broker: JobBroker, claim: HeldClaim, hangs: bool
 ) -> None:
-    closed: list[bool] = []
+    connection = Connection()
 
-    async def connection() -> AsyncGenerator[int, None]:
-        try:
-            yield 1
-        finally:
-            closed.append(True)
-
-    async def session(_: int = TaskiqDepends(connection)) -> int:
+    async def session(_: int = TaskiqDepends(connection.open)) -> int:
         if hangs:
             await asyncio.Event().wait()
         raise ConnectionError("database away")
@@ -460,7 +461,7 @@ async def test_dependencies_are_closed_when_a_later_one_does_not_open(
     async def work(number: int = TaskiqDepends(session)) -> None: ...
 
     outcome = failed(await outcome_of(work, claim))
-    assert closed == [True]
+    assert connection.closed == 1
     assert outcome.error.type == ("SoftTimeLimitExceeded" if hangs else "ConnectionError")
 
 

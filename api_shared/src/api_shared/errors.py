@@ -284,14 +284,3 @@ class ClaimLost(ApiWorkersError):
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(f"the claim on job {job_id} is gone")
-
-
-# A worker that must not start.
-
-
-class WorkerRefused(ApiWorkersError):
-    """The worker would lose or mistreat jobs as it is set up; each problem names its remedy."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("this worker does not start: " + "; ".join(self.problems))

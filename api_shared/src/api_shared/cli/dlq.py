@@ -51,6 +51,7 @@ KindName = Annotated[
 ]
 OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Died so long ago: 90s, 2h.")]
 NewerThan = Annotated[str | None, typer.Option(metavar="AGE", help="Died since: 10m, 1d.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000)]
 All = Annotated[bool, typer.Option("--all", help="Without a key or a filter: all there are.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -65,7 +66,7 @@ def list_letters(
     kind: KindName = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000)] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -108,7 +109,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Tell all of a dead letter and of its job: the error, the attempts, the history."""
-    wanted = _filter((key,), None, None, None, None, None, None)
+    wanted = _filter((key,))
 
     async def main(settings: Settings) -> list[Found]:
         from api_shared.cli.dead_letters import desks_of, gather
@@ -150,7 +151,7 @@ def requeue(
     forget_journal: Annotated[
         bool, typer.Option("--forget-journal", help="Begin from nothing; usage stays counted.")
     ] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000)] = 1000,
+    limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -182,7 +183,7 @@ def purge(
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     everything: All = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000)] = 1000,
+    limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -197,12 +198,12 @@ def purge(
 
 def _filter(
     keys: Sequence[str],
-    task: str | None,
-    owner: str | None,
-    reason: str | None,
-    kind: str | None,
-    older_than: str | None,
-    newer_than: str | None,
+    task: str | None = None,
+    owner: str | None = None,
+    reason: str | None = None,
+    kind: str | None = None,
+    older_than: str | None = None,
+    newer_than: str | None = None,
 ) -> LetterFilter:
     """Raises `InvalidOption`."""
     from api_shared.dlq import Kind, LetterFilter
