@@ -24,7 +24,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from api_shared.services import Services, running_services
+from api_shared.testing.servers import Services, running_servers
 
 HERE = Path(__file__).parent
 TICK_S = 0.02
@@ -105,7 +105,7 @@ def cpu_s(main_pid: int) -> float:
 
 async def main(jobs: int, rounds: int) -> None:
     ratios: list[tuple[float, float, float]] = []
-    with running_services(on_step=lambda step: print(f"servers: {step}", file=sys.stderr)) as given:
+    with running_servers(on_step=lambda step: print(f"servers: {step}", file=sys.stderr)) as given:
         os.environ.update(given.env)
         sys.path.insert(0, str(HERE))
         for number in range(rounds):

@@ -20,8 +20,8 @@ from statistics import quantiles
 from noop_ours import broker
 
 from api_shared.job import Job, Status
-from api_shared.ledger import JobFilter
-from api_shared.services import running_services
+from api_shared.ledger.protocol import JobFilter
+from api_shared.testing.servers import running_servers
 
 HERE = Path(__file__).parent
 OWNER = "due"
@@ -40,7 +40,7 @@ async def measure(jobs: int, waiting: int, within_s: float) -> list[float]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not await broker.backing.ledger.workers():
+        while not await broker.runtime.ledger.workers():
             await asyncio.sleep(0.1)
         rng = Random(1)
         delays_s = {
@@ -57,7 +57,7 @@ async def measure(jobs: int, waiting: int, within_s: float) -> list[float]:
 
 async def _completed() -> list[Job]:
     wanted = JobFilter(owner=OWNER, status=Status.COMPLETED)
-    return await broker.backing.ledger.find(wanted, limit=10_000)
+    return await broker.runtime.ledger.find(wanted, limit=10_000)
 
 
 def _late_s(job: Job, delay_s: float) -> float:
@@ -68,7 +68,7 @@ def _late_s(job: Job, delay_s: float) -> float:
 
 async def main(jobs: int, waiting: int, within_s: float) -> None:
     await broker.startup()
-    await broker.backing.ledger.prepare()
+    await broker.runtime.ledger.prepare()
     try:
         late_s = sorted(await measure(jobs, waiting, within_s))
     finally:
@@ -86,6 +86,6 @@ if __name__ == "__main__":
     parser.add_argument("--waiting", type=int, default=10_000)
     parser.add_argument("--within-s", type=float, default=30)
     options = parser.parse_args()
-    with running_services(env={}) as services:
+    with running_servers(env={}) as services:
         os.environ.update(services.env)
         asyncio.run(main(options.jobs, options.waiting, options.within_s))

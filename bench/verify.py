@@ -25,9 +25,9 @@ from noop_ours import broker
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from api_shared.ledger.tally import Scope
-from api_shared.services import running_services
-from api_shared.verify import verify
+from api_shared.ledger.audit import Scope
+from api_shared.ledger.verify import verify
+from api_shared.testing.servers import running_servers
 
 HERE = Path(__file__).parent
 DATABASE = "bench_verify"
@@ -77,7 +77,7 @@ async def seconds(act: Callable[[], Awaitable[int]], wanted: int) -> float:
 
 async def main(count: int, url: str) -> None:
     await broker.startup()
-    ledger = broker.backing.ledger
+    ledger = broker.runtime.ledger
     await ledger.prepare()
     try:
         await complete_one()
@@ -112,6 +112,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
     options = parser.parse_args()
-    with running_services(env={}) as services:
+    with running_servers(env={}) as services:
         os.environ.update({**services.env, "DATABASE_NAME": DATABASE})
         asyncio.run(main(options.jobs, services.mongodb.url))

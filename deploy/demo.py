@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api_shared import JobHandle, broker, ml_broker, running
+from api_shared import JobHandle, running
+from api_shared.broker import broker, ml_broker
 from api_shared.contracts.general import PROCESS_DATA, ProcessDataArgs, ProcessDataOptions
 from api_shared.contracts.language import (
     EXTRACT_KEYWORDS,
@@ -47,7 +48,7 @@ from api_shared.contracts.ml_index import (
     IndexDocumentsArgs,
     SimilarDocumentsArgs,
 )
-from api_shared.services import Services, ServiceUnavailable, running_services
+from api_shared.testing.servers import Services, ServiceUnavailable, running_servers
 
 WORKERS = {
     "general": "taskiq worker workers_general.main:broker --workers 2",
@@ -61,7 +62,7 @@ say = Console(highlight=False, soft_wrap=True)
 
 def main() -> int:
     try:
-        with running_services(on_step=step, compose_file=Path("compose.yaml")) as services:
+        with running_servers(on_step=step, compose_file=Path("compose.yaml")) as services:
             os.environ.update(services.env)
             with tempfile.TemporaryDirectory() as folder:
                 os.environ.setdefault("STORAGE_URL", f"file:{folder}/storage")
@@ -209,7 +210,7 @@ async def survive_a_kill(corpus: Path) -> None:
 
 
 async def worker_pid(worker_id: str) -> int:
-    for worker in await broker.backing.ledger.workers():
+    for worker in await broker.runtime.ledger.workers():
         if worker.id == worker_id:
             return worker.pid
     raise LookupError(f"worker {worker_id} does not report")
@@ -221,7 +222,7 @@ async def until_workers_report() -> None:
         say.print(f"  {line}")
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        alive = await broker.backing.ledger.workers() + await ml_broker.backing.ledger.workers()
+        alive = await broker.runtime.ledger.workers() + await ml_broker.runtime.ledger.workers()
         if {worker.broker for worker in alive} >= set(WORKERS):
             return
         await asyncio.sleep(0.2)

@@ -12,7 +12,7 @@ import socket
 import sys
 
 from api_shared.errors import ApiWorkersError
-from api_shared.ledger.mongo import MongoLedger
+from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.settings import load_settings
 
 

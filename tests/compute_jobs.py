@@ -1,4 +1,4 @@
-"""Functions that the tests of `Compute` run in processes of their own."""
+"""Functions that the tests of `ProcessExecutor` run in processes of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from api_shared.errors import Snooze
-from api_shared.worker.compute import SlotFolder, SoftLimitReached, current_job
+from api_shared.worker.job_process import SlotFolder, SoftLimitReached, current_job
 
 STOP_AFTER_FORK = "COMPUTE_TEST_STOP_AFTER_FORK"
 

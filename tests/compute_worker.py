@@ -14,11 +14,11 @@ import sys
 from typing import Any
 
 import compute_jobs
-from api_shared.worker.compute import Compute
+from api_shared.worker.job_process import ProcessExecutor
 
 
 async def run_for_ever() -> None:
-    compute = Compute(preload=("compute_jobs",))
+    compute = ProcessExecutor(preload=("compute_jobs",))
     await compute.start()
     say(compute.server_pid)
     await asyncio.gather(
@@ -34,7 +34,7 @@ async def run_for_ever() -> None:
 
 
 async def run_once() -> None:
-    compute = Compute(preload=("compute_jobs",))
+    compute = ProcessExecutor(preload=("compute_jobs",))
     say(await compute.run(compute_jobs.add, (1, 2)))
     await compute.close()
 

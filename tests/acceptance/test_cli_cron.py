@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.services import Services
+from api_shared.testing.servers import Services
 from fixtures.cli import NOWHERE, Cli, Place, place_on
 
 ALL = {"beat", "count", "linger", "sweep", "yearly"}

@@ -18,7 +18,7 @@ import pytest
 from bson import ObjectId
 from pymongo import MongoClient
 
-from api_shared.services import Services
+from api_shared.testing.servers import Services
 from fixtures.cli import NOWHERE, Cli, Place, place_on
 
 UNKNOWN_ID = "0123456789abcdef01234567"

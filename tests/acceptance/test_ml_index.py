@@ -27,8 +27,8 @@ from api_shared.errors import InvalidArguments, JobFailed
 from api_shared.job import Status
 from fixtures.indexes import WORDS, contents, files_in
 from fixtures.workers import LONG_S, Platform
-from workers_ml.index.identity import content_hash
-from workers_ml.index.opened import OpenedIndex
+from workers_ml.index.hashes import content_hash
+from workers_ml.index.reader import OpenedIndex
 
 ML = "workers_ml.main:broker"
 

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from api_shared.client.handle import JobHandle
 from api_shared.contracts.ml import (
     DELETE_MODEL,
     ML_INFERENCE,
@@ -22,7 +23,6 @@ from api_shared.contracts.ml import (
 )
 from api_shared.contracts.ml_index import INDEX_DOCUMENTS, IndexDocumentsArgs
 from api_shared.errors import JobCancelled, JobFailed
-from api_shared.handle import JobHandle
 from api_shared.job import Status
 from api_shared.storage import open_storage
 from fixtures.texts import topic_texts

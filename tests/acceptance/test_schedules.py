@@ -11,10 +11,10 @@ from random import Random
 
 from api_shared import LedgerScheduleSource
 from api_shared.job import Job, Status
-from api_shared.ledger import JobFilter
-from api_shared.schedules.book import pause_schedule
+from api_shared.ledger.protocol import JobFilter
 from api_shared.schedules.schedule import ScheduleRecord, tick_id
-from api_shared.worker.ticker import Ticker
+from api_shared.schedules.store import pause_schedule
+from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
 from fixtures.workers import LONG_S, Platform, until
 from jobs.scheduled import broker, remind
 
@@ -31,7 +31,7 @@ async def record(platform: Platform, name: str) -> ScheduleRecord:
 
 async def prepared(platform: Platform, *loud: str) -> None:
     """The schedules as a worker of before has declared them; of `QUIET` none but `loud` tick."""
-    await Ticker(platform.general.backing, lambda: broker.contracts, Random(0)).declare()
+    await PeriodicJobs(platform.general.runtime, lambda: broker.contracts, Random(0)).declare()
     for name in set(QUIET) - set(loud):
         await pause_schedule(name, platform.ledger.schedules)
 

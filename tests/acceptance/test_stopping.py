@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from api_shared.handle import JobHandle
+from api_shared.client.handle import JobHandle
 from api_shared.job import Status
-from api_shared.services.process import ProcessMark
+from api_shared.testing.servers.process_identity import ProcessIdentity
 from fixtures.workers import Platform, until
 from jobs import blockers, tasks
 from jobs.broker import broker
@@ -46,7 +46,7 @@ async def test_sigquit_hands_on_at_once_what_runs_and_counts_no_attempt(
         assert job.status in (Status.RETRYING, Status.QUEUED)
         assert (job.attempt, job.lost) == (0, 0)
         assert job.history[-1].note in ("worker stopped", "")
-    assert ProcessMark.of(int(deaf)) is None, "the process of a CPU job went with its worker"
+    assert ProcessIdentity.of(int(deaf)) is None, "the process of a CPU job went with its worker"
     assert await platform.ledger.workers(seen_within_s=float(HOURS)) == []
 
 

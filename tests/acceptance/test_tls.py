@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from api_shared.errors import LedgerUnavailable
-from api_shared.ledger.mongo import MongoLedger
-from api_shared.services import Services
+from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.settings import load_settings
+from api_shared.testing.servers import Services
 from fixtures.tls import Authority, tunnel
 from fixtures.workers import LONG_S, Platform
 from jobs import tasks

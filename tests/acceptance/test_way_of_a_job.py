@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from api_shared.client.handle import CancelAnswer
 from api_shared.errors import (
     InvalidArguments,
     InvalidJobId,
@@ -27,12 +28,11 @@ from api_shared.errors import (
     UnknownQueue,
     UnknownTask,
 )
-from api_shared.handle import CancelAnswer
 from api_shared.job import Reason, Status, new_job_id
-from api_shared.ledger import JobFilter
+from api_shared.ledger.protocol import JobFilter
 from api_shared.ledger.transitions import request_cancel
-from api_shared.services import Services
-from api_shared.services.process import ProcessMark
+from api_shared.testing.servers import Services
+from api_shared.testing.servers.process_identity import ProcessIdentity
 from fixtures.workers import LONG_S, Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
@@ -228,7 +228,7 @@ async def test_a_running_synchronous_job_is_cancelled_and_its_process_ends(
     assert await handle.cancel() is CancelAnswer.REQUESTED
     with pytest.raises(JobCancelled):
         await handle.result(LONG_S)
-    await until(lambda: ProcessMark.of(int(lines(started)[0])) is None)
+    await until(lambda: ProcessIdentity.of(int(lines(started)[0])) is None)
 
 
 async def test_a_cancel_outlives_a_failure_of_the_attempt_it_came_for(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from api_shared.job import new_job_id
-from api_shared.wire import Unreadable, decode
+from api_shared.transport.message import Unreadable, decode
 from fixtures.workers import LONG_S, Platform, until
 from jobs import tasks
 from jobs.broker import broker

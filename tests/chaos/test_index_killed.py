@@ -18,8 +18,8 @@ from fixtures.indexes import answers, contents, files_in, index, random_texts
 from fixtures.workers import TESTS
 from index_killed import SIZE
 from workers_ml.index import IndexFiles
-from workers_ml.index.identity import content_hash
-from workers_ml.index.opened import OpenedIndex
+from workers_ml.index.hashes import content_hash
+from workers_ml.index.reader import OpenedIndex
 
 KILLS, MOST_KILLS = 30, 300
 """More than the first only until some job was finished, and some was killed while it wrote."""

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from api_shared.amqp.publisher import Publisher
+from api_shared.client.stream import StreamPiece
 from api_shared.job import Job, Status, new_job_id
-from api_shared.ledger import JobFilter
-from api_shared.services import Services
-from api_shared.services.process import ProcessMark
-from api_shared.stream import StreamPiece
+from api_shared.ledger.protocol import JobFilter
+from api_shared.testing.servers import Services
+from api_shared.testing.servers.process_identity import ProcessIdentity
+from api_shared.transport.publisher import Publisher
 from fixtures.workers import LONG_S, SHORT_TIMES, TESTS, Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
@@ -150,7 +150,7 @@ async def test_a_main_process_that_is_killed_leaves_no_child_consuming(
 STARTS_A_WORKER = """
 import os, time
 from pathlib import Path
-from api_shared.chaos.worker_process import WorkerProcess
+from api_shared.testing.chaos.worker_process import WorkerProcess
 
 WorkerProcess(["jobs.main:broker", "--workers", "1"], os.environ, Path("worker.log"), Path())
 time.sleep(600)
@@ -168,7 +168,7 @@ async def test_workers_of_kiq_chaos_end_with_it_however_it_goes(
     finally:
         owner.kill()
         await owner.wait()
-    await until(lambda: ProcessMark.of(info.pid) is None, what="the worker has ended")
+    await until(lambda: ProcessIdentity.of(info.pid) is None, what="the worker has ended")
 
 
 async def test_a_frozen_worker_that_wakes_up_late_cannot_write_any_more(
@@ -356,7 +356,7 @@ async def test_a_message_that_nobody_could_record_is_kept_until_somebody_can(
 ) -> None:
     """A foreign message is its job's only trace: it is not acked before the ledger has it."""
     worker = await platform.worker("jobs.main:broker")
-    outbox = platform.general.backing.outbox
+    outbox = platform.general.runtime.outbox
     assert isinstance(outbox, Publisher)
     body = {"task_id": new_job_id(), "task_name": "add", "labels": {}, "args": [20, 22]}
     mongodb = platform.services.mongodb

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from api_shared.chaos.rows import row, rows
-from api_shared.chaos.run import ServersOfRows, run_row, servers_of_rows
+from api_shared.testing.chaos.registry import row, rows
+from api_shared.testing.chaos.run import ServersOfRows, run_row, servers_of_rows
 
 SEED = 20_260_101
 

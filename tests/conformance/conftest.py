@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api_shared.ledger import Ledger
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.protocol import Ledger
 from fixtures.ledgers import mongo_ledger
 
 

@@ -12,33 +12,33 @@ import pytest
 
 from api_shared.errors import InvalidJobId, LedgerUnavailable
 from api_shared.job import Job, JobError, Progress, Reason, Status, new_job_id
-from api_shared.ledger import HeldClaim, JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.change import HISTORY_LIMIT, NOW, Change, NowPlus, Plus
 from api_shared.ledger.operations import (
+    Cancel,
     Claim,
     Claimed,
     Complete,
-    EndCancelled,
     Fail,
-    HandBack,
-    HolderWrite,
+    FencedWrite,
     Insert,
     Refused,
+    Release,
     Retry,
     SaveJournal,
     SaveProgress,
     TakeLastChance,
 )
+from api_shared.ledger.protocol import ClaimState, JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.transitions import (
+    begin_dead_lettering,
     cancel_waiting,
     dead_lettered,
+    defer_check,
     fail_queued,
-    look_again,
     publish_due,
     request_cancel,
-    start_round,
-    take_back,
-    tell_failure,
+    requeue,
+    rescue,
 )
 from fixtures.ledgers import a_job, claimed, insert, inserted, until
 
@@ -67,19 +67,19 @@ def statuses(job: Job) -> list[Status]:
     return [entry.status for entry in job.history]
 
 
-def settlements(job_id: str, token: str, seq: int) -> list[HolderWrite]:
+def settlements(job_id: str, token: str, seq: int) -> list[FencedWrite]:
     return [
         Complete(job_id, token, seq, result_json="1", retention_s=60),
         Fail(job_id, token, seq, error=ERROR, dead_letter_in_s=0),
         Retry(job_id, token, seq, error=ERROR, delay_s=5),
-        HandBack(job_id, token, seq, delay_s=0, why="drain"),
-        EndCancelled(job_id, token, seq, retention_s=60),
+        Release(job_id, token, seq, delay_s=0, why="drain"),
+        Cancel(job_id, token, seq, retention_s=60),
     ]
 
 
 def back(job: Job, **options: Any) -> Change:
     defaults = {"max_lost": 3, "retry_in_s": 5, "republish_after_s": 30, "retention_s": 60}
-    return take_back(job, **{**defaults, **options})
+    return rescue(job, **{**defaults, **options})
 
 
 # Insert.
@@ -251,7 +251,7 @@ async def test_only_one_settlement_of_a_claim_is_granted(ledger: Ledger, kind: i
 async def test_a_stale_token_writes_nothing(ledger: Ledger, kind: int) -> None:
     job = await inserted(ledger)
     running, token = await claimed(ledger, job.id)
-    writes: list[HolderWrite] = [
+    writes: list[FencedWrite] = [
         SaveProgress(job.id, "stale", 9, progress=Progress(1)),
         SaveJournal(job.id, "stale", 9, key="k", value_json="1"),
         *settlements(job.id, "stale", 9),
@@ -267,7 +267,7 @@ async def test_after_a_take_back_the_old_holder_writes_nothing(ledger: Ledger, k
     running, token = await claimed(ledger, job.id, lease_s=0)
     taken = await ledger.change(back(running))
     assert taken is not None
-    writes: list[HolderWrite] = [
+    writes: list[FencedWrite] = [
         SaveProgress(job.id, token, 9, progress=Progress(1)),
         SaveJournal(job.id, token, 9, key="k", value_json="1"),
         *settlements(job.id, token, 9),
@@ -292,7 +292,7 @@ async def test_progress_goes_only_forward(ledger: Ledger) -> None:
 async def test_writes_of_a_holder_sent_together_keep_their_order(ledger: Ledger) -> None:
     job = await inserted(ledger)
     _, token = await claimed(ledger, job.id)
-    writes: list[HolderWrite] = [
+    writes: list[FencedWrite] = [
         SaveJournal(job.id, token, 3 + n, key=str(n), value_json=str(n)) for n in range(20)
     ]
     writes.append(Complete(job.id, token, 23, result_json="1", retention_s=60))
@@ -328,7 +328,7 @@ async def test_a_failed_attempt_is_retried_and_the_next_claim_starts_afresh(
 async def test_a_job_handed_back_costs_no_attempt(ledger: Ledger) -> None:
     job = await inserted(ledger)
     _, token = await claimed(ledger, job.id)
-    assert await ledger.apply(HandBack(job.id, token, 3, delay_s=0, why="drain"))
+    assert await ledger.apply(Release(job.id, token, 3, delay_s=0, why="drain"))
     kept = await record(ledger, job.id)
     assert (kept.status, kept.attempt, kept.history[-1].note) == (Status.RETRYING, 0, "drain")
 
@@ -340,7 +340,7 @@ async def test_a_failed_job_is_due_until_its_dead_letter_is_confirmed(ledger: Le
     (failed,) = await ledger.due("general")
     assert (failed.status, failed.error, failed.failure_told) == (Status.FAILED, ERROR, False)
     assert failed.expires_at is None
-    takers = [ledger.change(tell_failure(failed, again_in_s=30)) for _ in range(10)]
+    takers = [ledger.change(begin_dead_lettering(failed, again_in_s=30)) for _ in range(10)]
     assert sum(job is not None for job in await asyncio.gather(*takers)) == 1
     told = await ledger.change(dead_lettered(failed, retention_s=60))
     assert told is not None
@@ -370,7 +370,7 @@ async def test_the_next_round_of_a_failed_job_is_fresh_and_keeps_what_happened(
     ledger: Ledger,
 ) -> None:
     failed = await a_failed_job(ledger)
-    change = start_round(failed, republish_after_s=30, note="requeued")
+    change = requeue(failed, republish_after_s=30, note="requeued")
     assert await ledger.change(change) is not None
     job = await record(ledger, failed.id)
     assert (job.status, job.round, job.seq) == (Status.QUEUED, 2, failed.seq + 1)
@@ -393,14 +393,14 @@ async def test_the_next_round_of_a_failed_job_is_fresh_and_keeps_what_happened(
 
 async def test_a_journal_can_be_forgotten_with_a_new_round(ledger: Ledger) -> None:
     failed = await a_failed_job(ledger)
-    change = start_round(failed, republish_after_s=30, note="", forget_journal=True)
+    change = requeue(failed, republish_after_s=30, note="", forget_journal=True)
     assert await ledger.change(change) is not None
     assert (await record(ledger, failed.id)).journal == {}
 
 
 async def test_of_ten_requeues_one_begins_the_next_round(ledger: Ledger) -> None:
     failed = await a_failed_job(ledger)
-    changes = [start_round(failed, republish_after_s=30, note="") for _ in range(10)]
+    changes = [requeue(failed, republish_after_s=30, note="") for _ in range(10)]
     begun = await asyncio.gather(*(ledger.change(change) for change in changes))
     assert len([job for job in begun if job is not None]) == 1
     job = await record(ledger, failed.id)
@@ -409,11 +409,11 @@ async def test_of_ten_requeues_one_begins_the_next_round(ledger: Ledger) -> None
 
 async def test_whoever_would_bury_the_last_round_leaves_the_next_alone(ledger: Ledger) -> None:
     failed = await a_failed_job(ledger)
-    await ledger.change(start_round(failed, republish_after_s=30, note=""))
+    await ledger.change(requeue(failed, republish_after_s=30, note=""))
     for late in (
         dead_lettered(failed, retention_s=60),
-        tell_failure(failed, again_in_s=5),
-        start_round(failed, republish_after_s=30, note=""),
+        begin_dead_lettering(failed, again_in_s=5),
+        requeue(failed, republish_after_s=30, note=""),
     ):
         assert await ledger.change(late) is None
 
@@ -438,7 +438,7 @@ async def test_of_ten_dispatchers_one_takes_a_job_back(ledger: Ledger) -> None:
 async def test_of_ten_dispatchers_one_publishes_and_one_looks(ledger: Ledger) -> None:
     job = await inserted(ledger, due_in_s=0)
     (due,) = await ledger.due("general")
-    looks = await asyncio.gather(*(ledger.change(look_again(due, in_s=60)) for _ in range(10)))
+    looks = await asyncio.gather(*(ledger.change(defer_check(due, in_s=60)) for _ in range(10)))
     assert sum(job is not None for job in looks) == 1
     scheduled = await inserted(ledger, status=Status.SCHEDULED, due_in_s=0)
     due = await record(ledger, scheduled.id)
@@ -496,8 +496,8 @@ async def test_a_running_job_is_asked_to_stop_and_its_holder_ends_it(ledger: Led
     asked = await ledger.change(request_cancel(job.id))
     assert asked is not None
     assert asked.cancel_requested
-    assert await ledger.heartbeat({job.id: token}, lease_s=30) == {job.id: HeldClaim(True)}
-    assert await ledger.apply(EndCancelled(job.id, token, 3, retention_s=60))
+    assert await ledger.heartbeat({job.id: token}, lease_s=30) == {job.id: ClaimState(True)}
+    assert await ledger.apply(Cancel(job.id, token, 3, retention_s=60))
     assert (await record(ledger, job.id)).status is Status.CANCELLED
 
 
@@ -510,7 +510,7 @@ async def test_a_job_that_is_lost_before_it_took_its_last_chance_is_innocent(
         assert not running.last_chance, "it was the chance of an earlier claim"
         if number == 3:
             assert await ledger.apply(TakeLastChance(job.id, token, running.seq + 1))
-            stopped = HandBack(job.id, token, running.seq + 2, delay_s=0, why="drain")
+            stopped = Release(job.id, token, running.seq + 2, delay_s=0, why="drain")
             assert await ledger.apply(stopped)
             taken: Job | None = await record(ledger, job.id)
         else:
@@ -523,9 +523,9 @@ async def test_a_job_that_is_lost_before_it_took_its_last_chance_is_innocent(
     assert not await ledger.apply(TakeLastChance(job.id, "another's", other.seq + 1))
 
 
-@pytest.mark.parametrize("kind", [Retry, HandBack])
+@pytest.mark.parametrize("kind", [Retry, Release])
 async def test_a_job_that_was_asked_to_stop_is_not_handed_on(
-    ledger: Ledger, kind: type[HolderWrite]
+    ledger: Ledger, kind: type[FencedWrite]
 ) -> None:
     job = await inserted(ledger)
     held, token = await claimed(ledger, job.id)
@@ -533,7 +533,7 @@ async def test_a_job_that_was_asked_to_stop_is_not_handed_on(
     (write,) = [w for w in settlements(job.id, token, held.seq + 1) if isinstance(w, kind)]
     assert not await ledger.apply(write)
     assert (await record(ledger, job.id)).status is Status.PROCESSING
-    assert await ledger.apply(EndCancelled(job.id, token, held.seq + 2, retention_s=60))
+    assert await ledger.apply(Cancel(job.id, token, held.seq + 2, retention_s=60))
 
 
 async def test_a_lost_job_that_was_to_stop_is_cancelled(ledger: Ledger) -> None:
@@ -606,7 +606,7 @@ async def test_any_text_comes_back_as_it_was(ledger: Ledger) -> None:
         assert await ledger.apply(SaveProgress(job.id, token, 3, progress=progress))
         assert await ledger.apply(SaveJournal(job.id, token, 4, key=text, value_json=text))
         error = JobError(Reason.ERROR, text, text, text)
-        assert await ledger.apply(HandBack(job.id, token, 5, delay_s=0, why=text))
+        assert await ledger.apply(Release(job.id, token, 5, delay_s=0, why=text))
         waiting = await record(ledger, job.id)
         assert (waiting.progress, waiting.journal) == (progress, {text: text})
         assert waiting.history[-1].note == text
@@ -651,7 +651,7 @@ async def test_usage_stays_with_the_job_through_its_runs_and_in_lists(ledger: Le
     job = await inserted(ledger)
     _, token = await claimed(ledger, job.id)
     await ledger.apply(SaveJournal(job.id, token, 3, "a", "1", {"calls": 2}))
-    await ledger.apply(HandBack(job.id, token, 4, delay_s=-1, why="drain"))
+    await ledger.apply(Release(job.id, token, 4, delay_s=-1, why="drain"))
     (waiting,) = await ledger.due("general")
     assert await ledger.change(publish_due(waiting, republish_after_s=30)) is not None
     _, token = await claimed(ledger, job.id)
@@ -792,7 +792,7 @@ async def test_the_oldest_of_a_queue_come_first(ledger: Ledger) -> None:
     (one,) = await ledger.oldest_queued("general", "taskiq", limit=1)
     assert one.id == first.id
     assert await ledger.oldest_queued("general", "taskiq", limit=9, older_than_s=60) == []
-    assert await ledger.change(look_again(one, in_s=600)) is not None, "though it is not due"
+    assert await ledger.change(defer_check(one, in_s=600)) is not None, "though it is not due"
     (later,) = await ledger.oldest_queued("general", "taskiq", limit=9, not_due_within_s=300)
     assert later.id == first.id, "the other one is looked after sooner"
 
@@ -812,7 +812,7 @@ async def test_a_heartbeat_renews_its_own_claims_and_names_the_lost(ledger: Ledg
     others = await record(ledger, taken)
 
     still = await ledger.heartbeat({**held, new_job_id(): "t"}, lease_s=30)
-    assert still == {kept: HeldClaim(cancel_requested=False)}
+    assert still == {kept: ClaimState(cancel_requested=False)}
     assert [job.id for job in await ledger.due("general")] == []
     assert await record(ledger, taken) == others
     assert (await record(ledger, ended)).due_at is None
@@ -824,7 +824,7 @@ async def test_a_heartbeat_renews_a_lease_that_has_run_out_while_its_token_stand
 ) -> None:
     job = await inserted(ledger)
     lost, token = await claimed(ledger, job.id, lease_s=0)
-    assert await ledger.heartbeat({job.id: token}, lease_s=30) == {job.id: HeldClaim(False)}
+    assert await ledger.heartbeat({job.id: token}, lease_s=30) == {job.id: ClaimState(False)}
     assert await ledger.change(back(lost)) is None
 
 

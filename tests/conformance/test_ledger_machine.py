@@ -19,42 +19,42 @@ from hypothesis.stateful import (
 )
 
 from api_shared.job import Job, JobError, Progress, Reason, Status
-from api_shared.ledger import JobFilter, Ledger
+from api_shared.ledger.audit import Scope
 from api_shared.ledger.change import Change
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import (
+    Cancel,
     Claim,
     Claimed,
     Complete,
-    EndCancelled,
     Fail,
-    HandBack,
     Inserted,
     Operation,
     Refused,
+    Release,
     Retry,
     SaveJournal,
     SaveProgress,
     TakeLastChance,
 )
-from api_shared.ledger.tally import Scope
+from api_shared.ledger.protocol import JobFilter, Ledger
 from api_shared.ledger.transitions import (
+    begin_dead_lettering,
     cancel_waiting,
     dead_lettered,
+    defer_check,
     fail_queued,
-    look_again,
     publish_due,
     request_cancel,
-    start_round,
-    take_back,
-    tell_failure,
+    requeue,
+    rescue,
 )
-from api_shared.services import Services
+from api_shared.testing.servers import Services
 from fixtures.ledgers import a_job, insert, mongo_ledger
 
 T = TypeVar("T")
 ERROR = JobError(Reason.ERROR, "ValueError", "it broke")
-SETTLEMENTS = (Complete, Fail, Retry, HandBack, EndCancelled)
+SETTLEMENTS = (Complete, Fail, Retry, Release, Cancel)
 
 # Long past or far ahead, so that two clocks agree on what is due.
 moments = st.sampled_from([-1000.0, 1000.0])
@@ -173,8 +173,8 @@ class LedgerMachine(RuleBasedStateMachine):
             Complete(job_id, token, seq, result_json="1", retention_s=1000),
             Fail(job_id, token, seq, error=ERROR, dead_letter_in_s=-1000),
             Retry(job_id, token, seq, error=ERROR, delay_s=-1000),
-            HandBack(job_id, token, seq, delay_s=1000, why="drain"),
-            EndCancelled(job_id, token, seq, retention_s=1000),
+            Release(job_id, token, seq, delay_s=1000, why="drain"),
+            Cancel(job_id, token, seq, retention_s=1000),
             TakeLastChance(job_id, token, seq),
         ][kind]
         self.apply(operation)
@@ -196,13 +196,13 @@ class LedgerMachine(RuleBasedStateMachine):
         """As it was read some time ago."""
         changes = [
             publish_due(job, republish_after_s=-1000),
-            look_again(job, in_s=1000),
-            take_back(job, max_lost=3, retry_in_s=-1000, republish_after_s=1000, retention_s=1000),
-            tell_failure(job, again_in_s=1000),
+            defer_check(job, in_s=1000),
+            rescue(job, max_lost=3, retry_in_s=-1000, republish_after_s=1000, retention_s=1000),
+            begin_dead_lettering(job, again_in_s=1000),
             dead_lettered(job, retention_s=1000),
             fail_queued(job, ERROR),
-            start_round(job, republish_after_s=1000, note="requeued"),
-            start_round(job, republish_after_s=-1000, note="", forget_journal=True),
+            requeue(job, republish_after_s=1000, note="requeued"),
+            requeue(job, republish_after_s=-1000, note="", forget_journal=True),
         ]
         wanted = [
             (Status.SCHEDULED, Status.RETRYING),

@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from api_shared.services import Services
 from api_shared.settings import Settings
 from api_shared.testing import default_settings
+from api_shared.testing.servers import Services
 from fixtures.private_valkey import PATIENCE_S, be_patient
 from fixtures.workers import until
 from workers_general.llm import admission as admission_module

@@ -13,13 +13,14 @@ from pydantic import SecretStr
 
 from api_shared.errors import InvalidOption
 from api_shared.job import Progress, Status, new_job_id
-from api_shared.notifier import JobEvent, Notifier, StoredResult, TextSubscription
-from api_shared.notifier.mailbox import UNREAD_LIMIT
+from api_shared.notifier.events import JobEvent, StoredResult
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.notifier.redis import RedisNotifier
-from api_shared.notifier.text import Outgoing, Written
-from api_shared.services import running_services
+from api_shared.notifier.protocol import Notifier, TextSubscription
+from api_shared.notifier.redis.notifier import RedisNotifier
+from api_shared.notifier.subscription import UNREAD_LIMIT
+from api_shared.notifier.text_stream import Outgoing, Written
 from api_shared.settings import Settings
+from api_shared.testing.servers import running_servers
 from fixtures.private_valkey import be_patient, eventually
 
 
@@ -30,7 +31,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    with running_services(only=["redis"]) as services:
+    with running_servers(only=["redis"]) as services:
         yield services.redis.url
 
 
@@ -179,7 +180,7 @@ async def test_a_request_to_cancel_reaches_whoever_runs_jobs(notifier: Notifier)
     heard = asyncio.ensure_future(anext(requests))
 
     def ask_until_heard() -> bool:
-        notifier.ask_cancel(job_id)
+        notifier.publish_cancel(job_id)
         return heard.done()
 
     await eventually(ask_until_heard)
@@ -196,7 +197,7 @@ async def test_after_close_nothing_raises_and_nothing_is_waited_for(notifier: No
     job_id = new_job_id()
     await notifier.close()
     notifier.tell(event(job_id, 1), StoredResult(job_id, b"{}"))
-    notifier.ask_cancel(job_id)
+    notifier.publish_cancel(job_id)
 
 
 async def test_the_server_says_its_version(notifier: Notifier) -> None:
@@ -229,10 +230,10 @@ async def test_a_text_is_read_in_order_by_whoever_comes_early_late_or_again(
     async with notifier.follow_text(job_id) as early:
         assert await early.next(30) == []
         writing = outgoing(job_id, 1, "Hel", "lo, ")
-        notifier.tell_text(writing)
+        notifier.publish_text(writing)
         assert await read(early, 7) == [Written(1, 0, "Hello, ")]
         writing.add("épôcha 🦊")
-        notifier.tell_text(writing)
+        notifier.publish_text(writing)
         assert await read(early, 8) == [Written(1, 7, "épôcha 🦊")]
     for _ in range(2):
         async with notifier.follow_text(job_id) as late:
@@ -246,12 +247,12 @@ async def test_what_is_told_twice_is_kept_once(notifier: Notifier) -> None:
     job_id = new_job_id()
     writing = outgoing(job_id, 1, "once")
     async with notifier.follow_text(job_id) as following:
-        notifier.tell_text(writing)
+        notifier.publish_text(writing)
         assert await read(following, 4) == [Written(1, 0, "once")]
         await eventually(lambda: writing.unsent() is None)
-        notifier.tell_text(writing)
+        notifier.publish_text(writing)
         writing.add("!")
-        notifier.tell_text(writing)
+        notifier.publish_text(writing)
         assert await read(following, 1) == [Written(1, 4, "!")]
 
 
@@ -259,14 +260,14 @@ async def test_only_the_text_of_the_highest_claim_is_kept(notifier: Notifier) ->
     job_id = new_job_id()
     first, second = outgoing(job_id, 1, "first"), outgoing(job_id, 2, "second")
     async with notifier.follow_text(job_id) as following:
-        notifier.tell_text(first)
+        notifier.publish_text(first)
         assert await read(following, 5) == [Written(1, 0, "first")]
-        notifier.tell_text(second)
+        notifier.publish_text(second)
         assert await read(following, 6) == [Written(2, 0, "second")]
         first.add(" of a worker that lost its claim")
-        notifier.tell_text(first)
+        notifier.publish_text(first)
         second.add("!")
-        notifier.tell_text(second)
+        notifier.publish_text(second)
         assert await read(following, 1) == [Written(2, 6, "!")]
     async with notifier.follow_text(job_id) as late:
         assert await read(late, 7) == [Written(2, 0, "second"), Written(2, 6, "!")]

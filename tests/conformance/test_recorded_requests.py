@@ -12,9 +12,9 @@ from pymongo import MongoClient
 
 from api_shared.errors import InvalidOption
 from api_shared.job import new_job_id
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.mongo import MongoLedger
-from api_shared.recorded import RecordedRequest, RecordedRequests, RecordExists, RecordStatus
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.mongo.ledger import MongoLedger
+from api_shared.ledger.requests import RecordedRequest, RecordedRequests, RecordExists, RecordStatus
 from fixtures.doubles import START
 from fixtures.ledgers import drop_database, ledger_settings
 

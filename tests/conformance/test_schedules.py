@@ -14,15 +14,15 @@ from pydantic import BaseModel
 
 from api_shared import Contract, Every, Missed, Overlap, Schedule
 from api_shared.job import Status
-from api_shared.ledger import JobFilter, Ledger
 from api_shared.ledger.change import NowPlus
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Complete, Insert
+from api_shared.ledger.protocol import JobFilter, Ledger
 from api_shared.ledger.transitions import cancel_waiting
-from api_shared.schedules.book import remove_schedule
 from api_shared.schedules.planning import new_record
 from api_shared.schedules.schedule import Declaration, Definition, ScheduleRecord
-from api_shared.worker.ticker import Ticker
+from api_shared.schedules.store import remove_schedule
+from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
 from fixtures.doubles import Outbox, backing_on
 from fixtures.ledgers import a_job, claimed, inserted, mongo_ledger, until
 from fixtures.schedules import put_on
@@ -196,8 +196,8 @@ async def test_ten_tickers_fire_each_missed_tick_once_while_some_are_cancelled(
 
     schedule = Schedule(Every(timedelta(seconds=60)), missed=Missed.ALL, overlap=Overlap.ALLOW)
     contract = Contract("sweep", Nothing, int, schedule=schedule)
-    backing = replace(backing_on(MemoryLedger(), Outbox()), ledger=ledger)
-    tickers = [Ticker(backing, lambda: (contract,), Random(n)) for n in range(10)]
+    runtime = replace(backing_on(MemoryLedger(), Outbox()), ledger=ledger)
+    tickers = [PeriodicJobs(runtime, lambda: (contract,), Random(n)) for n in range(10)]
     await tickers[0].declare()
     declared = await ledger.schedules.get("sweep")
     assert declared is not None

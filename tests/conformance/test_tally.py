@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from api_shared.job import Job, JobError, Reason, Status, new_job_id
-from api_shared.ledger import Ledger, WorkerInfo
+from api_shared.ledger.audit import EXAMPLES, Broken, Finding, Scope, Tally
 from api_shared.ledger.change import NOW, Change, Plus
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.operations import Complete, EndCancelled, Fail, Retry
-from api_shared.ledger.tally import EXAMPLES, Broken, Finding, Scope, Tally
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.operations import Cancel, Complete, Fail, Retry
+from api_shared.ledger.protocol import Ledger, WorkerInfo
 from api_shared.ledger.transitions import cancel_waiting, count_late_write, dead_lettered
-from api_shared.verify import verify
+from api_shared.ledger.verify import verify
 from fixtures.ledgers import claimed, inserted, mongo_ledger
 
 ERROR = JobError(Reason.ERROR, "ValueError", "it broke")
@@ -85,7 +85,7 @@ async def test_a_job_that_was_claimed_twice_ran_again(ledger: Ledger) -> None:
     await ledger.apply(Retry(job.id, token, held.seq + 1, ERROR, 0))
     await ledger.change(Change(job.id, {}, {"status": Status.QUEUED, "seq": Plus(1)}, note=""))
     held, token = await claimed(ledger, job.id)
-    await ledger.apply(EndCancelled(job.id, token, held.seq + 1, 60))
+    await ledger.apply(Cancel(job.id, token, held.seq + 1, 60))
     tally = await counted(ledger)
     assert (tally.ran_again, tally.cancelled, tally.is_sound) == (1, 1, True)
 

@@ -11,26 +11,26 @@ import pytest
 
 from api_shared.errors import UniqueTaken
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope, new_job_id
-from api_shared.ledger import Ledger
 from api_shared.ledger.change import Change, NowPlus
 from api_shared.ledger.operations import (
+    Cancel,
     Complete,
-    EndCancelled,
     Fail,
-    HandBack,
     Insert,
     Inserted,
+    Release,
     Retry,
 )
+from api_shared.ledger.protocol import Ledger
 from api_shared.ledger.transitions import (
     cancel_waiting,
     dead_lettered,
     fail_queued,
     publish_due,
-    start_round,
-    take_back,
+    requeue,
+    rescue,
 )
-from api_shared.ledger.unique import release_lapsed
+from api_shared.ledger.unique_keys import release_lapsed
 from fixtures.ledgers import a_job, claimed
 
 OPEN, WAITING, PERIOD = UniqueScope.OPEN, UniqueScope.WAITING, UniqueScope.PERIOD
@@ -152,7 +152,7 @@ async def test_while_open_outlasts_claims_retries_and_losses(ledger: Ledger) -> 
     assert await ledger.change(publish_due(await record(ledger, one.id), republish_after_s=30))
     assert not await is_free(ledger)
     job, token = await claimed(ledger, one.id)
-    assert await ledger.apply(HandBack(one.id, token, job.seq + 1, delay_s=-1, why="drain"))
+    assert await ledger.apply(Release(one.id, token, job.seq + 1, delay_s=-1, why="drain"))
     assert not await is_free(ledger)
     assert await ledger.change(publish_due(await record(ledger, one.id), republish_after_s=30))
     job, _ = await claimed(ledger, one.id, lease_s=-1)
@@ -161,7 +161,7 @@ async def test_while_open_outlasts_claims_retries_and_losses(ledger: Ledger) -> 
 
 
 def back(job: Job, *, max_lost: int = 3) -> Change:
-    return take_back(job, max_lost=max_lost, retry_in_s=5, republish_after_s=30, retention_s=60)
+    return rescue(job, max_lost=max_lost, retry_in_s=5, republish_after_s=30, retention_s=60)
 
 
 async def end(ledger: Ledger, one: Job, how: str) -> Job:
@@ -182,7 +182,7 @@ async def end(ledger: Ledger, one: Job, how: str) -> Job:
             {
                 "completed": Complete(one.id, token, seq, result_json="1", retention_s=60),
                 "failed": Fail(one.id, token, seq, error=ERROR, dead_letter_in_s=0),
-                "cancelled": EndCancelled(one.id, token, seq, retention_s=60),
+                "cancelled": Cancel(one.id, token, seq, retention_s=60),
             }[how]
         )
     ended = await record(ledger, one.id)
@@ -244,7 +244,7 @@ async def test_a_record_is_kept_while_it_holds_its_key(ledger: Ledger) -> None:
 
 
 def another_round(job: Job) -> Change:
-    return start_round(job, republish_after_s=30, note="requeued")
+    return requeue(job, republish_after_s=30, note="requeued")
 
 
 @pytest.mark.parametrize("scope", list(UniqueScope))

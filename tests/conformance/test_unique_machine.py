@@ -12,32 +12,32 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from api_shared.client.kiq import enter
 from api_shared.errors import UniqueTaken
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope
-from api_shared.kiq import enter
-from api_shared.ledger import Ledger
 from api_shared.ledger.change import NOW, Change, NowPlus, Plus
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import (
+    Cancel,
     Claim,
     Claimed,
     Complete,
-    EndCancelled,
     Fail,
-    HandBack,
-    HolderWrite,
+    FencedWrite,
     Insert,
+    Release,
     Retry,
 )
+from api_shared.ledger.protocol import Ledger
 from api_shared.ledger.transitions import (
     cancel_waiting,
     fail_queued,
     publish_due,
     reschedule,
-    take_back,
+    rescue,
 )
-from api_shared.ledger.unique import held_again
-from api_shared.services import Services
+from api_shared.ledger.unique_keys import held_again
+from api_shared.testing.servers import Services
 from fixtures.doubles import Clock, backing_on
 from fixtures.ledgers import a_job, mongo_ledger
 
@@ -74,7 +74,7 @@ class UniqueMachine(RuleBasedStateMachine):
             self.ledger: Ledger = MemoryLedger(self.clock)
         elif url is not None:
             self.ledger = self.run(self.stack.enter_async_context(mongo_ledger(url)))
-        self.backing = backing_on(self.ledger)
+        self.runtime = backing_on(self.ledger)
 
     def teardown(self) -> None:
         self.run(self.stack.aclose())
@@ -116,7 +116,7 @@ class UniqueMachine(RuleBasedStateMachine):
             for_s = LAPSED_S if is_over else PERIOD_S
         status = Status.SCHEDULED if later else Status.QUEUED
         job = a_job(unique_key=key, unique_scope=scope, unique_held=True, status=status)
-        inserted = self.run(enter(Insert(job, NowPlus(-1), for_s), self.backing))
+        inserted = self.run(enter(Insert(job, NowPlus(-1), for_s), self.runtime))
         holders = self.holders(key)
         if holders and not self.is_over(holders[0]):
             assert (inserted.by_us, inserted.job.id) == (False, holders[0])
@@ -153,12 +153,12 @@ class UniqueMachine(RuleBasedStateMachine):
         if job is None:
             return
         token, seq = str(job.token), job.seq + 1
-        write: HolderWrite = [
+        write: FencedWrite = [
             Complete(job.id, token, seq, result_json="1", retention_s=RETENTION_S),
             Fail(job.id, token, seq, error=ERROR, dead_letter_in_s=0),
-            EndCancelled(job.id, token, seq, retention_s=RETENTION_S),
+            Cancel(job.id, token, seq, retention_s=RETENTION_S),
             Retry(job.id, token, seq, error=ERROR, delay_s=-1),
-            HandBack(job.id, token, seq, delay_s=-1, why="drain"),
+            Release(job.id, token, seq, delay_s=-1, why="drain"),
         ][kind]
         assert self.run(self.ledger.apply(write))
         assert self.run(self.ledger.apply(write)), "sent again"
@@ -171,7 +171,7 @@ class UniqueMachine(RuleBasedStateMachine):
         if job is None:
             return
         taken = self.change(
-            take_back(
+            rescue(
                 job,
                 max_lost=max_lost,
                 retry_in_s=-1,

@@ -1,4 +1,4 @@
-"""`Compute` with real processes, which are killed in every way there is."""
+"""`ProcessExecutor` with real processes, which are killed in every way there is."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ import uvloop
 
 import compute_jobs as jobs
 from api_shared.errors import Snooze
-from api_shared.worker.compute import (
+from api_shared.worker.job_process import (
     Cancelled,
-    Compute,
     ComputeClosed,
     Killed,
     Outcome,
     OutOfMemory,
+    ProcessExecutor,
     Raised,
     Returned,
     ServerNotStarted,
@@ -59,8 +59,8 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
 
 @contextlib.asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[Compute]:
-    compute = Compute(**{"preload": PRELOAD, **options})
+async def running(**options: Any) -> AsyncIterator[ProcessExecutor]:
+    compute = ProcessExecutor(**{"preload": PRELOAD, **options})
     try:
         yield compute
     finally:
@@ -68,7 +68,7 @@ async def running(**options: Any) -> AsyncIterator[Compute]:
 
 
 @pytest.fixture
-async def compute() -> AsyncIterator[Compute]:
+async def compute() -> AsyncIterator[ProcessExecutor]:
     async with running() as compute:
         yield compute
 
@@ -149,18 +149,20 @@ async def test_a_function_returns(tmp_path: Path) -> None:
         assert await compute.run(jobs.add, (1,), {"right": 2}) == Returned(b"3")
 
 
-async def test_a_model_comes_back_as_its_json(compute: Compute) -> None:
+async def test_a_model_comes_back_as_its_json(compute: ProcessExecutor) -> None:
     outcome = await compute.run(jobs.score, ("spam", 0.5))
     assert outcome == Returned(b'[{"label":"spam","value":0.5}]')
 
 
-async def test_a_result_without_json_form_is_an_error_that_says_where(compute: Compute) -> None:
+async def test_a_result_without_json_form_is_an_error_that_says_where(
+    compute: ProcessExecutor,
+) -> None:
     nan = await compute.run(jobs.not_a_number)
     assert isinstance(nan, Raised)
     assert "result['scores'][1]['loss'] is NaN" in nan.message
     odd = await compute.run(jobs.unencodable)
     assert isinstance(odd, Raised)
-    assert odd.error_type == "api_shared.worker.compute.errors.ResultNotEncodable"
+    assert odd.error_type == "api_shared.worker.job_process.errors.ResultNotEncodable"
 
 
 async def test_a_result_over_the_limit_is_an_error_that_names_both_sizes() -> None:
@@ -168,11 +170,11 @@ async def test_a_result_over_the_limit_is_an_error_that_names_both_sizes() -> No
         assert isinstance(await compute.run(jobs.text_of_size, (998,)), Returned)
         outcome = await compute.run(jobs.text_of_size, (999,))
     assert isinstance(outcome, Raised)
-    assert outcome.error_type == "api_shared.worker.compute.errors.ResultTooLarge"
+    assert outcome.error_type == "api_shared.worker.job_process.errors.ResultTooLarge"
     assert outcome.fields == {"size_bytes": 1001, "limit_bytes": 1000}
 
 
-async def test_an_exception_comes_back_as_text_with_its_classes(compute: Compute) -> None:
+async def test_an_exception_comes_back_as_text_with_its_classes(compute: ProcessExecutor) -> None:
     outcome = await compute.run(jobs.fail, ("bad input",))
     assert isinstance(outcome, Raised)
     assert outcome.error_type == "builtins.UnicodeError"
@@ -184,20 +186,20 @@ async def test_an_exception_comes_back_as_text_with_its_classes(compute: Compute
     assert "child.py" not in outcome.traceback_text
 
 
-async def test_an_exception_keeps_its_fields(compute: Compute) -> None:
+async def test_an_exception_keeps_its_fields(compute: ProcessExecutor) -> None:
     outcome = await compute.run(jobs.snooze, (7,))
     assert isinstance(outcome, Raised)
     assert outcome.is_a(Snooze)
     assert outcome.fields == {"delay_s": 7.0, "why": "snoozed"}
 
 
-async def test_an_exception_whose_text_raises_is_still_told(compute: Compute) -> None:
+async def test_an_exception_whose_text_raises_is_still_told(compute: ProcessExecutor) -> None:
     outcome = await compute.run(jobs.fail_without_text)
     assert isinstance(outcome, Raised)
     assert outcome.error_type == "compute_jobs.fail_without_text.<locals>.Silent"
 
 
-async def test_sys_exit_is_an_exception_and_os_exit_a_death(compute: Compute) -> None:
+async def test_sys_exit_is_an_exception_and_os_exit_a_death(compute: ProcessExecutor) -> None:
     polite = await compute.run(jobs.exit_politely, (3,))
     assert isinstance(polite, Raised)
     assert polite.error_type == "builtins.SystemExit"
@@ -206,7 +208,7 @@ async def test_sys_exit_is_an_exception_and_os_exit_a_death(compute: Compute) ->
 
 
 async def test_what_a_function_prints_does_not_disturb_the_protocol(
-    compute: Compute, capfd: pytest.CaptureFixture[str]
+    compute: ProcessExecutor, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert await compute.run(jobs.print_much) == Returned(b"null")
     captured = capfd.readouterr()
@@ -234,17 +236,19 @@ async def test_at_its_soft_limit_a_function_is_interrupted(tmp_path: Path) -> No
     assert "in loop_in_python" in outcome.traceback_text
 
 
-async def test_at_its_soft_limit_a_function_can_save_its_work(compute: Compute) -> None:
+async def test_at_its_soft_limit_a_function_can_save_its_work(compute: ProcessExecutor) -> None:
     outcome = await compute.run(jobs.save_at_soft_limit, soft_limit_s=SOFT_S)
     assert outcome == Returned(b'"saved"')
 
 
-async def test_a_function_can_look_for_the_soft_limit_itself(compute: Compute) -> None:
+async def test_a_function_can_look_for_the_soft_limit_itself(compute: ProcessExecutor) -> None:
     outcome = await compute.run(jobs.look_at_stop_requested, soft_limit_s=SOFT_S)
     assert outcome == Returned(b'"stopped"')
 
 
-async def test_a_soft_limit_that_comes_before_the_function_is_not_lost(compute: Compute) -> None:
+async def test_a_soft_limit_that_comes_before_the_function_is_not_lost(
+    compute: ProcessExecutor,
+) -> None:
     outcome = await compute.run(jobs.loop_in_python, soft_limit_s=0.0, hard_limit_s=DEADLINE_S)
     assert isinstance(outcome, TimedOut)
     assert outcome.soft
@@ -252,13 +256,13 @@ async def test_a_soft_limit_that_comes_before_the_function_is_not_lost(compute: 
 
 @pytest.mark.parametrize("function", [jobs.loop_in_c, jobs.swallow_every_error])
 async def test_at_its_hard_limit_any_function_is_killed(
-    compute: Compute, function: Callable[..., object]
+    compute: ProcessExecutor, function: Callable[..., object]
 ) -> None:
     outcome = await compute.run(function, soft_limit_s=SOFT_S, hard_limit_s=HARD_S)
     assert outcome == TimedOut(HARD_S, soft=False)
 
 
-async def test_too_much_memory_is_told_apart(compute: Compute) -> None:
+async def test_too_much_memory_is_told_apart(compute: ProcessExecutor) -> None:
     outcome = await compute.run(jobs.allocate, (8 << 30,), memory_limit_mb=2048)
     assert isinstance(outcome, OutOfMemory)
     assert outcome.limit_mb == 2048
@@ -284,7 +288,7 @@ async def test_cancelling_run_kills_the_process(tmp_path: Path) -> None:
         assert compute.running == 0
 
 
-async def test_a_killed_job_harms_no_neighbour(compute: Compute, tmp_path: Path) -> None:
+async def test_a_killed_job_harms_no_neighbour(compute: ProcessExecutor, tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     began = Pid()
     neighbour = asyncio.create_task(
@@ -299,14 +303,16 @@ async def test_a_killed_job_harms_no_neighbour(compute: Compute, tmp_path: Path)
 
 
 @pytest.mark.parametrize("own_session", [False, True])
-async def test_what_a_job_started_ends_with_it(compute: Compute, own_session: bool) -> None:
+async def test_what_a_job_started_ends_with_it(compute: ProcessExecutor, own_session: bool) -> None:
     outcome = await compute.run(jobs.leave_process_behind, (own_session,))
     assert isinstance(outcome, Returned)
     left = int(outcome.value_json)
     await until(lambda: is_gone(left), "the process left behind is killed")
 
 
-async def test_a_daemon_of_a_job_lives_while_the_job_does(compute: Compute, tmp_path: Path) -> None:
+async def test_a_daemon_of_a_job_lives_while_the_job_does(
+    compute: ProcessExecutor, tmp_path: Path
+) -> None:
     sign = tmp_path / "sign"
     began = Pid()
     job = asyncio.create_task(
@@ -321,7 +327,7 @@ async def test_a_daemon_of_a_job_lives_while_the_job_does(compute: Compute, tmp_
 
 async def test_closing_stops_what_runs() -> None:
     pid = Pid()
-    compute = Compute(preload=PRELOAD)
+    compute = ProcessExecutor(preload=PRELOAD)
     run = asyncio.create_task(compute.run(jobs.say_pid_and_wait, on_progress=pid))
     await until(lambda: pid.value, "the job runs")
     server = compute.server_pid
@@ -338,7 +344,7 @@ async def test_closing_while_the_server_starts_leaves_nothing(
 ) -> None:
     (tmp_path / "never_imported.py").write_text("import signal\nsignal.pause()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    compute = Compute(preload=("never_imported",))
+    compute = ProcessExecutor(preload=("never_imported",))
     run = asyncio.create_task(compute.run(jobs.add, (1, 2)))
     await until(lambda: children(os.getpid()), "the server starts")
     (server,) = children(os.getpid())
@@ -377,7 +383,7 @@ async def test_after_the_fork_server_was_killed_the_next_job_runs(tmp_path: Path
 
 
 async def test_a_fork_server_that_hangs_is_replaced(
-    compute: Compute, monkeypatch: pytest.MonkeyPatch
+    compute: ProcessExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # For the server that takes its place, too.
     monkeypatch.setattr(fork_server, "_FORK_PATIENCE_S", 3.0)
@@ -439,7 +445,9 @@ def environment() -> dict[str, str]:
 # What a job's process finds around it.
 
 
-async def test_no_descriptor_of_the_worker_reaches_a_job(compute: Compute, tmp_path: Path) -> None:
+async def test_no_descriptor_of_the_worker_reaches_a_job(
+    compute: ProcessExecutor, tmp_path: Path
+) -> None:
     with (tmp_path / "connection").open("w") as connection:
         os.set_inheritable(connection.fileno(), True)
         outcome = await compute.run(jobs.descriptors)
@@ -451,7 +459,7 @@ async def test_no_descriptor_of_the_worker_reaches_a_job(compute: Compute, tmp_p
 
 
 async def test_a_job_has_one_blas_thread_no_core_file_and_a_group_of_its_own(
-    compute: Compute,
+    compute: ProcessExecutor,
 ) -> None:
     outcome = await compute.run(jobs.surroundings)
     assert isinstance(outcome, Returned)
@@ -464,7 +472,7 @@ async def test_a_job_has_one_blas_thread_no_core_file_and_a_group_of_its_own(
     assert core.split()[-3:-1] == ["0", "0"]
 
 
-async def test_two_jobs_do_not_share_their_random_numbers(compute: Compute) -> None:
+async def test_two_jobs_do_not_share_their_random_numbers(compute: ProcessExecutor) -> None:
     assert await compute.run(jobs.random_number) != await compute.run(jobs.random_number)
 
 
@@ -488,13 +496,13 @@ async def test_progress_comes_in_order_and_the_last_always(tmp_path: Path) -> No
     }
 
 
-async def test_slow_progress_is_told_step_by_step(compute: Compute) -> None:
+async def test_slow_progress_is_told_step_by_step(compute: ProcessExecutor) -> None:
     updates: list[dict[str, Any]] = []
     await compute.run(jobs.report_slowly, (3,), on_progress=updates.append)
     assert {0, 3} <= {update["done"] for update in updates}
 
 
-async def test_a_progress_callback_that_raises_harms_no_job(compute: Compute) -> None:
+async def test_a_progress_callback_that_raises_harms_no_job(compute: ProcessExecutor) -> None:
     def broken(update: dict[str, Any]) -> None:
         raise RuntimeError("broken")
 
@@ -530,7 +538,9 @@ async def test_the_loop_turns_while_a_job_does_not_read_its_arguments(tmp_path: 
 # Slots.
 
 
-async def test_a_slot_is_exclusive_between_processes(compute: Compute, tmp_path: Path) -> None:
+async def test_a_slot_is_exclusive_between_processes(
+    compute: ProcessExecutor, tmp_path: Path
+) -> None:
     folder = SlotFolder(tmp_path / "slots", 1)
     ask = (str(folder.path), 1)
     slot = folder.try_acquire()
@@ -541,7 +551,7 @@ async def test_a_slot_is_exclusive_between_processes(compute: Compute, tmp_path:
 
 
 async def test_a_slot_is_free_again_when_its_holder_was_killed(
-    compute: Compute, tmp_path: Path
+    compute: ProcessExecutor, tmp_path: Path
 ) -> None:
     folder = SlotFolder(tmp_path / "slots", 1)
     pid = Pid()
@@ -577,7 +587,7 @@ async def test_jobs_wait_for_a_slot_unless_they_bring_one(tmp_path: Path) -> Non
 # Everything at once.
 
 
-async def end_at_random(compute: Compute, rng: random.Random) -> None:
+async def end_at_random(compute: ProcessExecutor, rng: random.Random) -> None:
     """Runs one job to one of the ends there are, and checks that it is told by its name."""
     limit_s = rng.uniform(0.01, 0.1)
     code = rng.randrange(256)

@@ -12,17 +12,17 @@ import pytest
 from aiormq.connection import Connection
 from pamqp import commands
 
-from api_shared.amqp.consumer import Consumer, Delivery
-from api_shared.amqp.errors import RabbitUnavailable
-from api_shared.amqp.link import Link
-from api_shared.amqp.publisher import Publisher
-from api_shared.amqp.topology import declare, topology_of
-from api_shared.kiq import Backing
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.client.runtime import Runtime
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.testing import default_settings
-from api_shared.worker.dispatcher import Dispatcher
+from api_shared.transport.connection import Link
+from api_shared.transport.consumer import Consumer, Delivery
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.publisher import Publisher
+from api_shared.transport.topology import declare, topology_of
 from api_shared.worker.engine import _kept_going
+from api_shared.worker.maintenance.dispatcher import Dispatcher
 from fixtures.doubles import Clock, Outbox, until
 from fixtures.fake_rabbitmq import FakeRabbitMQ
 from fixtures.ledgers import a_job, inserted
@@ -137,9 +137,9 @@ async def test_a_dispatcher_outlives_a_stuck_connection_and_publishes_when_there
         publisher = publisher_on(link)
         clock = Clock()
         ledger = MemoryLedger(clock)
-        backing = Backing(SETTINGS, TOPOLOGY, ledger, MemoryNotifier(), publisher)
+        runtime = Runtime(SETTINGS, TOPOLOGY, ledger, MemoryNotifier(), publisher)
         no_letters: Any = Outbox()
-        dispatcher = Dispatcher(backing, publisher, no_letters, Random(0))
+        dispatcher = Dispatcher(runtime, publisher, no_letters, Random(0))
         await inserted(ledger, due_in_s=0)
         clock.advance(SETTINGS.republish_after_s)
         rabbit.silent = True

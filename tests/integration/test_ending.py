@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api_shared.job import Status
-from api_shared.services import Services, running_services
+from api_shared.testing.servers import Services, running_servers
 from fixtures.workers import Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
@@ -39,7 +39,7 @@ async def test_what_taskiq_waits_for_no_longer_is_handed_on(
 async def test_a_stop_while_the_ledger_is_away_ends_when_no_lease_stands(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running_services(only=["mongodb"], env={}) as own:
+    with running_servers(only=["mongodb"], env={}) as own:
         servers = Services({**services.servers, **own.servers}, None)
         async with platform_on(servers, tmp_path, monkeypatch) as platform:
             await platform.start(broker)

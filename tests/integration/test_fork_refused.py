@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from api_shared.worker.compute import ForkRefused
-from api_shared.worker.compute.fork_server import ForkServer
+from api_shared.worker.job_process import ForkRefused
+from api_shared.worker.job_process.fork_server import ForkServer
 
 
 @pytest.fixture

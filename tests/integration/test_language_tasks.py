@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 import workers_general.main  # noqa: F401 - binds the tasks
-from api_shared import broker
+from api_shared.broker import broker
+from api_shared.client.requests import record_request
 from api_shared.contracts.language import (
     EXTRACT_KEYWORDS,
     GENERATE_TEXT,
@@ -25,7 +26,6 @@ from api_shared.contracts.language import (
     SummarizeTextArgs,
 )
 from api_shared.errors import JobFailed
-from api_shared.recorded import record_request
 from api_shared.testing import Place, default_settings, running_in_place
 from workers_general.llm.schemas import Schema
 from workers_general.text.words import count_words

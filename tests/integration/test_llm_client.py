@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from api_shared.cli.findings import Level
+from api_shared.doctor import Level
 from api_shared.settings import Settings
 from api_shared.testing import default_settings
 from fixtures.fault_server import (
@@ -31,8 +31,8 @@ from fixtures.fault_server import (
 )
 from fixtures.workers import until
 from workers_general.llm import client
-from workers_general.llm.checkup import check_llm
 from workers_general.llm.client import Deadlines, ModelServer, new_client
+from workers_general.llm.doctor_check import check_llm
 from workers_general.llm.errors import (
     AuthenticationError,
     ContextOverflow,

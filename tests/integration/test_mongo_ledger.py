@@ -28,10 +28,10 @@ from api_shared.errors import (
     UnreadableRecord,
 )
 from api_shared.job import Job, JobError, Progress, Reason, Status, UniqueScope
-from api_shared.ledger import JobFilter, Ledger, WorkerInfo
+from api_shared.ledger.audit import Scope
 from api_shared.ledger.change import NowPlus
-from api_shared.ledger.mongo import MongoLedger
-from api_shared.ledger.mongo_indexes import HAS_DUE_AT
+from api_shared.ledger.mongo.indexes import HAS_DUE_AT
+from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.ledger.operations import (
     Claim,
     Claimed,
@@ -43,12 +43,12 @@ from api_shared.ledger.operations import (
     SaveJournal,
     SaveProgress,
 )
-from api_shared.ledger.tally import Scope
+from api_shared.ledger.protocol import JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.transitions import cancel_waiting, request_cancel
-from api_shared.schedules.book import UnreadableSchedule
 from api_shared.schedules.schedule import Definition
-from api_shared.services import Server, Services, running_services
+from api_shared.schedules.store import UnreadableSchedule
 from api_shared.settings import InvalidSettings, Settings
+from api_shared.testing.servers import Server, Services, running_servers
 from fixtures.ledgers import (
     a_job,
     claimed,
@@ -74,7 +74,7 @@ async def ledger(services: Services) -> AsyncIterator[MongoLedger]:
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Server]:
     """A server to stop, kill and freeze."""
-    with running_services(only=["mongodb"], env={}) as services:
+    with running_servers(only=["mongodb"], env={}) as services:
         yield services.mongodb
 
 
@@ -386,7 +386,7 @@ async def test_a_heartbeat_ends_within_its_own_deadline(
     own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A socket's 10 s are the next to end it then.
-    monkeypatch.setattr("api_shared.ledger.mongo.ANSWER_S", 60.0)
+    monkeypatch.setattr("api_shared.ledger.mongo.ledger.ANSWER_S", 60.0)
     async with mongo_ledger(own_server.url) as ledger:
         job = await inserted(ledger)
         _, token = await claimed(ledger, job.id)

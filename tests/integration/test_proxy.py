@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from api_shared.chaos.proxy import LOOPBACK, Proxy
+from api_shared.testing.chaos.proxy import LOOPBACK, Proxy
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

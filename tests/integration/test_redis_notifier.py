@@ -17,23 +17,18 @@ import uvloop
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from api_shared.client.watch import watch
 from api_shared.errors import ServerError
 from api_shared.job import Entry, Job, Status, new_job_id
 from api_shared.ledger.change import NowPlus
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claim, Complete, Insert
-from api_shared.notifier import (
-    JobEvent,
-    StoredResult,
-    TextSubscription,
-    channels,
-    publisher,
-    status_event,
-)
-from api_shared.notifier.redis import RedisNotifier
-from api_shared.notifier.text import Outgoing, Written
+from api_shared.notifier.events import JobEvent, StoredResult, status_event
+from api_shared.notifier.protocol import TextSubscription
+from api_shared.notifier.redis import publisher, pubsub
+from api_shared.notifier.redis.notifier import RedisNotifier
+from api_shared.notifier.text_stream import Outgoing, Written
 from api_shared.settings import InvalidSettings, Settings
-from api_shared.watch import watch
 from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient, eventually
 
 RARELY_S = 600.0
@@ -154,17 +149,17 @@ async def test_a_text_that_is_written_while_redis_is_dead_is_told_when_it_is_bac
     outgoing = Outgoing(job_id, 1)
     async with notifier.follow_text(job_id) as following, asyncio.timeout(60):
         outgoing.add("before, ")
-        notifier.tell_text(outgoing)
+        notifier.publish_text(outgoing)
         told = await texts(following, 8)
         valkey.kill()
         for word in ("while, ", "it was away, "):
             outgoing.add(word)
-            notifier.tell_text(outgoing)
+            notifier.publish_text(outgoing)
         await eventually(lambda: "publisher" in notifier._publisher._outage._noticed_by)
         valkey.start()
         told += await texts(following, 20)  # with no word of the writer's
         outgoing.add("after")
-        notifier.tell_text(outgoing)
+        notifier.publish_text(outgoing)
         told += await texts(following, 5)
     assert told == "before, while, it was away, after"
 
@@ -184,7 +179,7 @@ async def test_a_server_that_takes_no_text_keeps_no_event_from_being_told(
     outgoing = Outgoing(job_id, 1)
     outgoing.add("kept")
     async with notifier.subscribe(job_id=job_id) as events:
-        notifier.tell_text(outgoing)
+        notifier.publish_text(outgoing)
         notifier.tell(event(job_id, 1))
         assert await events.next(30) is not None
     assert outgoing.unsent() == Written(1, 0, "kept")
@@ -194,7 +189,7 @@ async def test_a_text_expires_after_its_last_piece(valkey: PrivateValkey, admin:
     async with started(settings_for(valkey.url, text_ttl_s=500)) as notifier:
         outgoing = Outgoing(new_job_id(), 1)
         outgoing.add("soon gone")
-        notifier.tell_text(outgoing)
+        notifier.publish_text(outgoing)
         await eventually(lambda: outgoing.unsent() is None)
     (key,) = await admin.keys("*:text:*")
     assert 0 < await admin.pttl(key) <= 500_000
@@ -223,7 +218,7 @@ async def test_who_subscribed_while_redis_was_away_looks_again_when_it_is_back(
     valkey: PrivateValkey, notifier: RedisNotifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whoever waited for the server would be let go when the next connection fails.
-    monkeypatch.setattr(channels, "pause_s", lambda *_: 6.0)
+    monkeypatch.setattr(pubsub, "pause_s", lambda *_: 6.0)
     life = Life()
     await life.begin()
     loop = asyncio.get_running_loop()
@@ -325,7 +320,7 @@ async def test_requests_to_cancel_are_heard_again_after_a_restart(
     async def next_request(job_id: str) -> None:
         heard = asyncio.ensure_future(anext(requests))
         while heard is not None:
-            notifier.ask_cancel(job_id)
+            notifier.publish_cancel(job_id)
             done, _ = await asyncio.wait([heard], timeout=0.1)
             if done and heard.result() == job_id:
                 return
@@ -409,7 +404,7 @@ async def test_an_event_that_cannot_be_encoded_spoils_nothing_else(
     bad = JobEvent("status", job_id, 1, Status.QUEUED, "t", "q", owner="\ud800")
     async with notifier.subscribe(job_id=job_id) as subscription:
         notifier.tell(bad)
-        notifier.ask_cancel("\ud800")
+        notifier.publish_cancel("\ud800")
         notifier.tell(event(job_id, 2))
         received = await subscription.next(30)
     assert received is not None

@@ -19,13 +19,18 @@ from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend
 from taskiq_redis.exceptions import ResultIsMissingError
 
-from api_shared import results
+from api_shared.client import result_backend
+from api_shared.client.result_backend import (
+    JobResultBackend,
+    decode_result,
+    encode_result,
+    taskiq_result_of,
+)
 from api_shared.errors import JobCancelled, JobFailed, JobNotFound, LedgerUnavailable
 from api_shared.job import Job, JobError, Progress, Reason, Status, new_job_id
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.notifier import StoredResult, status_event
-from api_shared.notifier.redis import RedisNotifier
-from api_shared.results import JobResultBackend, decode_result, encode_result, taskiq_result_of
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.notifier.events import StoredResult, status_event
+from api_shared.notifier.redis.notifier import RedisNotifier
 from api_shared.settings import Settings
 from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient, eventually
 
@@ -73,7 +78,7 @@ class OneJob(MemoryLedger):
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     be_patient(monkeypatch)
-    monkeypatch.setattr(results, "DEADLINE_S", PATIENCE_S)
+    monkeypatch.setattr(result_backend, "DEADLINE_S", PATIENCE_S)
 
 
 @pytest.fixture

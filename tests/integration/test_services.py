@@ -22,17 +22,17 @@ from pymongo import MongoClient
 from redis import Redis
 from typer.testing import CliRunner, Result
 
-from api_shared.services import (
+from api_shared.testing.servers import (
     NotOurServer,
     Server,
     Services,
     ServicesError,
     ServiceUnavailable,
-    running_services,
+    running_servers,
 )
-from api_shared.services.cli import services_app
-from api_shared.services.process import ProcessMark
-from api_shared.services.server import PrivateServer
+from api_shared.testing.servers.cli import services_app
+from api_shared.testing.servers.process_identity import ProcessIdentity
+from api_shared.testing.servers.server import PrivateServer
 
 NOTHING_NAMED: dict[str, str] = {}
 
@@ -42,7 +42,7 @@ def pair() -> Iterator[tuple[Services, Services]]:
     """Two sets, started side by side, that only these tests stop, kill and wipe."""
     with ExitStack() as held, ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
-            lambda _: held.enter_context(running_services(env=NOTHING_NAMED)), range(2)
+            lambda _: held.enter_context(running_servers(env=NOTHING_NAMED)), range(2)
         )
         # Long before the test that kills this node: seen once under load, a queue declared in the
         # moment before a SIGKILL was missing afterwards.
@@ -131,7 +131,7 @@ def test_data_is_not_wiped_under_a_running_server(own: Services) -> None:
 
 def test_a_named_server_is_used_and_left_alone(own: Services) -> None:
     before = own.redis.pid
-    with running_services(env={"REDIS_URL": own.redis.url}, only=["redis"]) as services:
+    with running_servers(env={"REDIS_URL": own.redis.url}, only=["redis"]) as services:
         assert services.redis.given
         assert services.redis.url == own.redis.url
         for action in (services.redis.stop, services.redis.kill, services.redis.wipe):
@@ -142,7 +142,7 @@ def test_a_named_server_is_used_and_left_alone(own: Services) -> None:
 
 
 def test_named_rabbitmq_and_mongodb_are_asked(own: Services) -> None:
-    with running_services(
+    with running_servers(
         env=own.env, only=["rabbitmq", "mongodb"], on_step=pytest.fail
     ) as services:
         assert services.env.items() <= own.env.items()
@@ -152,13 +152,13 @@ def test_rabbitmq_with_a_wrong_password_is_named(own: Services) -> None:
     wrong = own.rabbitmq.url.replace("guest:guest", "guest:wrong")
     with (
         pytest.raises(ServiceUnavailable, match=r"does not answer .*403 ACCESS_REFUSED"),
-        running_services(env={"RABBITMQ_URL": wrong}, only=["rabbitmq"]),
+        running_servers(env={"RABBITMQ_URL": wrong}, only=["rabbitmq"]),
     ):
         pass
 
 
 def test_the_folder_of_temporary_servers_goes_with_them() -> None:
-    with running_services(env=NOTHING_NAMED, only=["redis"]) as services:
+    with running_servers(env=NOTHING_NAMED, only=["redis"]) as services:
         assert isinstance(services.redis, PrivateServer)
         folder = services.redis.folder.parent
         assert folder.is_dir()
@@ -181,11 +181,11 @@ def test_kill_9_of_the_keeper_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_missing_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api_shared.services.valkey.shutil.which", lambda _: None)
-    monkeypatch.setattr("api_shared.services.valkey.program_from_wheel", lambda *_: None)
+    monkeypatch.setattr("api_shared.testing.servers.valkey.shutil.which", lambda _: None)
+    monkeypatch.setattr("api_shared.testing.servers.valkey.program_from_wheel", lambda *_: None)
     with (
         pytest.raises(ServiceUnavailable) as raised,
-        running_services(env=NOTHING_NAMED, only=["redis"]),
+        running_servers(env=NOTHING_NAMED, only=["redis"]),
     ):
         pass
     assert str(raised.value) == (
@@ -203,7 +203,7 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with (
         pytest.raises(ServiceUnavailable, match="with exit code 3") as raised,
-        running_services(env=NOTHING_NAMED, only=["redis"]),
+        running_servers(env=NOTHING_NAMED, only=["redis"]),
     ):
         pass
     assert raised.value.log_tail == "cannot open the thing"
@@ -226,14 +226,14 @@ def test_up_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert "guest:guest" not in run_cli("status").stdout
 
         os.kill(shown[2]["pid"], signal.SIGKILL)
-        wait_until(lambda: ProcessMark.of(shown[2]["pid"]) is None)
+        wait_until(lambda: ProcessIdentity.of(shown[2]["pid"]) is None)
         down = run_cli("status")
         assert down.exit_code == 4
         assert "redis     down" in down.stdout
     finally:
         stopped = run_cli("down", "--wipe", "--json")
     assert json.loads(stopped.stdout) == {"stopped": ["rabbitmq", "mongodb", "redis"]}
-    assert not any(ProcessMark.of(server["pid"]) for server in shown)
+    assert not any(ProcessIdentity.of(server["pid"]) for server in shown)
     assert not (tmp_path / ".services/env").exists()
     assert not (tmp_path / ".services/data").exists()
     assert run_cli("status").exit_code == 4
@@ -274,12 +274,12 @@ def test_up_says_which_named_server_does_not_answer(
 @contextmanager
 def owner_of(
     names: list[str], temp: Path
-) -> Iterator[tuple[subprocess.Popen[bytes], ProcessMark, list[ProcessMark]]]:
+) -> Iterator[tuple[subprocess.Popen[bytes], ProcessIdentity, list[ProcessIdentity]]]:
     """A process that runs servers, its keeper, and all that runs below that."""
     script = (
         "import os, signal, sys\n"
-        "from api_shared.services import running_services\n"
-        "with running_services(env={}, only=sys.argv[1:]) as services:\n"
+        "from api_shared.testing.servers import running_servers\n"
+        "with running_servers(env={}, only=sys.argv[1:]) as services:\n"
         "    print(services.keeper.pid, flush=True)\n"
         "    if os.fork() == 0:  # it inherits the lifeline, and outlives its parent\n"
         "        os._exit(bool(sys.stdin.read()))\n"
@@ -291,9 +291,9 @@ def owner_of(
     with subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe) as owner:
         try:
             assert owner.stdout is not None
-            keeper = ProcessMark.of(int(owner.stdout.readline()))
+            keeper = ProcessIdentity.of(int(owner.stdout.readline()))
             assert keeper is not None
-            marks = [ProcessMark.of(pid) for pid in descendants(keeper.pid)]
+            marks = [ProcessIdentity.of(pid) for pid in descendants(keeper.pid)]
             yield owner, keeper, [mark for mark in marks if mark is not None]
         finally:
             owner.kill()

@@ -14,20 +14,20 @@ from typing import Any
 
 import pytest
 
-from api_shared.amqp import consumer as consumer_module
-from api_shared.amqp.consumer import FULL_AFTER_S, Consumer, Delivery
-from api_shared.amqp.errors import RabbitUnavailable
-from api_shared.amqp.link import Link
-from api_shared.amqp.publisher import Publisher
-from api_shared.amqp.topology import Topology, depth
-from api_shared.broker import JobBroker
-from api_shared.contracts.derived import contract_of
-from api_shared.dead_mark import DeadMark
+from api_shared.client.contract_from_signature import contract_from_signature
+from api_shared.client.job_broker import JobBroker
 from api_shared.errors import Unroutable
 from api_shared.job import Status, new_job_id
-from api_shared.ledger import JobFilter
-from api_shared.services.ports import free_ports
+from api_shared.ledger.protocol import JobFilter
 from api_shared.settings import Settings, load_settings
+from api_shared.testing.servers.ports import free_ports
+from api_shared.transport import consumer as consumer_module
+from api_shared.transport.connection import Link
+from api_shared.transport.consumer import FULL_AFTER_S, Consumer, Delivery
+from api_shared.transport.dead_letter_headers import DeadLetterHeaders
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.publisher import Publisher
+from api_shared.transport.topology import Topology, depth
 from fixtures.workers import Platform, until
 from jobs import tasks
 from jobs.broker import broker
@@ -36,7 +36,7 @@ RANKED = ("critical", "taskiq", "low")
 
 
 def publisher_of(platform: Platform) -> Publisher:
-    outbox = platform.general.backing.outbox
+    outbox = platform.general.runtime.outbox
     assert isinstance(outbox, Publisher)
     return outbox
 
@@ -54,7 +54,7 @@ async def consuming(
     platform: Platform, *names: str, prefetch: int = 50
 ) -> AsyncIterator[tuple[Consumer, Link]]:
     settings: Settings = load_settings().model_copy(update={"worker_prefetch": prefetch})
-    topology: Topology = platform.general.backing.topology
+    topology: Topology = platform.general.runtime.topology
     consumer = Consumer(settings, topology.wanted(names))
     link = Link(
         settings.amqp_url,
@@ -123,7 +123,7 @@ async def test_a_queue_that_is_not_consumed_now_holds_up_nobody(platform: Platfo
     await publish(platform, "critical", b"waits for a slot")
     async with consuming(platform) as (consumer, _):
         first = await take(consumer)
-        first.give_back()
+        first.requeue()
         await consumer.stop_queues({"critical"})
         await publish(platform, "low", b"can run")
         assert (await take(consumer)).body == b"can run"
@@ -218,16 +218,16 @@ async def test_a_confirm_that_does_not_come_fails_the_publish_in_its_deadline(
     """A server that accepts the connection's bytes and says nothing more: a frozen machine."""
     publisher = publisher_of(platform)
     channel = await publisher.link.wait_open()
-    impatient = Publisher(publisher.link, platform.general.backing.topology, deadline_s=2)
+    impatient = Publisher(publisher.link, platform.general.runtime.topology, deadline_s=2)
     frozen = asyncio.Event()
 
     async def swallow(_: Any) -> None:
         frozen.set()
 
     channel._on_confirm_frame = swallow  # type: ignore[method-assign, assignment]
-    queue = platform.general.backing.topology.queue("low")
+    queue = platform.general.runtime.topology.queue("low")
     with pytest.raises(RabbitUnavailable, match="no confirm within 2 s"):
-        await impatient.publish_dead_letter(queue, b"x", DeadMark("error", "", queue.name))
+        await impatient.publish_dead_letter(queue, b"x", DeadLetterHeaders("error", "", queue.name))
     async with asyncio.timeout(60):
         await frozen.wait()
 
@@ -276,14 +276,14 @@ async def test_acks_out_of_order_settle_each_message_once(platform: Platform) ->
             await asyncio.sleep(rng.random() * 0.02)
             if rng.random() < 0.1 and delivery.body not in given_back:
                 given_back.add(delivery.body)
-                delivery.give_back()
+                delivery.requeue()
                 return
             seen[delivery.body] += 1
             delivery.ack()
             if rng.random() < 0.1:
                 delivery.ack()
             if rng.random() < 0.1:
-                delivery.give_back()
+                delivery.requeue()
 
         async def take_all() -> None:
             async with asyncio.TaskGroup() as group:
@@ -434,7 +434,9 @@ async def test_a_service_knows_contracts_and_needs_no_worker(platform: Platform)
     def elsewhere(number: int) -> int:
         return number
 
-    client = JobBroker("general").know(contract_of(elsewhere, "elsewhere", queue="ai_jobs"))
+    client = JobBroker("general").know(
+        contract_from_signature(elsewhere, "elsewhere", queue="ai_jobs")
+    )
     await platform.start(client)
     contract = client.contract("elsewhere")
     job_id = new_job_id()

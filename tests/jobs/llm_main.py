@@ -2,7 +2,7 @@
 
 from api_shared.worker.engine import attach
 from jobs.broker import broker
-from workers_general.llm.worker import serve_models
+from workers_general.llm.lifecycle import serve_models
 
 attach(broker, tasks=("jobs.llm_tasks",))
 serve_models(broker)

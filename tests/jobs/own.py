@@ -1,6 +1,6 @@
 """A service's own subclass of the broker, its worker in the same module."""
 
-from api_shared.broker import JobBroker
+from api_shared.client.job_broker import JobBroker
 from api_shared.worker.engine import attach
 
 

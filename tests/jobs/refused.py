@@ -2,8 +2,8 @@
 
 from taskiq import SimpleRetryMiddleware, SmartRetryMiddleware
 
-from api_shared.broker import JobBroker
-from api_shared.contracts.derived import contract_of
+from api_shared.client.contract_from_signature import contract_from_signature
+from api_shared.client.job_broker import JobBroker
 from api_shared.worker.engine import attach
 
 
@@ -18,7 +18,7 @@ def not_imported() -> JobBroker:
 
 
 def task_missing() -> JobBroker:
-    broker = JobBroker("general").know(contract_of(two, "two", queue="low"))
+    broker = JobBroker("general").know(contract_from_signature(two, "two", queue="low"))
     attach(broker, tasks=())
     return broker
 

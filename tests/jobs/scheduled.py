@@ -7,7 +7,7 @@ import os
 from datetime import timedelta
 
 from api_shared import Cron, Every, JobBroker, Missed, Overlap, Schedule
-from api_shared.contracts.door import doors
+from api_shared.client.started_brokers import doors
 from api_shared.worker.engine import attach
 
 _before = dict(doors)

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from taskiq import Context, TaskiqDepends
 
-from api_shared.contracts.contract import FailedJob
+from api_shared.client.contract import FailedJob
 from api_shared.errors import Discard, Snooze
-from api_shared.worker.compute import current_job
 from api_shared.worker.context import JobContext
+from api_shared.worker.job_process import current_job
 from jobs.broker import broker
 
 POLL_S = 0.02

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.strategies import DataObject, data, sampled_from
 
-from api_shared.amqp.acks import Acks
+from api_shared.transport.acks import Acks
 
 
 class PreconditionFailed(Exception):
@@ -108,14 +108,14 @@ async def test_the_first_of_a_flush_is_written_without_waiting_for_a_drain(
 async def test_a_tag_is_answered_once_however_often_it_is_asked_for(channel: Channel) -> None:
     acks = acks_on(channel)
     deliver(channel, acks, 1, 2)
-    acks.give_back(1)
-    acks.give_back(1)
+    acks.requeue(1)
+    acks.requeue(1)
     acks.ack(1)
     acks.ack(2)
     acks.ack(2)
     await acks.drain()
     acks.ack(2)
-    acks.give_back(2)
+    acks.requeue(2)
     await acks.drain()
     assert (channel.acked, channel.given_back, channel.broken) == ([2], [1], [])
 
@@ -125,7 +125,7 @@ async def test_a_channel_that_is_gone_takes_no_acks_and_nobody_suffers(channel: 
     deliver(channel, acks, 1, 2)
     channel.is_gone = True
     acks.ack(1)
-    acks.give_back(2)
+    acks.requeue(2)
     await acks.drain()
 
 
@@ -170,7 +170,7 @@ class AcksMachine(RuleBasedStateMachine):
     @rule(data=data())
     def one_is_given_back(self, data: DataObject) -> None:
         tag = self._any_of(self.open, data)
-        self.acks.give_back(tag)
+        self.acks.requeue(tag)
         self.open.discard(tag)
         self.want_back.add(tag)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.notifier.backlog import Backlog
+from api_shared.notifier.bounded_queue import BoundedQueue
 
 
 def test_a_newer_item_of_the_same_key_waits_at_the_end_in_the_older_ones_place() -> None:
-    backlog: Backlog[str] = Backlog(10)
+    backlog: BoundedQueue[str] = BoundedQueue(10)
     backlog.add("progress 1", key="job")
     backlog.add("status")
     backlog.add("progress 2", key="job")
@@ -17,13 +17,13 @@ def test_a_newer_item_of_the_same_key_waits_at_the_end_in_the_older_ones_place()
 
 
 def test_over_its_limit_the_oldest_go_first() -> None:
-    backlog: Backlog[int] = Backlog(3)
+    backlog: BoundedQueue[int] = BoundedQueue(3)
     assert [backlog.add(number) for number in range(5)] == [0, 0, 0, 1, 1]
     assert backlog.take(10) == [2, 3, 4]
 
 
 def test_over_its_limit_of_bytes_as_many_go_as_must() -> None:
-    backlog: Backlog[str] = Backlog(10, limit_bytes=100)
+    backlog: BoundedQueue[str] = BoundedQueue(10, limit_bytes=100)
     for name in "abc":
         assert backlog.add(name, size_bytes=30) == 0
     assert backlog.add("large", size_bytes=60) == 2
@@ -31,14 +31,14 @@ def test_over_its_limit_of_bytes_as_many_go_as_must() -> None:
 
 
 def test_one_item_over_the_limit_of_bytes_is_still_taken() -> None:
-    backlog: Backlog[str] = Backlog(10, limit_bytes=100)
+    backlog: BoundedQueue[str] = BoundedQueue(10, limit_bytes=100)
     backlog.add("small", size_bytes=1)
     assert backlog.add("huge", size_bytes=500) == 1
     assert backlog.take(10) == ["huge"]
 
 
 def test_what_was_replaced_does_not_count_any_more() -> None:
-    backlog: Backlog[int] = Backlog(10, limit_bytes=100)
+    backlog: BoundedQueue[int] = BoundedQueue(10, limit_bytes=100)
     assert [backlog.add(number, key="job", size_bytes=60) for number in range(5)] == [0] * 5
     assert backlog.add(5, size_bytes=40) == 0
     assert backlog.take(10) == [4, 5]
@@ -53,7 +53,7 @@ def test_what_was_replaced_does_not_count_any_more() -> None:
 def test_nothing_but_what_was_replaced_or_counted_as_dropped_is_missing(
     steps: list[tuple[str | None, int, int]],
 ) -> None:
-    backlog: Backlog[int] = Backlog(8, limit_bytes=100)
+    backlog: BoundedQueue[int] = BoundedQueue(8, limit_bytes=100)
     sizes: dict[int, int] = {}
     keys: dict[int, str | None] = {}
     dropped, taken, latest = 0, [], {}

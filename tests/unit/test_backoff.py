@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.worker.backoff import backoff_s
+from api_shared.backoff import backoff_s
 
 
 class Steady(Random):

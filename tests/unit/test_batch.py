@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from api_shared.ledger.batch import Batcher, GaveUp, Unanswered, Unsent, pause_s
+from api_shared.ledger.batcher import Batcher, GaveUp, Unanswered, Unsent, pause_s
 
 DEADLINE_S = 10.0
 

@@ -11,23 +11,23 @@ from taskiq import Context, NoResultError, TaskiqDepends, TaskiqState
 from taskiq.message import TaskiqMessage
 
 from api_shared import Discard, JobBroker, Snooze
+from api_shared.client.task import JobTask
 from api_shared.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 from api_shared.job import Reason
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.task import JobTask
 from api_shared.testing import default_settings
-from api_shared.worker import body as body_module
-from api_shared.worker.body import AROUND_PROCESS_S, run_body
-from api_shared.worker.claims import HeldClaim, RunningBody, Stop
-from api_shared.worker.compute import Compute, Returned, ServerSlow
 from api_shared.worker.context import JobContext
-from api_shared.worker.outcome import (
+from api_shared.worker.job_process import ProcessExecutor, Returned, ServerSlow
+from api_shared.worker.run import execute as body_module
+from api_shared.worker.run.execute import AROUND_PROCESS_S, execute
+from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop
+from api_shared.worker.run.outcome import (
     Cancelled,
     Done,
     Failed,
-    Gone,
-    HandedOn,
+    Interrupted,
+    LostClaim,
     Outcome,
     Snoozed,
 )
@@ -62,7 +62,11 @@ async def a_claim(args_json: str = "{}", **fields: Any) -> HeldClaim:
 
 
 async def outcome_of(
-    task: JobTask[Any, Any], claim: HeldClaim, *, compute: Compute | None = None, **settings: Any
+    task: JobTask[Any, Any],
+    claim: HeldClaim,
+    *,
+    compute: ProcessExecutor | None = None,
+    **settings: Any,
 ) -> Outcome:
     message = TaskiqMessage(
         task_id=claim.job.id,
@@ -72,12 +76,12 @@ async def outcome_of(
         kwargs={},
     )
     async with asyncio.timeout(10):
-        return await run_body(
+        return await execute(
             task,
             claim,
             message,
             settings=default_settings(**settings),
-            compute=compute or Compute(),
+            compute=compute or ProcessExecutor(),
             slot=None,
         )
 
@@ -217,7 +221,9 @@ async def test_a_body_that_swallows_its_stop_is_left_behind_at_the_hard_limit(
     release.set()
 
 
-@pytest.mark.parametrize(("reason", "outcome"), [(Stop.CANCEL, Cancelled()), (Stop.LOST, Gone())])
+@pytest.mark.parametrize(
+    ("reason", "outcome"), [(Stop.CANCEL, Cancelled()), (Stop.LOST, LostClaim())]
+)
 async def test_a_body_that_saves_after_its_soft_limit_can_still_be_stopped(
     broker: JobBroker, claim: HeldClaim, reason: Stop, outcome: Outcome
 ) -> None:
@@ -277,7 +283,7 @@ async def test_a_timeout_of_the_bodys_own_is_no_limit_of_ours(
     assert await outcome_of(inner, claim) == Done("handled", '"handled"')
 
 
-class SlowCompute(Compute):
+class SlowCompute(ProcessExecutor):
     async def run(self, *_: Any, **__: Any) -> Any:
         raise ServerSlow("importing sklearn took longer than 60 s")
 
@@ -293,7 +299,7 @@ async def test_a_fork_server_that_is_slow_to_start_costs_a_job_no_attempt(
     assert "fork server" in outcome.why
 
 
-class QuickCompute(Compute):
+class QuickCompute(ProcessExecutor):
     async def run(self, *_: Any, **__: Any) -> Any:
         return Returned(b"1")
 
@@ -322,7 +328,7 @@ async def test_a_dependency_of_a_synchronous_task_has_a_limit_too(
 async def test_a_synchronous_task_may_block_the_loop_no_longer_than_its_limit_and_some(
     broker: JobBroker, claim: HeldClaim
 ) -> None:
-    seen: list[RunningBody | None] = []
+    seen: list[RunningTask | None] = []
 
     @broker.task(timeout=60)
     def crunch(_: None = TaskiqDepends(lambda: seen.append(claim.body))) -> int:
@@ -337,7 +343,7 @@ async def test_a_synchronous_task_may_block_the_loop_no_longer_than_its_limit_an
 
 @pytest.mark.parametrize(
     ("reason", "outcome"),
-    [(Stop.CANCEL, Cancelled()), (Stop.DRAIN, HandedOn()), (Stop.LOST, Gone())],
+    [(Stop.CANCEL, Cancelled()), (Stop.DRAIN, Interrupted()), (Stop.LOST, LostClaim())],
 )
 @pytest.mark.parametrize("swallows", [False, True])
 async def test_a_stopped_body_ends_by_the_reason_of_its_stop(

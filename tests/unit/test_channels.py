@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
 
-from api_shared.notifier.channels import Channels
-from api_shared.notifier.mailbox import Mailbox, each_once
-from api_shared.notifier.outage import Outage
+from api_shared.notifier.redis.outage import Outage
+from api_shared.notifier.redis.pubsub import Channels
+from api_shared.notifier.subscription import Mailbox, each_once
 from fixtures.private_valkey import eventually
 
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from api_shared.chaos.bodies import read_trace, traced
-from api_shared.chaos.recovery import recoveries
-from api_shared.chaos.report import Report
-from api_shared.chaos.rows import UnknownRow, row, rows
-from api_shared.chaos.run import Result
 from api_shared.cli.chaos import described, markdown_lines
-from api_shared.cli.exits import ExitCode
+from api_shared.cli.exit_codes import ExitCode
 from api_shared.cli.main import run_command
 from api_shared.job import Entry, Job, Status
-from api_shared.ledger.tally import Broken, Finding, Tally
+from api_shared.ledger.audit import Broken, Finding, Tally
+from api_shared.testing.chaos.recovery import recoveries
+from api_shared.testing.chaos.registry import UnknownScenario, row, rows
+from api_shared.testing.chaos.report import Report
+from api_shared.testing.chaos.run import Result
+from api_shared.testing.chaos.trace import read_trace, traced
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SOUND = Tally(accepted=3, completed=3)
@@ -105,7 +105,7 @@ def test_rows_have_names_of_their_own_and_sizes_that_fit_their_place() -> None:
 
 
 def test_an_unknown_row_names_those_there_are() -> None:
-    with pytest.raises(UnknownRow, match="worker-kills"):
+    with pytest.raises(UnknownScenario, match="worker-kills"):
         row("worker-kisses")
 
 
@@ -142,7 +142,7 @@ def test_the_exit_code_says_whether_all_rows_held(
         asked.append(([(each.name, size) for each, size in scenarios], seed))
         return [result(report)]
 
-    monkeypatch.setattr("api_shared.chaos.run.run_rows", run_rows)
+    monkeypatch.setattr("api_shared.testing.chaos.run.run_rows", run_rows)
     assert run_command(["chaos", "worker-kills", "--small", "--seed", "7"]) == code
     assert asked == [([("worker-kills", row("worker-kills").small)], 7)]
     printed = capsys.readouterr()

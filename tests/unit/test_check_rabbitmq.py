@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from api_shared.amqp.topology import topology_of
 from api_shared.cli import check_rabbitmq
 from api_shared.cli.rabbitmq import Depth
 from api_shared.testing import default_settings
+from api_shared.transport.topology import topology_of
 
 
 async def test_a_missing_queue_is_named_without_its_dead_letters_and_those_there_are_with_a_remedy(

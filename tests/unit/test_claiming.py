@@ -9,22 +9,24 @@ from typing import Any, TypeVar
 import pytest
 from pydantic import BaseModel, field_validator
 
-from api_shared.amqp.consumer import Delivery
-from api_shared.amqp.errors import RabbitUnavailable
-from api_shared.broker import JobBroker
-from api_shared.contracts.contract import Contract
-from api_shared.dead_mark import mark_of
+from api_shared.client.contract import Contract
+from api_shared.client.job_broker import JobBroker
 from api_shared.errors import AcceptanceUnknown, UnreadableRecord
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claimed, Complete, Fail, Insert, Operation, Refused
-from api_shared.ledger.transitions import start_round
-from api_shared.testing.standing import Nowhere
-from api_shared.wire import ACCEPTED, decode, encode
-from api_shared.worker.claiming import NotOurs, claim_job
-from api_shared.worker.claims import Claims, HeldClaim
-from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.workplace import BURIAL_PAUSE_S, Workplace
+from api_shared.ledger.transitions import requeue
+from api_shared.testing.memory_broker import Nowhere
+from api_shared.transport.consumer import Delivery
+from api_shared.transport.dead_letter_headers import dead_letter_headers_of
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.message import ACCEPTED, decode, encode
+from api_shared.worker.maintenance.dead_letters import DeadLetters
+from api_shared.worker.run.claim import claim_job
+from api_shared.worker.run.errors import NotOurs
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.held_claim import HeldClaim
+from api_shared.worker.run.worker_runtime import BURIAL_PAUSE_S, WorkerRuntime
 from fixtures.doubles import Clock, Outbox, backing_on
 from fixtures.ledgers import a_job, claimed, inserted
 
@@ -54,7 +56,7 @@ class Answers:
     def ack(self, tag: int) -> None:
         self.acked += 1
 
-    def give_back(self, tag: int) -> None:
+    def requeue(self, tag: int) -> None:
         self.given_back += 1
 
 
@@ -90,23 +92,25 @@ class Intake:
         self.outbox = Outbox()
         self.answers = Answers()
         self.pauses = Pauses()
-        self.backing = backing_on(self.ledger, self.outbox)
+        self.runtime = backing_on(self.ledger, self.outbox)
         broker = JobBroker("general")
-        settings = self.backing.settings
+        settings = self.runtime.settings
         self.task = broker.task(CONTRACT)(_summarize)
         self.dead_letters = DeadLetters(
-            self.outbox, self.backing.topology, self.ledger, {}, retention_s=settings.retention_s
+            self.outbox, self.runtime.topology, self.ledger, {}, retention_s=settings.retention_s
         )
         no_body_runs: Any = None
-        self.place = Workplace(
+        self.place = WorkerRuntime(
             worker_id="w-1",
-            backing=self.backing,
+            runtime=self.runtime,
             intake=self.pauses,
-            claims=Claims(self.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s),
+            claims=ClaimRegistry(
+                self.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s
+            ),
             dead_letters=self.dead_letters,
             compute=no_body_runs,
             floor=no_body_runs,
-            leftovers=no_body_runs,
+            stuck_tasks=no_body_runs,
         )
 
     async def deliver(
@@ -116,7 +120,7 @@ class Intake:
         delivery = Delivery(
             (0, -priority, 0),
             body,
-            self.backing.topology.default,
+            self.runtime.topology.default,
             dict(headers),
             1,
             self.answers,
@@ -131,7 +135,7 @@ class Intake:
         """Claim and fail the job; its dead letter, as it lies in the queue."""
         held, token = await claimed(self.ledger, job_id)
         assert await self.ledger.apply(Fail(job_id, token, held.seq + 1, ERROR, 5))
-        await self.dead_letters.bury_job(await self.read(job_id))
+        await self.dead_letters.dead_letter_job(await self.read(job_id))
         return self.outbox.dead[-1][1], {ACCEPTED: 1, **self.outbox.marks[-1].headers}
 
     async def read(self, job_id: str) -> Job:
@@ -164,7 +168,7 @@ async def test_a_stale_dead_letter_is_dropped_and_its_job_left_alone(intake: Int
     job = await inserted(intake.ledger)
     body, headers = await intake.fail(job.id)
     failed = await intake.read(job.id)
-    await intake.ledger.change(start_round(failed, republish_after_s=30, note=""))
+    await intake.ledger.change(requeue(failed, republish_after_s=30, note=""))
     await intake.fail(job.id)
     before = await intake.read(job.id)
     assert (before.round, before.status) == (2, Status.FAILED)
@@ -217,7 +221,7 @@ async def test_of_two_copies_moved_back_one_runs(intake: Intake) -> None:
 async def test_a_dead_letter_whose_record_has_expired_is_recorded_again(intake: Intake) -> None:
     job = await inserted(intake.ledger, owner="ann", correlation_id="c-1", priority=7)
     body, headers = await intake.fail(job.id)
-    intake.clock.advance(intake.backing.settings.retention_s + 1)
+    intake.clock.advance(intake.runtime.settings.retention_s + 1)
     assert await intake.ledger.get(job.id) is None
     claim = await intake.deliver(body, headers, priority=7)
     assert claim is not None
@@ -275,7 +279,7 @@ async def test_a_dead_letter_whose_unique_twin_is_open_is_buried_again_and_names
     assert twin.id in detail
     # Once the twin has ended, the same letter can be moved back.
     again = {**headers, **intake.outbox.marks[-1].headers}
-    assert (mark := mark_of(again)) is not None
+    assert (mark := dead_letter_headers_of(again)) is not None
     assert mark == replace(intake.outbox.marks[-1], round=1)
     await intake.fail(twin.id)
     assert await intake.deliver(body, again) is not None
@@ -317,7 +321,7 @@ async def test_a_job_that_this_release_cannot_read_is_left_to_other_workers(
     intake: Intake,
 ) -> None:
     ledger = ReadsNoClaim(intake.clock)
-    intake.place = replace(intake.place, backing=replace(intake.backing, ledger=ledger))
+    intake.place = replace(intake.place, runtime=replace(intake.runtime, ledger=ledger))
     job = await inserted(ledger)
     assert await intake.deliver(encode(job), {ACCEPTED: 1}) is None
     left = await ledger.get(job.id)
@@ -334,7 +338,7 @@ async def test_a_dead_letter_moved_back_is_kept_where_this_release_cannot_read_i
     body, headers = await intake.fail(job.id)
     ledger = ReadsNoClaim(intake.clock)
     await inserted(ledger, id=job.id, status=Status.FAILED)
-    intake.place = replace(intake.place, backing=replace(intake.backing, ledger=ledger))
+    intake.place = replace(intake.place, runtime=replace(intake.runtime, ledger=ledger))
     assert await intake.deliver(body, headers) is None
     assert [reason for _, _, reason, _ in intake.outbox.dead] == ["error", "unreadable"]
     assert intake.answers.acked == 1

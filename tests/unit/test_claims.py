@@ -1,4 +1,4 @@
-"""Claims and their heartbeat, on a ledger in memory."""
+"""ClaimRegistry and their heartbeat, on a ledger in memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from api_shared.errors import ClaimLost, InvalidOption, LedgerUnavailable
 from api_shared.job import Progress, Status
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Complete
-from api_shared.ledger.transitions import request_cancel, take_back
+from api_shared.ledger.transitions import request_cancel, rescue
+from api_shared.ledger.usage import MAX_NAMES
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.usage import MAX_NAMES
-from api_shared.worker.claims import Claims, HeldClaim, Stop
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.held_claim import HeldClaim, Stop
 from fixtures.doubles import Clock, until
 from fixtures.ledgers import claimed, inserted
 
@@ -45,11 +46,11 @@ def ledger(clock: Clock) -> Ledger:
 
 
 @pytest.fixture
-def claims(ledger: Ledger) -> Claims:
-    return Claims(ledger, lease_s=LEASE_S, heartbeat_s=0.001)
+def claims(ledger: Ledger) -> ClaimRegistry:
+    return ClaimRegistry(ledger, lease_s=LEASE_S, heartbeat_s=0.001)
 
 
-async def held(ledger: Ledger, claims: Claims) -> HeldClaim:
+async def held(ledger: Ledger, claims: ClaimRegistry) -> HeldClaim:
     job = await inserted(ledger)
     job, token = await claimed(ledger, job.id, lease_s=LEASE_S)
     claim = HeldClaim(job, token, ledger, MemoryNotifier())
@@ -61,7 +62,7 @@ async def lose(ledger: Ledger, claim: HeldClaim, clock: Clock) -> None:
     clock.advance(LEASE_S + 1)
     job = await ledger.get(claim.job.id)
     assert job is not None
-    change = take_back(job, max_lost=3, retry_in_s=1, republish_after_s=30, retention_s=60)
+    change = rescue(job, max_lost=3, retry_in_s=1, republish_after_s=30, retention_s=60)
     assert await ledger.change(change) is not None
 
 
@@ -69,7 +70,7 @@ async def lose(ledger: Ledger, claim: HeldClaim, clock: Clock) -> None:
 
 
 async def test_one_write_renews_all_claims_of_the_process(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     both = [await held(ledger, claims) for _ in range(2)]
     clock.advance(10)
@@ -81,7 +82,7 @@ async def test_one_write_renews_all_claims_of_the_process(
 
 
 async def test_a_claim_that_was_taken_back_stops_its_body_and_no_other(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     lost = await held(ledger, claims)
     await lose(ledger, lost, clock)
@@ -91,7 +92,7 @@ async def test_a_claim_that_was_taken_back_stops_its_body_and_no_other(
 
 
 async def test_an_expired_lease_is_renewed_while_its_token_stands(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
     clock.advance(LEASE_S * 3)
@@ -100,14 +101,14 @@ async def test_an_expired_lease_is_renewed_while_its_token_stands(
     assert await ledger.due("general") == []
 
 
-async def test_a_cancel_is_heard_with_the_heartbeat(ledger: Ledger, claims: Claims) -> None:
+async def test_a_cancel_is_heard_with_the_heartbeat(ledger: Ledger, claims: ClaimRegistry) -> None:
     claim = await held(ledger, claims)
     await ledger.change(request_cancel(claim.job.id))
     await claims._beat()
     assert claim.stop_reason is Stop.CANCEL
 
 
-async def test_a_ledger_that_is_away_stops_nobody(ledger: Ledger, claims: Claims) -> None:
+async def test_a_ledger_that_is_away_stops_nobody(ledger: Ledger, claims: ClaimRegistry) -> None:
     claim = await held(ledger, claims)
     ledger.is_away = True
     await claims._beat()
@@ -119,7 +120,7 @@ async def test_a_ledger_that_is_away_stops_nobody(ledger: Ledger, claims: Claims
 
 
 async def test_the_heartbeat_goes_on_when_the_ledger_is_back(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
     ledger.is_away = True
@@ -131,7 +132,7 @@ async def test_the_heartbeat_goes_on_when_the_ledger_is_back(
     keeping.cancel()
 
 
-async def test_a_process_without_claims_asks_nothing(ledger: Ledger, claims: Claims) -> None:
+async def test_a_process_without_claims_asks_nothing(ledger: Ledger, claims: ClaimRegistry) -> None:
     claim = await held(ledger, claims)
     keeping = asyncio.create_task(claims.keep())
     await until(lambda: ledger.beats >= 1)
@@ -145,7 +146,7 @@ async def test_a_process_without_claims_asks_nothing(ledger: Ledger, claims: Cla
 
 
 async def test_a_claim_that_ended_during_the_heartbeat_is_left_alone(
-    ledger: Ledger, claims: Claims
+    ledger: Ledger, claims: ClaimRegistry
 ) -> None:
     claim = await held(ledger, claims)
     seq = await claim.settle()
@@ -154,7 +155,9 @@ async def test_a_claim_that_ended_during_the_heartbeat_is_left_alone(
     assert claim.stop_reason is None, "it settles: nobody stops it any more"
 
 
-async def held_anew(ledger: Ledger, claims: Claims, older: HeldClaim, clock: Clock) -> HeldClaim:
+async def held_anew(
+    ledger: Ledger, claims: ClaimRegistry, older: HeldClaim, clock: Clock
+) -> HeldClaim:
     """Another claim on the job of `older`, which was lost."""
     await lose(ledger, older, clock)
     job, token = await claimed(ledger, older.job.id)
@@ -164,7 +167,7 @@ async def held_anew(ledger: Ledger, claims: Claims, older: HeldClaim, clock: Clo
 
 
 async def test_a_newer_claim_on_the_same_job_is_not_removed_with_the_older(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     older = await held(ledger, claims)
     newer = await held_anew(ledger, claims, older, clock)
@@ -176,7 +179,7 @@ async def test_a_newer_claim_on_the_same_job_is_not_removed_with_the_older(
 
 @pytest.mark.parametrize("reason", [Stop.CANCEL, Stop.DRAIN])
 async def test_an_older_claim_on_the_same_job_can_still_be_stopped(
-    ledger: Ledger, claims: Claims, clock: Clock, reason: Stop
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock, reason: Stop
 ) -> None:
     older = await held(ledger, claims)
     newer = await held_anew(ledger, claims, older, clock)
@@ -188,7 +191,7 @@ async def test_an_older_claim_on_the_same_job_can_still_be_stopped(
 
 
 async def test_a_newer_claim_has_the_heartbeat_and_stops_the_older(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     older = await held(ledger, claims)
     newer = await held_anew(ledger, claims, older, clock)
@@ -201,7 +204,7 @@ async def test_a_newer_claim_has_the_heartbeat_and_stops_the_older(
 
 
 async def test_two_deliveries_of_one_job_that_claim_it_do_not_hide_each_other(
-    claims: Claims,
+    claims: ClaimRegistry,
 ) -> None:
     with claims.writing("job", "first"):
         with claims.writing("job", "second"):
@@ -210,7 +213,7 @@ async def test_two_deliveries_of_one_job_that_claim_it_do_not_hide_each_other(
     assert claims.tokens == {}
 
 
-async def test_stopping_all_stops_all(ledger: Ledger, claims: Claims) -> None:
+async def test_stopping_all_stops_all(ledger: Ledger, claims: ClaimRegistry) -> None:
     both = [await held(ledger, claims) for _ in range(2)]
     claims.stop_all(Stop.DRAIN)
     claims.stop_all(Stop.LOST)
@@ -220,7 +223,9 @@ async def test_stopping_all_stops_all(ledger: Ledger, claims: Claims) -> None:
 # What a holder writes.
 
 
-async def test_the_journal_is_written_before_record_returns(ledger: Ledger, claims: Claims) -> None:
+async def test_the_journal_is_written_before_record_returns(
+    ledger: Ledger, claims: ClaimRegistry
+) -> None:
     claim = await held(ledger, claims)
     await claim.record("page", "7", {"tokens": 3})
     job = await ledger.get(claim.job.id)
@@ -230,7 +235,7 @@ async def test_the_journal_is_written_before_record_returns(ledger: Ledger, clai
 
 
 async def test_a_claim_counts_on_from_what_runs_before_it_have_used(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
     await claim.record("page", "7", {"tokens": 3})
@@ -244,7 +249,9 @@ async def test_a_claim_counts_on_from_what_runs_before_it_have_used(
     assert recorded.usage == {"tokens": 5, "calls": 1}
 
 
-async def test_a_job_counts_under_a_bounded_number_of_names(ledger: Ledger, claims: Claims) -> None:
+async def test_a_job_counts_under_a_bounded_number_of_names(
+    ledger: Ledger, claims: ClaimRegistry
+) -> None:
     claim = await held(ledger, claims)
     await claim.record("a", "1", {f"name_{n}": 1 for n in range(MAX_NAMES)})
     await claim.record("b", "1", {"name_0": 1})
@@ -254,7 +261,7 @@ async def test_a_job_counts_under_a_bounded_number_of_names(ledger: Ledger, clai
 
 
 async def test_a_holder_that_lost_its_claim_writes_no_more(
-    ledger: Ledger, claims: Claims, clock: Clock
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
     await lose(ledger, claim, clock)
@@ -267,7 +274,7 @@ async def test_a_holder_that_lost_its_claim_writes_no_more(
 
 
 async def test_progress_is_told_at_once_and_the_last_before_the_end(
-    ledger: Ledger, claims: Claims
+    ledger: Ledger, claims: ClaimRegistry
 ) -> None:
     job = await inserted(ledger)
     job, token = await claimed(ledger, job.id)
@@ -289,14 +296,14 @@ async def test_progress_is_told_at_once_and_the_last_before_the_end(
     assert recorded.progress == Progress(1, 3)
 
 
-async def test_progress_after_the_end_is_dropped(ledger: Ledger, claims: Claims) -> None:
+async def test_progress_after_the_end_is_dropped(ledger: Ledger, claims: ClaimRegistry) -> None:
     claim = await held(ledger, claims)
     await claim.settle()
     claim.report(Progress(1))
     assert claim._reporter is None
 
 
-async def test_numbers_count_up_from_the_claims_own(ledger: Ledger, claims: Claims) -> None:
+async def test_numbers_count_up_from_the_claims_own(ledger: Ledger, claims: ClaimRegistry) -> None:
     claim = await held(ledger, claims)
     assert claim.job.status is Status.PROCESSING
     assert [claim.next_seq() for _ in range(3)] == [claim.job.seq + n for n in (1, 2, 3)]
@@ -307,7 +314,7 @@ async def test_numbers_count_up_from_the_claims_own(ledger: Ledger, claims: Clai
 
 @pytest.mark.parametrize("write", ["journal", "progress", "settlement"])
 async def test_a_write_that_comes_too_late_is_refused_and_counted(
-    ledger: Ledger, claims: Claims, clock: Clock, write: str
+    ledger: Ledger, claims: ClaimRegistry, clock: Clock, write: str
 ) -> None:
     claim = await held(ledger, claims)
     await lose(ledger, claim, clock)

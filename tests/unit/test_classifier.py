@@ -19,7 +19,7 @@ from sklearn.metrics import (
 from fixtures.texts import topic_examples, topic_texts, trained_on_topics
 from workers_ml.classifier import Examples, NotTrainable, TrainingOptions, measure, train
 from workers_ml.classifier.calibration import calibration_error, fit_temperature, probabilities
-from workers_ml.classifier.picture import draw_confusion
+from workers_ml.classifier.confusion_plot import draw_confusion
 from workers_ml.classifier.split import hold_out
 from workers_ml.features import count_features
 

@@ -13,8 +13,8 @@ import pytest
 from api_shared.cli import jobs, verify
 from api_shared.cli.main import run_command
 from api_shared.errors import LedgerUnavailable
-from api_shared.ledger import WorkerInfo
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.protocol import WorkerInfo
 from fixtures.doubles import Clock
 from fixtures.ledgers import inserted
 

@@ -168,8 +168,8 @@ def test_help_loads_no_driver() -> None:
 
 def test_the_broker_of_the_package_is_no_module() -> None:
     code = (
-        "import api_shared.broker\n"
-        "from api_shared import broker, ml_broker\n"
+        "import api_shared.client.job_broker\n"
+        "from api_shared.broker import broker, ml_broker\n"
         "print(broker.name, ml_broker.name)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

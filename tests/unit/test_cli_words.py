@@ -11,17 +11,17 @@ import pytest
 from pydantic import SecretStr
 
 from api_shared import errors
-from api_shared.amqp.errors import RabbitUnavailable
 from api_shared.cli.config import settings_rows
-from api_shared.cli.exits import ExitCode, exit_code_of
-from api_shared.cli.findings import Findings, Level
+from api_shared.cli.durations import lasted, since
+from api_shared.cli.exit_codes import ExitCode, exit_code_of
 from api_shared.cli.job_text import as_json, end_of, error_text, progress_text, standing
 from api_shared.cli.masking import masked_url
 from api_shared.cli.output import clean
-from api_shared.cli.times import lasted, since
+from api_shared.doctor import Findings, Level
 from api_shared.job import Entry, Job, JobError, Progress, Reason, Status
-from api_shared.ledger import WorkerInfo
+from api_shared.ledger.protocol import WorkerInfo
 from api_shared.settings import InvalidSettings, Settings
+from api_shared.transport.errors import RabbitUnavailable
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 JOB = Job(

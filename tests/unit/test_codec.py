@@ -11,13 +11,13 @@ from pamqp.commands import Basic
 from pamqp.exceptions import UnmarshalingException
 from pamqp.header import ContentHeader
 
-from api_shared.amqp.codec import UnreadableProperties, mend_codec
+from api_shared.transport.pamqp_patches import UnreadableProperties, patch_pamqp
 from fixtures.raw_messages import HEADERS, TIMESTAMP, UNREADABLE, content_header, entry, table
 
 
 @pytest.fixture(autouse=True)
 def mended() -> None:
-    mend_codec()
+    patch_pamqp()
 
 
 def read(raw: bytes) -> ContentHeader:

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from api_shared.services.compose import MANAGEMENT_URL, SERVICE_NAMES, URLS
 from api_shared.settings import Settings
+from api_shared.testing.servers.compose import MANAGEMENT_URL, SERVICE_NAMES, URLS
 from fixtures.compose import ROOT, VARIABLE, load, services
 
 FILES = ("compose.yaml", "compose.dev.yaml")

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from api_shared.worker.compute import CurrentJob, Raised, SoftLimitReached, current_job
-from api_shared.worker.compute.child import describe, encode_result
-from api_shared.worker.compute.current import encode_progress
-from api_shared.worker.compute.errors import ResultNotEncodable, ResultTooLarge
-from api_shared.worker.compute.frames import PROGRESS_LIMIT_BYTES, REPORT_LIMIT_BYTES
+from api_shared.worker.job_process import CurrentJob, Raised, SoftLimitReached, current_job
+from api_shared.worker.job_process.child import describe, encode_result
+from api_shared.worker.job_process.current_job import encode_progress
+from api_shared.worker.job_process.errors import ResultNotEncodable, ResultTooLarge
+from api_shared.worker.job_process.framing import PROGRESS_LIMIT_BYTES, REPORT_LIMIT_BYTES
 
 MB = 1 << 20
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.worker.compute.errors import ProtocolBroken
-from api_shared.worker.compute.frames import HEADER, FrameParser, Kind, frame, read_frame
+from api_shared.worker.job_process.errors import ProtocolBroken
+from api_shared.worker.job_process.framing import HEADER, FrameParser, Kind, frame, read_frame
 
 LIMIT = 100
 frames_of_two_kinds = st.lists(

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from api_shared.worker.compute import Killed, Outcome, Raised, Returned, TimedOut
-from api_shared.worker.compute.frames import HEADER, Kind, frame
-from api_shared.worker.compute.job_process import JobProcess
+from api_shared.worker.job_process import Killed, Outcome, Raised, Returned, TimedOut
+from api_shared.worker.job_process.framing import HEADER, Kind, frame
+from api_shared.worker.job_process.job_process import JobProcess
 
 LIMIT = 1000
 

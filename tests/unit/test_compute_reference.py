@@ -7,8 +7,8 @@ from types import FunctionType
 import pytest
 from taskiq import InMemoryBroker
 
-from api_shared.worker.compute import NotComputable
-from api_shared.worker.compute.reference import reference_to, resolve
+from api_shared.worker.job_process import NotComputable
+from api_shared.worker.job_process.function_ref import reference_to, resolve
 
 broker = InMemoryBroker()
 

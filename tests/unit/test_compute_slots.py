@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api_shared.worker.compute import SlotFolder, SlotFolderUnsafe, default_slot_folder
+from api_shared.worker.job_process import SlotFolder, SlotFolderUnsafe, default_slot_folder
 
 
 def test_there_are_as_many_slots_as_counted_and_no_more(tmp_path: Path) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api_shared.broker import JobBroker
-from api_shared.contracts.contract import Contract
+from api_shared.client.contract import Contract
+from api_shared.client.job_broker import JobBroker
 from api_shared.errors import Snooze
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.worker.claims import HeldClaim
-from api_shared.worker.compute import (
+from api_shared.worker.job_process import (
     Cancelled,
     ComputeClosed,
     ForkRefused,
@@ -21,7 +20,8 @@ from api_shared.worker.compute import (
     ServerNotStarted,
     ServerSlow,
 )
-from api_shared.worker.computed import NO_PROCESS_S, run_computed
+from api_shared.worker.run.execute_in_process import NO_PROCESS_S, execute_in_process
+from api_shared.worker.run.held_claim import HeldClaim
 from fixtures.ledgers import a_job
 
 
@@ -37,7 +37,7 @@ def work() -> int:
 
 
 class Ends:
-    """A `Compute` whose runs end in one way."""
+    """A `ProcessExecutor` whose runs end in one way."""
 
     def __init__(self, how: Outcome | Exception) -> None:
         self._how = how
@@ -51,7 +51,7 @@ class Ends:
 async def run_on(compute: Any) -> Any:
     task = JobBroker("general").task(CONTRACT)(work)
     claim = HeldClaim(a_job(task="work"), "token", MemoryLedger(), MemoryNotifier())
-    return await run_computed(task, Nothing(), {}, claim, 1, 2, compute, None)
+    return await execute_in_process(task, Nothing(), {}, claim, 1, 2, compute, None)
 
 
 @pytest.mark.parametrize("how", [Cancelled(), ComputeClosed()])

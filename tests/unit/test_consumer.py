@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError
 
-from api_shared.amqp import consumer as consumer_module
-from api_shared.amqp.consumer import Consumer, Delivery
-from api_shared.amqp.topology import QueueSpec
 from api_shared.testing import default_settings
+from api_shared.transport import consumer as consumer_module
+from api_shared.transport.consumer import Consumer, Delivery
+from api_shared.transport.topology import QueueSpec
 from fixtures.doubles import until
 
 CRITICAL, DEFAULT, LOW = (
@@ -244,6 +244,6 @@ async def test_a_delivery_is_answered_through_its_own_channel(
     first: Delivery = await consumer.next()
     second = await consumer.next()
     first.ack()
-    second.give_back()
+    second.requeue()
     await consumer.settle()
     assert (channel.acked, channel.given_back) == ([1], [2])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, SecretStr
 from taskiq import Context, TaskiqDepends
 
-from api_shared.contracts.contract import Contract, InvalidResult
-from api_shared.contracts.derived import contract_of
-from api_shared.contracts.door import Submission
+from api_shared.client.contract import Contract, InvalidResult
+from api_shared.client.contract_from_signature import contract_from_signature
+from api_shared.client.started_brokers import Submission
 from api_shared.errors import InvalidArguments, InvalidOption, NotStarted
 
 
@@ -80,7 +80,7 @@ def test_arguments_come_by_name_or_as_the_model(args: list[Any], kwargs: dict[st
 
 
 def test_a_derived_contract_takes_arguments_by_position_name_and_default() -> None:
-    contract = contract_of(plain, "plain")
+    contract = contract_from_signature(plain, "plain")
     by_position = contract.parse(["ada", 3], {})
     by_name = contract.parse([], {"user_id": "ada", "size": 3})
     mixed = contract.parse(["ada"], {"size": 3, "dry": False})
@@ -109,7 +109,7 @@ def test_a_wrong_call_says_what_is_wrong_with_it(
     args: list[Any], kwargs: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidArguments, match=problem):
-        contract_of(plain, "plain").parse(args, kwargs)
+        contract_from_signature(plain, "plain").parse(args, kwargs)
 
 
 @pytest.mark.parametrize("args", [["ada"], [7], [None], [[1]]])
@@ -119,14 +119,14 @@ def test_a_lone_value_is_no_object_with_arguments(args: list[Any]) -> None:
 
 
 def test_what_taskiq_injects_is_no_argument() -> None:
-    contract = contract_of(injected, "injected")
+    contract = contract_from_signature(injected, "injected")
     assert list(contract.args.model_fields) == ["user_id"]
     with pytest.raises(InvalidArguments, match="year"):
         contract.parse([], {"user_id": "ada", "year": 1})
 
 
 def test_a_parameter_without_annotation_takes_any_json_value() -> None:
-    contract = contract_of(untyped, "untyped")
+    contract = contract_from_signature(untyped, "untyped")
     assert contract.parse([[1, {"a": None}]], {}).model_dump() == {
         "value": [1, {"a": None}],
         "other": 2,
@@ -137,11 +137,11 @@ def test_a_parameter_without_annotation_takes_any_json_value() -> None:
 @pytest.mark.parametrize("function", [greedy, open_ended])
 def test_a_function_with_open_ended_arguments_makes_no_task(function: Any) -> None:
     with pytest.raises(InvalidOption, match="cannot be validated"):
-        contract_of(function, "name")
+        contract_from_signature(function, "name")
 
 
 def test_a_derived_result_is_validated() -> None:
-    contract = contract_of(plain, "plain")
+    contract = contract_from_signature(plain, "plain")
     assert contract.decode_result(contract.encode_result(7)) == 7
     with pytest.raises(InvalidResult):
         contract.encode_result("many")

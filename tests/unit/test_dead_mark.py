@@ -8,12 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import encode
 
-from api_shared.dead_mark import DEAD_REASON, DEAD_ROUND, DeadMark, mark_of
+from api_shared.transport.dead_letter_headers import (
+    DEAD_REASON,
+    DEAD_ROUND,
+    DeadLetterHeaders,
+    dead_letter_headers_of,
+)
 
 texts = st.text(min_size=1, max_size=200)
 sendable = texts.filter(lambda text: text.encode("utf-8", "ignore").decode() == text)
 headers = st.dictionaries(
-    st.sampled_from(list(DeadMark("r", "d", "q", 1, "o", "c").headers)),
+    st.sampled_from(list(DeadLetterHeaders("r", "d", "q", 1, "o", "c").headers)),
     st.none()
     | st.booleans()
     | st.integers()
@@ -25,7 +30,7 @@ headers = st.dictionaries(
 
 @given(
     st.builds(
-        DeadMark,
+        DeadLetterHeaders,
         sendable,
         st.text(st.characters(codec="utf-8"), max_size=1000),
         sendable,
@@ -34,13 +39,13 @@ headers = st.dictionaries(
         st.none() | sendable,
     )
 )
-def test_a_mark_comes_back_as_it_was(mark: DeadMark) -> None:
-    assert mark_of(mark.headers) == mark
+def test_a_mark_comes_back_as_it_was(mark: DeadLetterHeaders) -> None:
+    assert dead_letter_headers_of(mark.headers) == mark
 
 
 @given(headers)
 def test_no_header_can_hurt_whoever_reads_it(hostile: dict[str, Any]) -> None:
-    mark = mark_of(hostile)
+    mark = dead_letter_headers_of(hostile)
     if mark is not None:
         assert mark.ended_round >= 1
         assert all(len(text or "") <= 1000 for text in (mark.reason, mark.detail, mark.owner))
@@ -48,17 +53,17 @@ def test_no_header_can_hurt_whoever_reads_it(hostile: dict[str, Any]) -> None:
 
 @given(st.text(st.characters()), st.text(st.characters()))
 def test_any_text_can_be_sent(detail: str, owner: str) -> None:
-    encode.field_table(DeadMark("error", detail, "taskiq", 1, owner, None).headers)
+    encode.field_table(DeadLetterHeaders("error", detail, "taskiq", 1, owner, None).headers)
 
 
 def test_what_is_no_dead_letter_has_no_mark() -> None:
-    assert mark_of({}) is None
-    assert mark_of({"x-accepted": 1, DEAD_ROUND: 3}) is None
-    assert mark_of({DEAD_REASON: ""}) is None
+    assert dead_letter_headers_of({}) is None
+    assert dead_letter_headers_of({"x-accepted": 1, DEAD_ROUND: 3}) is None
+    assert dead_letter_headers_of({DEAD_REASON: ""}) is None
 
 
 def test_a_round_that_is_none_is_passed_over() -> None:
     for round_ in (True, 0, -1, "2", 2.5, 2**40, None):
-        mark = mark_of({DEAD_REASON: "error", DEAD_ROUND: round_})
+        mark = dead_letter_headers_of({DEAD_REASON: "error", DEAD_ROUND: round_})
         assert mark is not None
         assert mark.ended_round == 1, round_

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api_shared.amqp.errors import RabbitUnavailable
-from api_shared.amqp.link import Link
-from api_shared.amqp.publisher import Publisher
-from api_shared.contracts.contract import Contract, FailedJob
+from api_shared.client.contract import Contract, FailedJob
 from api_shared.errors import LedgerUnavailable
 from api_shared.job import Job, JobError, Reason, Status
-from api_shared.ledger import WorkerInfo
 from api_shared.ledger.change import Change
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.operations import Fail, HandBack, Retry, TakeLastChance
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.operations import Fail, Release, Retry, TakeLastChance
+from api_shared.ledger.protocol import WorkerInfo
 from api_shared.ledger.transitions import request_cancel
-from api_shared.worker import dispatcher as dispatcher_module
-from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.dispatcher import BATCH, Dispatcher
+from api_shared.transport.connection import Link
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.publisher import Publisher
+from api_shared.worker.maintenance import dispatcher as dispatcher_module
+from api_shared.worker.maintenance.dead_letters import DeadLetters
+from api_shared.worker.maintenance.dispatcher import BATCH, Dispatcher
 from fixtures.doubles import Clock, Outbox, backing_on
 from fixtures.ledgers import claimed, inserted
 
@@ -113,11 +113,11 @@ class World:
         self.ledger = Ledger(self.clock)
         self.rabbit = RabbitMQ()
         self.told: list[FailedJob] = []
-        self.backing = backing_on(self.ledger, self.rabbit.outbox, lease_s=LEASE_S)
+        self.runtime = backing_on(self.ledger, self.rabbit.outbox, lease_s=LEASE_S)
         contract = Contract("text.summarize", Nothing, int, on_failure=self.told.append)
         self.dead_letters = DeadLetters(
             self.rabbit.outbox,
-            self.backing.topology,
+            self.runtime.topology,
             self.ledger,
             {contract.name: contract},
             retention_s=60,
@@ -126,7 +126,7 @@ class World:
 
     def another_dispatcher(self) -> Dispatcher:
         return Dispatcher(
-            self.backing,
+            self.runtime,
             Publishes(self.rabbit),
             self.dead_letters,
             Random(0),
@@ -174,11 +174,11 @@ async def test_a_job_whose_time_has_come_is_queued_and_published(world: World, m
         job, token = await world.processing()
         write: Any = Retry(job.id, token, job.seq + 1, ERROR, 60)
         if make == "hand back":
-            write = HandBack(job.id, token, job.seq + 1, 60, "snoozed")
+            write = Release(job.id, token, job.seq + 1, 60, "snoozed")
         assert await world.ledger.apply(write)
     await world.after(59)
     assert world.published == []
-    async with world.backing.notifier.subscribe(job_id=job.id) as events:
+    async with world.runtime.notifier.subscribe(job_id=job.id) as events:
         await world.after(1)
         told = await events.next(0)
     assert world.published == [job.id]
@@ -546,7 +546,7 @@ async def test_a_ledger_that_was_away_gives_claims_another_lease(
         if len(rounds) == 6:
             raise Over
 
-    monkeypatch.setattr("api_shared.worker.dispatcher.asyncio.sleep", between_rounds)
+    monkeypatch.setattr("api_shared.worker.maintenance.dispatcher.asyncio.sleep", between_rounds)
     with pytest.raises(Over):
         await world.dispatcher.run()
     assert rounds[:5] == [Status.PROCESSING] * 5, "one lease from its return on"

@@ -9,19 +9,15 @@ from typing import Any
 
 import pytest
 
-from api_shared.amqp.errors import RabbitUnavailable
-from api_shared.dlq import (
-    Kind,
-    LetterFilter,
-    Outcome,
-    requeue_job,
-)
+from api_shared.client.dead_letters.dead_letter import Kind, LetterFilter
+from api_shared.client.dead_letters.requeue import Outcome, requeue_job
 from api_shared.errors import JobNotFound, LedgerUnavailable, UniqueTaken
 from api_shared.job import Status, UniqueScope, new_job_id
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.operations import Fail, Insert
-from api_shared.ledger.transitions import start_round
-from api_shared.wire import encode
+from api_shared.ledger.transitions import requeue
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.message import encode
 from fixtures.dead_letters import ERROR, World
 from fixtures.doubles import START
 from fixtures.ledgers import a_job, claimed, inserted
@@ -35,7 +31,7 @@ def world() -> World:
 async def test_each_kind_is_told(world: World) -> None:
     failed = await world.failed()
     gone_on = await world.failed()
-    await world.ledger.change(start_round(gone_on, republish_after_s=30, note=""))
+    await world.ledger.change(requeue(gone_on, republish_after_s=30, note=""))
     stranger = json.loads(encode(failed)) | {"task_name": "another.task"}
     letters = {
         Kind.FAILED: await world.letter_of(failed),
@@ -117,7 +113,7 @@ async def test_the_second_copy_of_a_letter_is_stale_and_stays(world: World) -> N
 async def test_a_letter_of_an_older_round_does_not_requeue_the_later_one(world: World) -> None:
     job = await world.failed()
     letter = await world.letter_of(job)
-    assert (await requeue_job(job.id, world.backing)).outcome is Outcome.REQUEUED
+    assert (await requeue_job(job.id, world.runtime)).outcome is Outcome.REQUEUED
     held, token = await claimed(world.ledger, job.id)
     await world.ledger.apply(Fail(job.id, token, held.seq + 1, ERROR, 5))
     assert await world.put_back(letter) is Outcome.STALE
@@ -177,6 +173,6 @@ async def test_a_twin_whose_period_is_over_is_in_nobodys_way(world: World) -> No
 
 async def test_an_unknown_job_cannot_be_requeued(world: World) -> None:
     with pytest.raises(JobNotFound):
-        await requeue_job(new_job_id(), world.backing)
+        await requeue_job(new_job_id(), world.runtime)
     open_job = await inserted(world.ledger)
-    assert (await requeue_job(open_job.id, world.backing)).outcome is Outcome.STALE
+    assert (await requeue_job(open_job.id, world.runtime)).outcome is Outcome.STALE

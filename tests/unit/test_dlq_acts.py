@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from api_shared.amqp.topology import QueueSpec
-from api_shared.cli.dead_letters import Desk
-from api_shared.cli.dlq_acts import Act, Choice, Done, Purge, Requeue, carry_out, plan_of
-from api_shared.dlq import Kind, LetterFilter
+from api_shared.cli.dlq_actions import Act, Choice, Done, Purge, Requeue, carry_out, plan_of
+from api_shared.cli.dlq_sources import DlqSource
+from api_shared.client.dead_letters.dead_letter import Kind, LetterFilter
 from api_shared.errors import LedgerUnavailable
 from api_shared.job import Job, Status, UniqueScope, new_job_id
+from api_shared.transport.topology import QueueSpec
 from fixtures.dead_letters import World
 from fixtures.ledgers import inserted
 
@@ -23,7 +23,7 @@ class Counter(World):
     def __init__(self) -> None:
         super().__init__()
         publisher: Any = self.outbox
-        self.desks = [Desk(self.backing, publisher, self.pile)]
+        self.desks = [DlqSource(self.runtime, publisher, self.pile)]
 
     async def buried(self, **fields: Any) -> Job:
         """A failed job whose dead letter lies in the pile."""

@@ -9,7 +9,7 @@ import pytest
 
 from api_shared.cli import doctor
 from api_shared.cli.doctor import PLUG_INS, plugged_in
-from api_shared.cli.findings import Finding, Findings, Level
+from api_shared.doctor import Finding, Findings, Level
 from api_shared.settings import Settings
 from api_shared.testing import default_settings
 from fixtures.doubles import until

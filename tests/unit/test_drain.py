@@ -10,22 +10,24 @@ from typing import Any, NoReturn
 import pytest
 from pydantic import BaseModel
 
-from api_shared.amqp.topology import topology_of
-from api_shared.broker import JobBroker
-from api_shared.contracts.contract import Contract
+from api_shared.client.contract import Contract
+from api_shared.client.job_broker import JobBroker
 from api_shared.errors import QueueMismatch
 from api_shared.job import Status
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.testing.standing import Nowhere
-from api_shared.worker import drain, engine
-from api_shared.worker.checks import ImportFailures
-from api_shared.worker.claims import Claims, HeldClaim, Stop
-from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.drain import hand_on, outlast_leases
-from api_shared.worker.outcome import Done
-from api_shared.worker.settling import settle_job
-from api_shared.worker.workplace import Workplace
+from api_shared.testing.memory_broker import Nowhere
+from api_shared.transport.topology import topology_of
+from api_shared.worker import engine
+from api_shared.worker.maintenance.dead_letters import DeadLetters
+from api_shared.worker.process import drain
+from api_shared.worker.process.drain import outlast_leases, release_all
+from api_shared.worker.process.preflight import ImportFailures
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.held_claim import HeldClaim, Stop
+from api_shared.worker.run.outcome import Done
+from api_shared.worker.run.settle import settle_job
+from api_shared.worker.run.worker_runtime import WorkerRuntime
 from fixtures.doubles import backing_on
 from fixtures.ledgers import claimed, inserted
 
@@ -55,12 +57,12 @@ def ledger() -> MemoryLedger:
 
 
 @pytest.fixture
-def claims(ledger: MemoryLedger) -> Claims:
-    return Claims(ledger, lease_s=LEASE_S, heartbeat_s=1)
+def claims(ledger: MemoryLedger) -> ClaimRegistry:
+    return ClaimRegistry(ledger, lease_s=LEASE_S, heartbeat_s=1)
 
 
 @pytest.fixture
-async def claim(ledger: MemoryLedger, claims: Claims) -> HeldClaim:
+async def claim(ledger: MemoryLedger, claims: ClaimRegistry) -> HeldClaim:
     job = await inserted(ledger, task="work", args_json="{}")
     held, token = await claimed(ledger, job.id)
     claim = HeldClaim(held, token, ledger, MemoryNotifier())
@@ -69,7 +71,7 @@ async def claim(ledger: MemoryLedger, claims: Claims) -> HeldClaim:
 
 
 @pytest.fixture
-async def giving_up(claims: Claims) -> AsyncIterator[asyncio.Task[None]]:
+async def giving_up(claims: ClaimRegistry) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(outlast_leases(claims, lease_s=LEASE_S))
     yield task
     task.cancel()
@@ -88,14 +90,14 @@ async def test_while_the_ledger_answers_an_outcome_is_waited_for(
 
 
 async def test_while_nothing_is_held_there_is_nothing_to_give_up(
-    giving_up: asyncio.Task[None], claims: Claims
+    giving_up: asyncio.Task[None], claims: ClaimRegistry
 ) -> None:
     claims.unreachable = True
     assert await outlasts_two_leases(giving_up)
 
 
 async def test_a_ledger_that_is_away_is_waited_for_as_long_as_a_lease_may_stand(
-    giving_up: asyncio.Task[None], claims: Claims, claim: HeldClaim
+    giving_up: asyncio.Task[None], claims: ClaimRegistry, claim: HeldClaim
 ) -> None:
     loop = asyncio.get_running_loop()
     claims.unreachable = True
@@ -110,32 +112,32 @@ async def test_a_ledger_that_is_away_is_waited_for_as_long_as_a_lease_may_stand(
 
 
 async def test_what_is_handed_on_is_waited_for_but_not_for_long(
-    claims: Claims, claim: HeldClaim
+    claims: ClaimRegistry, claim: HeldClaim
 ) -> None:
     async with asyncio.timeout(10):
-        await hand_on(claims, within_s=0.05)
+        await release_all(claims, within_s=0.05)
     assert claim.stop_reason is Stop.DRAIN
     asyncio.get_running_loop().call_later(0.01, claims.remove, claim)
-    await hand_on(claims)
+    await release_all(claims)
     assert not claims
 
 
 async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
-    ledger: MemoryLedger, claims: Claims, claim: HeldClaim
+    ledger: MemoryLedger, claims: ClaimRegistry, claim: HeldClaim
 ) -> None:
     task = JobBroker("general").task(CONTRACT)(work)
-    backing = backing_on(ledger)
-    topology = topology_of("general", backing.settings)
+    runtime = backing_on(ledger)
+    topology = topology_of("general", runtime.settings)
     not_needed: Any = None
-    place = Workplace(
+    place = WorkerRuntime(
         worker_id="w",
-        backing=backing,
+        runtime=runtime,
         intake=Nowhere(),
         claims=claims,
         dead_letters=DeadLetters(Nowhere(), topology, ledger, {}, retention_s=60),
         compute=not_needed,
         floor=not_needed,
-        leftovers=not_needed,
+        stuck_tasks=not_needed,
     )
     await ledger.give_up()
     assert await settle_job(task, claim, Done(1, "1"), 0.1, place) is None
@@ -145,7 +147,7 @@ async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
 
 
 async def test_a_worker_that_must_end_after_a_reconnect_hands_on_first(
-    claims: Claims, claim: HeldClaim, monkeypatch: pytest.MonkeyPatch
+    claims: ClaimRegistry, claim: HeldClaim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Mismatched:
         async def wait_open(self) -> None:
@@ -154,13 +156,13 @@ async def test_a_worker_that_must_end_after_a_reconnect_hands_on_first(
     class Refused(Exception):
         pass
 
-    def refuse(problems: list[str]) -> NoReturn:
+    def abort_worker(problems: list[str]) -> NoReturn:
         assert not claims, "nothing runs any more"
         raise Refused(*problems)
 
-    monkeypatch.setattr(engine, "refuse", refuse)
+    monkeypatch.setattr(engine, "abort_worker", abort_worker)
     worker = engine.WorkerEngine([], ImportFailures())
-    place = SimpleNamespace(claims=claims, backing=backing_on(MemoryLedger()))
+    place = SimpleNamespace(claims=claims, runtime=backing_on(MemoryLedger()))
     parts: Any = SimpleNamespace(link=Mismatched(), place=place)
     worker._parts = parts
     claim.stopped.add_done_callback(lambda _: claims.remove(claim))

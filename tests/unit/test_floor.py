@@ -6,16 +6,16 @@ import asyncio
 
 import pytest
 
-from api_shared.worker import leftovers as leftovers_module
-from api_shared.worker.floor import Floor
-from api_shared.worker.leftovers import Leftovers
+from api_shared.worker.run import stuck_tasks as leftovers_module
+from api_shared.worker.run.isolation import Isolation
+from api_shared.worker.run.stuck_tasks import StuckTasks
 from fixtures.doubles import until
 
 LONG_S = 30.0
 
 
 async def test_a_body_that_is_alone_has_waited_for_the_others_and_lets_none_in() -> None:
-    floor, entered = Floor(), asyncio.Event()
+    floor, entered = Isolation(), asyncio.Event()
 
     async def alone() -> bool:
         async with floor.alone(within_s=LONG_S) as granted:
@@ -40,7 +40,7 @@ async def test_a_body_that_is_alone_has_waited_for_the_others_and_lets_none_in()
 
 
 async def test_who_waits_in_vain_to_be_alone_lets_the_others_in_again() -> None:
-    floor = Floor()
+    floor = Isolation()
     with floor.beside_others():
         async with floor.alone(within_s=0.001) as granted:
             assert not granted
@@ -49,7 +49,7 @@ async def test_who_waits_in_vain_to_be_alone_lets_the_others_in_again() -> None:
 
 
 async def test_who_has_waited_too_long_runs_beside_the_others_and_lets_no_more_in() -> None:
-    floor = Floor()
+    floor = Isolation()
     with floor.beside_others():
         async with floor.alone(within_s=0.001, else_beside=True) as granted:
             assert granted
@@ -60,7 +60,7 @@ async def test_who_has_waited_too_long_runs_beside_the_others_and_lets_no_more_i
 
 
 async def test_a_body_that_fails_leaves_the_floor() -> None:
-    floor = Floor()
+    floor = Isolation()
     with pytest.raises(RuntimeError):
         async with floor.alone(within_s=LONG_S):
             raise RuntimeError
@@ -85,12 +85,12 @@ async def test_a_leftover_is_cancelled_again_until_it_ends(monkeypatch: pytest.M
                     return "enough"
 
     retired: list[bool] = []
-    leftovers = Leftovers(lambda: retired.append(True))
+    stuck_tasks = StuckTasks(lambda: retired.append(True))
     body = asyncio.create_task(stubborn())
-    leftovers.add("a", body)
-    assert "a" in leftovers
+    stuck_tasks.add("a", body)
+    assert "a" in stuck_tasks
     assert await body == "enough"
-    await until(lambda: "a" not in leftovers)
+    await until(lambda: "a" not in stuck_tasks)
     assert (cancels, retired) == (3, [])
-    leftovers.make_way("a")
+    stuck_tasks.make_way("a")
     assert retired == [True]

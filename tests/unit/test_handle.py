@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from api_shared.dlq import requeue_job
-from api_shared.handle import JobHandle
+from api_shared.client.dead_letters.requeue import requeue_job
+from api_shared.client.handle import JobHandle
 from api_shared.job import Job
 from api_shared.ledger.operations import Complete
-from api_shared.notifier import status_event
+from api_shared.notifier.events import status_event
 from fixtures.dead_letters import World
 from fixtures.doubles import until
 from fixtures.ledgers import claimed
@@ -28,14 +28,14 @@ async def test_a_job_that_is_requeued_as_its_failure_is_told_gives_the_result_of
         job = await get(job_id)
         reads.append(job)
         if len(reads) == 1:
-            await requeue_job(job_id, world.backing)
+            await requeue_job(job_id, world.runtime)
         return job
 
     monkeypatch.setattr(world.ledger, "get", requeued_after_the_first_read)
-    handle: JobHandle[Any] = JobHandle(failed.id, world.backing, None, None)
+    handle: JobHandle[Any] = JobHandle(failed.id, world.runtime, None, None)
     waiting = asyncio.create_task(handle.result(timeout=10))
     await until(lambda: len(reads) > 3)  # it watches the next round
     held, token = await claimed(world.ledger, failed.id)
     await world.ledger.apply(Complete(failed.id, token, held.seq + 1, "7", 60))
-    world.backing.notifier.tell(status_event(await world.read(failed.id)))
+    world.runtime.notifier.tell(status_event(await world.read(failed.id)))
     assert await waiting == 7

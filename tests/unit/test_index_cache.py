@@ -12,7 +12,7 @@ from api_shared.storage import open_storage
 from fixtures.indexes import files_in, index
 from workers_ml.index import IndexFiles, NoIndex, SimilarityIndex
 from workers_ml.index.cache import IndexCache
-from workers_ml.index.expected import expected_documents
+from workers_ml.index.estimate import expected_documents
 from workers_ml.index.merge import Sizes
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 from fixtures.indexes import WORDS, contents, files_in, index, random_texts
 from workers_ml.features import count_features
 from workers_ml.index import BrokenIndex, SimilarityIndex
-from workers_ml.index.identity import content_hash
+from workers_ml.index.hashes import content_hash
 from workers_ml.index.manifest import Manifest
 from workers_ml.index.segment import SHAPES, Segment
 from workers_ml.index.tensors import arrays_in

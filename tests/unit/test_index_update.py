@@ -35,10 +35,10 @@ from workers_ml.index import (
     UnknownDocument,
     update_index,
 )
-from workers_ml.index.identity import content_hash
+from workers_ml.index.hashes import content_hash
 from workers_ml.index.manifest import Manifest
 from workers_ml.index.merge import Sizes
-from workers_ml.index.opened import OpenedIndex
+from workers_ml.index.reader import OpenedIndex
 
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
 corpora = st.dictionaries(st.sampled_from([f"d{n}" for n in range(15)]), texts, min_size=1)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_shared.job import Progress, Status
-from api_shared.notifier import JobEvent
+from api_shared.notifier.events import JobEvent
 
 EVENT = JobEvent("status", "6b024e1c12286d37d7cfe636", 3, Status.RETRYING, "ml.train", "training")
 

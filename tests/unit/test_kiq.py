@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from api_shared.amqp.errors import RabbitUnavailable
-from api_shared.contracts.contract import Contract
-from api_shared.contracts.door import Submission
+from api_shared.client.contract import Contract
+from api_shared.client.kiq import accept
+from api_shared.client.runtime import Runtime
+from api_shared.client.started_brokers import Submission
 from api_shared.errors import (
     AcceptanceUnknown,
     InvalidArguments,
@@ -25,11 +26,12 @@ from api_shared.errors import (
     UsageError,
 )
 from api_shared.job import Job, Status, new_job_id
-from api_shared.kiq import Backing, accept
-from api_shared.ledger import JobFilter
+from api_shared.json_text import MAX_DEPTH
 from api_shared.ledger.change import Change
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.wire import MAX_DEPTH, decode, encode
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.protocol import JobFilter
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.message import decode, encode
 from fixtures.doubles import Clock, Outbox, backing_on
 
 
@@ -90,7 +92,7 @@ def outbox() -> Outbox:
 
 
 @pytest.fixture
-def backing(ledger: FlakyLedger, outbox: Outbox) -> Backing:
+def runtime(ledger: FlakyLedger, outbox: Outbox) -> Runtime:
     return backing_on(ledger, outbox)
 
 
@@ -99,28 +101,28 @@ def asked(text: Any = "x", **options: Any) -> Submission[Any, Any]:
     return Submission(contract, Args(text=text), **options)
 
 
-async def kiqed(submission: Submission[Any, Any], backing: Backing) -> Job:
-    accepted = await accept(submission, backing)
+async def kiqed(submission: Submission[Any, Any], runtime: Runtime) -> Job:
+    accepted = await accept(submission, runtime)
     assert not accepted.deduplicated
     return accepted.job
 
 
-async def kept(backing: Backing) -> list[Job]:
-    return await backing.ledger.find(JobFilter())
+async def kept(runtime: Runtime) -> list[Job]:
+    return await runtime.ledger.find(JobFilter())
 
 
 # Accepted.
 
 
 async def test_an_accepted_job_is_in_the_ledger_published_and_told(
-    backing: Backing, outbox: Outbox, clock: Clock
+    runtime: Runtime, outbox: Outbox, clock: Clock
 ) -> None:
-    async with backing.notifier.subscribe(owner="ada") as events:
+    async with runtime.notifier.subscribe(owner="ada") as events:
         job = await kiqed(
-            asked(priority=7, owner="ada", correlation_id="c-1", labels={"tenant": "blue"}), backing
+            asked(priority=7, owner="ada", correlation_id="c-1", labels={"tenant": "blue"}), runtime
         )
         told = await events.next(0)
-    assert await backing.ledger.get(job.id) == job
+    assert await runtime.ledger.get(job.id) == job
     assert outbox.published == [job]
     assert (job.status, job.queue, job.priority, job.seq) == (Status.QUEUED, "keywords", 7, 1)
     assert (job.owner, job.correlation_id, job.labels) == ("ada", "c-1", {"tenant": "blue"})
@@ -130,70 +132,70 @@ async def test_an_accepted_job_is_in_the_ledger_published_and_told(
 
 
 async def test_the_record_is_written_before_anything_is_published(
-    backing: Backing, ledger: FlakyLedger, outbox: Outbox
+    runtime: Runtime, ledger: FlakyLedger, outbox: Outbox
 ) -> None:
     ledger.error = LedgerUnavailable("no primary")
     with pytest.raises(LedgerUnavailable):
-        await kiqed(asked(), backing)
+        await kiqed(asked(), runtime)
     assert outbox.published == []
 
 
-async def test_a_publish_that_fails_fails_no_kiq(backing: Backing, outbox: Outbox) -> None:
+async def test_a_publish_that_fails_fails_no_kiq(runtime: Runtime, outbox: Outbox) -> None:
     outbox.error = RabbitUnavailable("not connected")
-    job = await kiqed(asked(), backing)
-    assert await backing.ledger.get(job.id) == job
+    job = await kiqed(asked(), runtime)
+    assert await runtime.ledger.get(job.id) == job
     assert job.due_at is not None
 
 
 async def test_a_job_for_later_is_scheduled_and_not_published(
-    backing: Backing, outbox: Outbox, clock: Clock
+    runtime: Runtime, outbox: Outbox, clock: Clock
 ) -> None:
-    in_an_hour = await kiqed(asked(delay=timedelta(hours=1)), backing)
+    in_an_hour = await kiqed(asked(delay=timedelta(hours=1)), runtime)
     at = datetime(2030, 5, 1, tzinfo=UTC)
-    on_a_day = await kiqed(asked(at=at), backing)
+    on_a_day = await kiqed(asked(at=at), runtime)
     assert [in_an_hour.status, on_a_day.status] == [Status.SCHEDULED] * 2
     assert [in_an_hour.due_at, on_a_day.due_at] == [clock.now + timedelta(hours=1), at]
     assert outbox.published == []
 
 
-async def test_no_delay_is_now(backing: Backing, outbox: Outbox) -> None:
-    job = await kiqed(asked(delay=timedelta(0)), backing)
+async def test_no_delay_is_now(runtime: Runtime, outbox: Outbox) -> None:
+    job = await kiqed(asked(delay=timedelta(0)), runtime)
     assert outbox.published == [job]
 
 
-async def test_the_queue_of_a_kiq_wins_over_the_contracts(backing: Backing) -> None:
-    assert (await kiqed(asked(queue="critical"), backing)).queue == "critical"
-    assert (await kiqed(asked(contract=OTHER), backing)).queue == "taskiq"
+async def test_the_queue_of_a_kiq_wins_over_the_contracts(runtime: Runtime) -> None:
+    assert (await kiqed(asked(queue="critical"), runtime)).queue == "critical"
+    assert (await kiqed(asked(contract=OTHER), runtime)).queue == "taskiq"
 
 
 # Refused, with nothing kept.
 
 
-async def test_an_unroutable_job_is_withdrawn(backing: Backing, outbox: Outbox) -> None:
+async def test_an_unroutable_job_is_withdrawn(runtime: Runtime, outbox: Outbox) -> None:
     outbox.error = Unroutable("keywords", "taskiq")
-    async with backing.notifier.subscribe() as events:
+    async with runtime.notifier.subscribe() as events:
         with pytest.raises(Unroutable):
-            await kiqed(asked(), backing)
+            await kiqed(asked(), runtime)
         assert await events.next(0) is None
-    assert await kept(backing) == []
+    assert await kept(runtime) == []
 
 
 @pytest.mark.parametrize("unique_key", [None, "k"])
 async def test_an_unroutable_job_that_could_not_be_withdrawn_is_not_said_to_be(
-    backing: Backing, ledger: FlakyLedger, outbox: Outbox, unique_key: str | None
+    runtime: Runtime, ledger: FlakyLedger, outbox: Outbox, unique_key: str | None
 ) -> None:
     outbox.error, ledger.is_gone_later = Unroutable("keywords", "taskiq"), True
     with pytest.raises(AcceptanceUnknown) as raised:
-        await kiqed(asked(unique_key=unique_key), backing)
-    assert [job.id for job in await kept(backing)] == [raised.value.job_id]
+        await kiqed(asked(unique_key=unique_key), runtime)
+    assert [job.id for job in await kept(runtime)] == [raised.value.job_id]
     assert isinstance(raised.value.__cause__, Unroutable), "it says why, too"
 
 
-async def test_an_unroutable_repetition_withdraws_nothing(backing: Backing, outbox: Outbox) -> None:
-    job = await kiqed(asked(), backing)
+async def test_an_unroutable_repetition_withdraws_nothing(runtime: Runtime, outbox: Outbox) -> None:
+    job = await kiqed(asked(), runtime)
     outbox.error = Unroutable("keywords", "taskiq")
-    assert await kiqed(asked(job_id=job.id), backing) == job
-    assert await kept(backing) == [job]
+    assert await kiqed(asked(job_id=job.id), runtime) == job
+    assert await kept(runtime) == [job]
 
 
 @pytest.mark.parametrize(
@@ -221,67 +223,67 @@ async def test_an_unroutable_repetition_withdraws_nothing(backing: Backing, outb
     ],
 )
 async def test_a_wrong_option_is_an_error_before_anything_is_kept(
-    backing: Backing, outbox: Outbox, options: dict[str, Any], error: type[Exception], words: str
+    runtime: Runtime, outbox: Outbox, options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words) as raised:
-        await kiqed(asked(**options), backing)
+        await kiqed(asked(**options), runtime)
     assert isinstance(raised.value, UsageError)
-    assert await kept(backing) == []
+    assert await kept(runtime) == []
     assert outbox.published == []
 
 
 async def test_arguments_of_just_the_allowed_size_are_taken(ledger: FlakyLedger) -> None:
-    backing = backing_on(ledger, max_arguments_bytes=1024)
+    runtime = backing_on(ledger, max_arguments_bytes=1024)
     fitting = 1024 - len('{"text":""}')
-    await kiqed(asked("x" * fitting), backing)
+    await kiqed(asked("x" * fitting), runtime)
     with pytest.raises(TooLarge) as raised:
-        await kiqed(asked("x" * (fitting + 1)), backing)
+        await kiqed(asked("x" * (fitting + 1)), runtime)
     assert (raised.value.size_bytes, raised.value.limit_bytes) == (1025, 1024)
 
 
-async def test_whatever_is_accepted_can_be_read_by_a_worker(backing: Backing) -> None:
+async def test_whatever_is_accepted_can_be_read_by_a_worker(runtime: Runtime) -> None:
     deepest: Any = 1
     for _ in range(MAX_DEPTH - 2):
         deepest = [deepest]
     labels = {"\U0001f389" * 10 + str(n): "\U0001f389" * 70 for n in range(60)}
-    job = await kiqed(asked(deepest, labels=labels), backing)
+    job = await kiqed(asked(deepest, labels=labels), runtime)
     wire = decode(encode(job), max_bytes=2_000_000)
     assert (wire.kwargs, wire.labels) == ({"text": deepest}, labels)
     with pytest.raises(InvalidArguments, match="nested deeper than 64"):
-        await kiqed(asked([deepest]), backing)
+        await kiqed(asked([deepest]), runtime)
 
 
 # One job, however often it is asked for.
 
 
-async def test_the_same_job_id_twice_is_one_job(backing: Backing, outbox: Outbox) -> None:
+async def test_the_same_job_id_twice_is_one_job(runtime: Runtime, outbox: Outbox) -> None:
     job_id = new_job_id()
-    first = await kiqed(asked(job_id=job_id), backing)
-    second = await kiqed(asked(job_id=job_id.upper()), backing)
+    first = await kiqed(asked(job_id=job_id), runtime)
+    second = await kiqed(asked(job_id=job_id.upper()), runtime)
     assert first == second
-    assert len(outbox.published) == len(await kept(backing)) == 1
+    assert len(outbox.published) == len(await kept(runtime)) == 1
 
 
 @pytest.mark.parametrize("other", [asked("y"), asked(contract=OTHER)], ids=["args", "task"])
 async def test_the_same_job_id_for_something_else_is_taken(
-    backing: Backing, other: Submission[Any, Any]
+    runtime: Runtime, other: Submission[Any, Any]
 ) -> None:
-    job = await kiqed(asked(), backing)
+    job = await kiqed(asked(), runtime)
     again = Submission(other.contract, other.args, job_id=job.id)
     with pytest.raises(JobIdTaken, match="use another job_id"):
-        await kiqed(again, backing)
-    assert await kept(backing) == [job]
+        await kiqed(again, runtime)
+    assert await kept(runtime) == [job]
 
 
 async def test_a_lost_answer_is_unknown_and_asking_again_is_safe(
-    backing: Backing, ledger: FlakyLedger, outbox: Outbox
+    runtime: Runtime, ledger: FlakyLedger, outbox: Outbox
 ) -> None:
     job_id = new_job_id()
     ledger.error, ledger.loses_answers = AcceptanceUnknown(job_id), True
     with pytest.raises(AcceptanceUnknown) as raised:
-        await kiqed(asked(job_id=job_id), backing)
+        await kiqed(asked(job_id=job_id), runtime)
     ledger.error = None
-    job = await kiqed(asked(job_id=raised.value.job_id), backing)
-    assert await kept(backing) == [job]
+    job = await kiqed(asked(job_id=raised.value.job_id), runtime)
+    assert await kept(runtime) == [job]
     assert job.due_at is not None, "the dispatcher publishes it: the second kiq does not"
     assert outbox.published == []

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import workers_general.main  # noqa: F401 - binds the tasks
-from api_shared import broker
+from api_shared.broker import broker
+from api_shared.client.requests import record_request
 from api_shared.contracts.language import (
     EXTRACT_KEYWORDS,
     GENERATE_IMAGE,
@@ -32,9 +33,9 @@ from api_shared.contracts.language import (
 )
 from api_shared.errors import InvalidArguments, JobFailed
 from api_shared.job import Job, Status, new_job_id
-from api_shared.ledger.memory_requests import MemoryRequests
+from api_shared.ledger.memory.requests import MemoryRequests
+from api_shared.ledger.requests import RecordedRequest, RecordStatus
 from api_shared.ledger.transitions import cancel_waiting
-from api_shared.recorded import RecordedRequest, RecordStatus, record_request
 from api_shared.storage import digest_of, open_storage
 from api_shared.testing import Place, default_settings, running_in_place
 from fixtures.ledgers import inserted

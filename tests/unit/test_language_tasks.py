@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from api_shared.contracts.language import GenerateTextArgs, GenerationParameters
 from fixtures.scripted_llm import ScriptedLLM, no_progress
-from workers_general.language.asking import EmptyAnswer
-from workers_general.language.generate import generate
-from workers_general.language.keywords import extract_keywords, schema_of
-from workers_general.language.normalize import most_agreed, normalize, token_probability
-from workers_general.language.summarize import NotShorter, summarize
+from workers_general.generative.generate import generate
+from workers_general.generative.keywords import extract_keywords, schema_of
+from workers_general.generative.normalize import most_agreed, normalize, token_probability
+from workers_general.generative.prompting import EmptyAnswer
+from workers_general.generative.summarize import NotShorter, summarize
 from workers_general.llm.protocol import ChatRequest, TokenLogprob
 from workers_general.text.parts import NothingFits
 from workers_general.text.words import count_words

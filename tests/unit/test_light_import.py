@@ -9,11 +9,12 @@ import sys
 import pytest
 
 HEAVY = ("sklearn", "numpy", "scipy", "httpx", "workers_general", "workers_ml", "typer")
-OURS = ("api_shared.worker", "api_shared.cli", "api_shared.services", "api_shared.testing")
+OURS = ("api_shared.worker", "api_shared.cli", "api_shared.testing.servers", "api_shared.testing")
 
 KIQS = """
 import api_shared
-from api_shared import Contract, JobBroker, broker, ml_broker, running
+from api_shared import Contract, JobBroker, running
+from api_shared.broker import broker, ml_broker
 from api_shared.contracts import general, ml
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from taskiq import TaskiqDepends
 
-from api_shared.broker import JobBroker
+from api_shared.client.job_broker import JobBroker
 from api_shared.errors import (
     InvalidJobId,
     InvalidOption,
@@ -18,10 +18,12 @@ from api_shared.errors import (
     UnknownQueue,
     UsageError,
 )
+from api_shared.json_text import MAX_DEPTH, is_too_deep
+from api_shared.ledger.usage import MAX_AMOUNT
 from api_shared.testing import running_in_place
-from api_shared.usage import MAX_AMOUNT
-from api_shared.wire import MAX_DEPTH, Unreadable, decode, is_too_deep
-from api_shared.worker.context import MAX_KEY, JobContext, progress_of
+from api_shared.transport.message import Unreadable, decode
+from api_shared.worker.context import JobContext
+from api_shared.worker.run.job_context import MAX_KEY, progress_of
 
 
 def nested(depth: int) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from taskiq import TaskiqDepends
 
-from api_shared.broker import JobBroker
-from api_shared.contracts.door import doors
+from api_shared.client.job_broker import JobBroker
+from api_shared.client.started_brokers import doors
 from api_shared.errors import JobFailed
 from api_shared.job import Job, Reason, new_job_id
 from api_shared.storage import StorageUnavailable, open_storage
@@ -26,7 +26,7 @@ from workers_general.llm import (
     SpeechRequest,
     llm_of_job,
 )
-from workers_general.llm.answers import Answers
+from workers_general.llm.call_journal import Answers
 from workers_general.llm.errors import (
     InvalidSchema,
     LLMClientError,
@@ -181,7 +181,7 @@ async def test_an_answer_is_paid_for_once_though_the_storage_is_away(
     async def twice(llm: LLM) -> list[int]:
         return [len((await llm.chat("s", ask("x"))).text) for _ in range(2)]
 
-    monkeypatch.setattr("workers_general.llm.answers.open_storage", lambda _: Away())
+    monkeypatch.setattr("workers_general.llm.call_journal.open_storage", lambda _: Away())
     steps.append(twice)
     job, result = await job_of(place, ScriptedModel("a" * 5000))
     assert result == [[5000, 5000]]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_shared.errors import PermanentError, RetryableError
+from workers_general.llm.error_mapping import retry_after_s, sort_answer, sort_error
 from workers_general.llm.errors import (
     AuthenticationError,
     ContextOverflow,
@@ -21,7 +22,6 @@ from workers_general.llm.errors import (
     RateLimitError,
     SamplingFailed,
 )
-from workers_general.llm.sorting import retry_after_s, sort_answer, sort_error
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SERVER = "http://llm:8080"

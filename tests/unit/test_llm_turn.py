@@ -11,7 +11,7 @@ from api_shared.errors import Snooze
 from fixtures.doubles import until
 from workers_general.llm.admission import Limits, LocalAdmission
 from workers_general.llm.errors import LLMServerError, RateLimitError
-from workers_general.llm.turn import question, turn
+from workers_general.llm.rate_gate import question, turn
 
 SERVER = "http://llm"
 

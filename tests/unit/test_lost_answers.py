@@ -11,7 +11,7 @@ import bson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.chaos.lost_answers import HEADER, OP_MSG, LostAnswers, Swallowed, command_of
+from api_shared.testing.chaos.lost_answers import HEADER, OP_MSG, LostAnswers, Swallowed, command_of
 
 WRITES = ("update", "insert", "findAndModify", "delete")
 OTHERS = ("find", "hello", "ping", "aggregate", "getMore")

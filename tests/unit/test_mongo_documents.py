@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from api_shared.errors import UnreadableRecord
 from api_shared.job import Job, Progress, Reason, Status
-from api_shared.ledger.mongo_documents import Document, job_of, worker_of
-from api_shared.ledger.mongo_readable import Readable
+from api_shared.ledger.mongo.documents import Document, job_of, worker_of
+from api_shared.ledger.mongo.readable import Readable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ENTRY = {"seq": 1, "status": "queued", "at": NOW, "change_id": "a", "note": ""}

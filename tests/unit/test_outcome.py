@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from api_shared.contracts.contract import Contract, InvalidResult
+from api_shared.client.contract import Contract, InvalidResult
 from api_shared.errors import (
     Discard,
     InvalidArguments,
@@ -17,10 +17,10 @@ from api_shared.errors import (
     TooLarge,
 )
 from api_shared.job import Reason
-from api_shared.worker.compute import ResultNotEncodable, ResultTooLarge
-from api_shared.worker.compute.outcome import Raised, qualified_name
-from api_shared.worker.computed import RemoteError
-from api_shared.worker.outcome import MAX_MESSAGE, MAX_TRACEBACK, Snoozed, failure, snoozed
+from api_shared.worker.job_process import ResultNotEncodable, ResultTooLarge
+from api_shared.worker.job_process.exit import Raised, qualified_name
+from api_shared.worker.run.execute_in_process import RemoteError
+from api_shared.worker.run.outcome import MAX_MESSAGE, MAX_TRACEBACK, Snoozed, failure, snoozed
 
 
 class Args(BaseModel):

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from api_shared.amqp.codec import mend_codec
-from api_shared.amqp.publisher import MAX_HEADERS_BYTES, Publisher
-from api_shared.amqp.topology import topology_of
-from api_shared.dead_mark import DeadMark
 from api_shared.testing import default_settings
+from api_shared.transport.dead_letter_headers import DeadLetterHeaders
+from api_shared.transport.pamqp_patches import patch_pamqp
+from api_shared.transport.publisher import MAX_HEADERS_BYTES, Publisher
+from api_shared.transport.topology import topology_of
 
 TOPOLOGY = topology_of("general", default_settings())
 QUEUE = TOPOLOGY.default
-MARK = DeadMark("unreadable", "no JSON", QUEUE.name)
+MARK = DeadLetterHeaders("unreadable", "no JSON", QUEUE.name)
 
 
 class Link:
@@ -36,7 +36,7 @@ class Link:
 
 @pytest.fixture
 def link() -> Link:
-    mend_codec()
+    patch_pamqp()
     return Link()
 
 

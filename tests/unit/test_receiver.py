@@ -12,13 +12,13 @@ from taskiq import AckableMessage
 from taskiq.receiver import Receiver
 
 from api_shared import JobBroker
-from api_shared.amqp.consumer import Delivery
-from api_shared.amqp.topology import topology_of
-from api_shared.formatter import DeliveredBody, current_delivery
+from api_shared.client.formatter import DeliveredBody, current_delivery
 from api_shared.job import new_job_id
 from api_shared.testing import default_settings
-from api_shared.testing.standing import Nowhere
-from api_shared.wire import decode
+from api_shared.testing.memory_broker import Nowhere
+from api_shared.transport.consumer import Delivery
+from api_shared.transport.message import decode
+from api_shared.transport.topology import topology_of
 
 
 class Engine:

@@ -7,15 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from api_shared import Status, broker
-from api_shared.amqp.topology import topology_of
+from api_shared import Status
+from api_shared.broker import broker
+from api_shared.client.periodic import definitions_of
 from api_shared.contracts.general import HEALTH_CHECK, HOUSEKEEPING, HealthCheckArgs
-from api_shared.ledger import JobFilter
-from api_shared.schedules.book import pause_schedule
+from api_shared.ledger.protocol import JobFilter
 from api_shared.schedules.planning import new_record
+from api_shared.schedules.store import pause_schedule
 from api_shared.settings import InvalidSettings, load_settings
 from api_shared.testing import default_settings, running_in_place
-from api_shared.ticks import definitions_of
+from api_shared.transport.topology import topology_of
 from fixtures.schedules import put_on
 from workers_general.tasks import health_check, housekeeping
 

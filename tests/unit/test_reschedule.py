@@ -9,15 +9,16 @@ import pytest
 from pydantic import BaseModel
 
 from api_shared import Contract, RescheduleAnswer
-from api_shared.contracts.door import Submission
+from api_shared.client.handle import reschedule_job
+from api_shared.client.kiq import accept
+from api_shared.client.runtime import Runtime
+from api_shared.client.started_brokers import Submission
+from api_shared.client.watch import watch
 from api_shared.errors import InvalidOption, JobNotFound, NaiveDatetime
-from api_shared.handle import reschedule_job
 from api_shared.job import Job, JobError, Reason, Status, new_job_id
-from api_shared.kiq import Backing, accept
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claim, Claimed, Complete, Retry
 from api_shared.ledger.transitions import cancel_waiting, publish_due
-from api_shared.watch import watch
 from fixtures.doubles import Clock, backing_on
 
 HOUR = timedelta(hours=1)
@@ -36,22 +37,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def backing(clock: Clock) -> Backing:
+def runtime(clock: Clock) -> Runtime:
     return backing_on(MemoryLedger(clock))
 
 
-async def kiq(backing: Backing, **options: Any) -> Job:
-    return (await accept(Submission(CONTRACT, Args(), **options), backing)).job
+async def kiq(runtime: Runtime, **options: Any) -> Job:
+    return (await accept(Submission(CONTRACT, Args(), **options), runtime)).job
 
 
-async def job_of(backing: Backing, job: Job) -> Job:
-    found = await backing.ledger.get(job.id)
+async def job_of(runtime: Runtime, job: Job) -> Job:
+    found = await runtime.ledger.get(job.id)
     assert found is not None
     return found
 
 
-async def is_due(backing: Backing) -> bool:
-    return bool(await backing.ledger.due("general"))
+async def is_due(runtime: Runtime) -> bool:
+    return bool(await runtime.ledger.due("general"))
 
 
 # Which times.
@@ -66,9 +67,9 @@ async def is_due(backing: Backing) -> bool:
         datetime(2025, 12, 31, 23, 59, tzinfo=UTC),
     ],
 )
-async def test_a_time_that_has_passed_is_at_once(backing: Backing, at: datetime) -> None:
-    job = await kiq(backing, at=at)
-    assert await is_due(backing)
+async def test_a_time_that_has_passed_is_at_once(runtime: Runtime, at: datetime) -> None:
+    job = await kiq(runtime, at=at)
+    assert await is_due(runtime)
     assert job.due_at is not None
     assert job.due_at > datetime(1970, 1, 1, tzinfo=UTC), "no index holds what is due before"
 
@@ -81,16 +82,16 @@ async def test_a_time_that_has_passed_is_at_once(backing: Backing, at: datetime)
         datetime(2100, 1, 1, tzinfo=UTC),
     ],
 )
-async def test_a_time_beyond_ten_years_is_a_mistake(backing: Backing, at: datetime) -> None:
+async def test_a_time_beyond_ten_years_is_a_mistake(runtime: Runtime, at: datetime) -> None:
     with pytest.raises(InvalidOption, match="at most 3660 days ahead"):
-        await kiq(backing, at=at)
+        await kiq(runtime, at=at)
 
 
-async def test_a_naive_time_is_refused_with_the_way_to_say_it(backing: Backing) -> None:
+async def test_a_naive_time_is_refused_with_the_way_to_say_it(runtime: Runtime) -> None:
     naive = datetime(2026, 1, 2, 8)
     with pytest.raises(NaiveDatetime, match=r"astimezone\(\).*tzinfo=UTC"):
-        await kiq(backing, at=naive)
-    job = await kiq(backing, at=naive.astimezone())
+        await kiq(runtime, at=naive)
+    job = await kiq(runtime, at=naive.astimezone())
     assert job.due_at == naive.astimezone()
 
 
@@ -98,57 +99,57 @@ async def test_a_naive_time_is_refused_with_the_way_to_say_it(backing: Backing) 
 
 
 async def test_a_scheduled_job_is_moved_and_its_watchers_are_told(
-    backing: Backing, clock: Clock
+    runtime: Runtime, clock: Clock
 ) -> None:
-    job = await kiq(backing, delay=HOUR)
-    answer = await reschedule_job(job.id, backing, delay=timedelta(minutes=10))
-    moved = await job_of(backing, job)
+    job = await kiq(runtime, delay=HOUR)
+    answer = await reschedule_job(job.id, runtime, delay=timedelta(minutes=10))
+    moved = await job_of(runtime, job)
     assert answer is RescheduleAnswer.MOVED
     assert moved.due_at == clock.now + timedelta(minutes=10)
     assert [entry.note for entry in moved.history] == ["", "rescheduled"]
-    await backing.ledger.change(cancel_waiting(job.id, retention_s=60))
+    await runtime.ledger.change(cancel_waiting(job.id, retention_s=60))
     seen = [event.status async for event in watch(
-        job.id, ledger=backing.ledger, notifier=backing.notifier
+        job.id, ledger=runtime.ledger, notifier=runtime.notifier
     )]  # fmt: skip
     assert seen == [Status.SCHEDULED, Status.SCHEDULED, Status.CANCELLED]
 
 
-async def test_a_job_moved_to_now_is_due(backing: Backing) -> None:
-    job = await kiq(backing, delay=HOUR)
-    await reschedule_job(job.id, backing, at=datetime(2020, 1, 1, tzinfo=UTC))
-    assert await is_due(backing)
-    other = await kiq(backing, delay=HOUR)
-    assert await reschedule_job(other.id, backing, delay=timedelta(0)) is RescheduleAnswer.MOVED
-    assert len(await backing.ledger.due("general")) == 2
+async def test_a_job_moved_to_now_is_due(runtime: Runtime) -> None:
+    job = await kiq(runtime, delay=HOUR)
+    await reschedule_job(job.id, runtime, at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert await is_due(runtime)
+    other = await kiq(runtime, delay=HOUR)
+    assert await reschedule_job(other.id, runtime, delay=timedelta(0)) is RescheduleAnswer.MOVED
+    assert len(await runtime.ledger.due("general")) == 2
 
 
-async def test_a_retry_can_be_moved(backing: Backing, clock: Clock) -> None:
-    job = await kiq(backing)
-    claimed = await backing.ledger.apply(Claim(job.id, "t", "w", 30))
+async def test_a_retry_can_be_moved(runtime: Runtime, clock: Clock) -> None:
+    job = await kiq(runtime)
+    claimed = await runtime.ledger.apply(Claim(job.id, "t", "w", 30))
     assert isinstance(claimed, Claimed)
     error = JobError(Reason.ERROR, "ValueError", "it broke")
-    await backing.ledger.apply(Retry(job.id, "t", claimed.job.seq + 1, error, 3600))
-    assert await reschedule_job(job.id, backing, delay=timedelta(0)) is RescheduleAnswer.MOVED
-    moved = await job_of(backing, job)
+    await runtime.ledger.apply(Retry(job.id, "t", claimed.job.seq + 1, error, 3600))
+    assert await reschedule_job(job.id, runtime, delay=timedelta(0)) is RescheduleAnswer.MOVED
+    moved = await job_of(runtime, job)
     assert (moved.status, moved.due_at, moved.attempt) == (Status.RETRYING, clock.now, 1)
 
 
-async def test_a_job_that_started_or_ended_stays_as_it_is(backing: Backing) -> None:
-    queued = await kiq(backing)
-    assert await reschedule_job(queued.id, backing, delay=HOUR) is RescheduleAnswer.STARTED
-    claimed = await backing.ledger.apply(Claim(queued.id, "t", "w", 30))
+async def test_a_job_that_started_or_ended_stays_as_it_is(runtime: Runtime) -> None:
+    queued = await kiq(runtime)
+    assert await reschedule_job(queued.id, runtime, delay=HOUR) is RescheduleAnswer.STARTED
+    claimed = await runtime.ledger.apply(Claim(queued.id, "t", "w", 30))
     assert isinstance(claimed, Claimed)
-    assert await reschedule_job(queued.id, backing, delay=HOUR) is RescheduleAnswer.STARTED
-    await backing.ledger.apply(Complete(queued.id, "t", claimed.job.seq + 1, "1", 60))
-    before = await job_of(backing, queued)
-    assert await reschedule_job(queued.id, backing, delay=HOUR) is RescheduleAnswer.ENDED
-    assert await job_of(backing, queued) == before
+    assert await reschedule_job(queued.id, runtime, delay=HOUR) is RescheduleAnswer.STARTED
+    await runtime.ledger.apply(Complete(queued.id, "t", claimed.job.seq + 1, "1", 60))
+    before = await job_of(runtime, queued)
+    assert await reschedule_job(queued.id, runtime, delay=HOUR) is RescheduleAnswer.ENDED
+    assert await job_of(runtime, queued) == before
 
 
-async def test_a_dispatcher_that_read_the_old_time_publishes_nothing(backing: Backing) -> None:
-    job = await kiq(backing, delay=timedelta(seconds=1))
-    await reschedule_job(job.id, backing, delay=HOUR)
-    assert await backing.ledger.change(publish_due(job, republish_after_s=30)) is None
+async def test_a_dispatcher_that_read_the_old_time_publishes_nothing(runtime: Runtime) -> None:
+    job = await kiq(runtime, delay=timedelta(seconds=1))
+    await reschedule_job(job.id, runtime, delay=HOUR)
+    assert await runtime.ledger.change(publish_due(job, republish_after_s=30)) is None
 
 
 @pytest.mark.parametrize(
@@ -161,14 +162,14 @@ async def test_a_dispatcher_that_read_the_old_time_publishes_nothing(backing: Ba
     ],
 )
 async def test_a_wrong_time_moves_nothing(
-    backing: Backing, when: dict[str, Any], error: type[Exception]
+    runtime: Runtime, when: dict[str, Any], error: type[Exception]
 ) -> None:
-    job = await kiq(backing, delay=HOUR)
+    job = await kiq(runtime, delay=HOUR)
     with pytest.raises(error):
-        await reschedule_job(job.id, backing, **when)
-    assert await job_of(backing, job) == job
+        await reschedule_job(job.id, runtime, **when)
+    assert await job_of(runtime, job) == job
 
 
-async def test_a_job_that_is_not_there_cannot_be_moved(backing: Backing) -> None:
+async def test_a_job_that_is_not_there_cannot_be_moved(runtime: Runtime) -> None:
     with pytest.raises(JobNotFound):
-        await reschedule_job(new_job_id(), backing, delay=HOUR)
+        await reschedule_job(new_job_id(), runtime, delay=HOUR)

@@ -8,22 +8,23 @@ from typing import Any
 import pytest
 
 from api_shared import JobBroker
-from api_shared.amqp.topology import topology_of
 from api_shared.errors import LedgerUnavailable
 from api_shared.job import Job, Reason, Status
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claim
 from api_shared.ledger.transitions import request_cancel
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.testing.standing import Nowhere
-from api_shared.worker import rescue as rescue_module
-from api_shared.worker.claims import Claims, HeldClaim, RunningBody, Stop
-from api_shared.worker.compute import Compute
-from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.floor import Floor
-from api_shared.worker.leftovers import Leftovers
-from api_shared.worker.rescue import LedgerRescue
-from api_shared.worker.workplace import Workplace
+from api_shared.testing.memory_broker import Nowhere
+from api_shared.transport.topology import topology_of
+from api_shared.worker.job_process import ProcessExecutor
+from api_shared.worker.maintenance.dead_letters import DeadLetters
+from api_shared.worker.process import watchdog_ledger as rescue_module
+from api_shared.worker.process.watchdog_ledger import WatchdogLedger
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop
+from api_shared.worker.run.isolation import Isolation
+from api_shared.worker.run.stuck_tasks import StuckTasks
+from api_shared.worker.run.worker_runtime import WorkerRuntime
 from fixtures.doubles import Clock, backing_on
 from fixtures.ledgers import claimed, inserted
 
@@ -44,21 +45,28 @@ class Place:
         async def add(a: int = 1) -> int:
             return a
 
-        backing = backing_on(ledger)
-        self.claims = Claims(ledger, lease_s=15, heartbeat_s=4)
-        topology = topology_of("general", backing.settings)
+        runtime = backing_on(ledger)
+        self.claims = ClaimRegistry(ledger, lease_s=15, heartbeat_s=4)
+        topology = topology_of("general", runtime.settings)
         letters = DeadLetters(Nowhere(), topology, ledger, {}, retention_s=60)
-        at = Workplace(
-            "w", backing, Nowhere(), self.claims, letters, Compute(), Floor(), Leftovers(print)
+        at = WorkerRuntime(
+            "w",
+            runtime,
+            Nowhere(),
+            self.claims,
+            letters,
+            ProcessExecutor(),
+            Isolation(),
+            StuckTasks(print),
         )
-        self.rescue = LedgerRescue(at, self.broker.tasks, lambda: ledger)
+        self.rescue = WatchdogLedger(at, self.broker.tasks, lambda: ledger)
 
     async def claim(self, *, soft_s: float = 1, hard_s: float = 2) -> HeldClaim:
         job = await inserted(self.ledger, task="add")
         job, token = await claimed(self.ledger, job.id)
         claim = HeldClaim(job, token, self.ledger, MemoryNotifier())
         task: asyncio.Task[str] = asyncio.create_task(asyncio.sleep(0, "x"))
-        claim.body = RunningBody(task, soft_s, hard_s)
+        claim.body = RunningTask(task, soft_s, hard_s)
         self.claims.add(claim)
         return claim
 
@@ -67,8 +75,8 @@ class Place:
         assert job is not None
         return job
 
-    async def hand_on(self, blocker: HeldClaim | None, stop: Stop | None = None) -> None:
-        await asyncio.to_thread(self.rescue.hand_on, blocker, stop, STACK)
+    async def release_all(self, blocker: HeldClaim | None, stop: Stop | None = None) -> None:
+        await asyncio.to_thread(self.rescue.release_all, blocker, stop, STACK)
 
 
 @pytest.fixture
@@ -85,7 +93,7 @@ async def test_the_blocker_has_failed_at_its_limit_and_its_neighbours_lose_nothi
     place: Place,
 ) -> None:
     blocker, neighbour = await place.claim(), await place.claim()
-    await place.hand_on(blocker)
+    await place.release_all(blocker)
     job = await place.job(blocker)
     assert job.error is not None
     assert (job.status, job.attempt, job.lost) == (Status.RETRYING, 1, 0)
@@ -106,7 +114,7 @@ async def test_a_claim_that_its_process_has_not_heard_of_yet_is_renewed_and_hand
         assert await asyncio.to_thread(place.rescue.renew) == {job.id: None}
         clock.advance(10)
         assert await place.ledger.due("general") == []
-        await place.hand_on(None)
+        await place.release_all(None)
     after = await place.ledger.get(job.id)
     assert after is not None
     assert (after.status, after.lost) == (Status.RETRYING, 0)
@@ -118,7 +126,7 @@ async def test_a_blocker_whose_job_is_claimed_anew_takes_nothing_from_the_new_cl
 ) -> None:
     newer = await place.claim()
     blocker = HeldClaim(newer.job, "taken back", place.ledger, MemoryNotifier())
-    await place.hand_on(blocker, Stop.LOST)
+    await place.release_all(blocker, Stop.LOST)
     job = await place.job(newer)
     assert (job.status, job.attempt, job.lost) == (Status.RETRYING, 0, 0)
 
@@ -130,7 +138,7 @@ async def test_a_blocker_that_was_to_stop_ends_by_the_reason_of_its_stop(
     place: Place, stop: Stop, status: Status
 ) -> None:
     blocker = await place.claim()
-    await place.hand_on(blocker, stop)
+    await place.release_all(blocker, stop)
     assert (await place.job(blocker)).status is status
 
 

@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 
 from api_shared import JobBroker
-from api_shared.amqp.consumer import Delivery
-from api_shared.amqp.topology import topology_of
 from api_shared.job import Job, Status
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.transitions import publish_due, take_back
-from api_shared.testing.standing import Nowhere
-from api_shared.wire import ACCEPTED, decode, encode
-from api_shared.worker import run_job as run_job_module
-from api_shared.worker.claiming import NotOurs
-from api_shared.worker.claims import Claims
-from api_shared.worker.compute import Compute
-from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.floor import Floor
-from api_shared.worker.leftovers import Leftovers
-from api_shared.worker.run_job import ALONE_TRIES, WAITS_TO_BE_ALONE, run_job
-from api_shared.worker.workplace import Workplace
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.transitions import publish_due, rescue
+from api_shared.testing.memory_broker import Nowhere
+from api_shared.transport.consumer import Delivery
+from api_shared.transport.message import ACCEPTED, decode, encode
+from api_shared.transport.topology import topology_of
+from api_shared.worker.job_process import ProcessExecutor
+from api_shared.worker.maintenance.dead_letters import DeadLetters
+from api_shared.worker.run import run_job as run_job_module
+from api_shared.worker.run.errors import NotOurs
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.isolation import Isolation
+from api_shared.worker.run.run_job import ALONE_TRIES, WAITS_TO_BE_ALONE, run_job
+from api_shared.worker.run.stuck_tasks import StuckTasks
+from api_shared.worker.run.worker_runtime import WorkerRuntime
 from fixtures.doubles import Clock, backing_on, until
 from fixtures.ledgers import inserted
 
@@ -59,23 +59,23 @@ class Place:
             await self.go.wait()
             return a
 
-        backing = backing_on(self.ledger)
-        topology = topology_of("general", backing.settings)
+        runtime = backing_on(self.ledger)
+        topology = topology_of("general", runtime.settings)
         self.intake = Intake()
-        self.at = Workplace(
+        self.at = WorkerRuntime(
             worker_id="w",
-            backing=backing,
+            runtime=runtime,
             intake=self.intake,
-            claims=Claims(self.ledger, lease_s=15, heartbeat_s=4),
+            claims=ClaimRegistry(self.ledger, lease_s=15, heartbeat_s=4),
             dead_letters=DeadLetters(Nowhere(), topology, self.ledger, {}, retention_s=60),
-            compute=Compute(),
-            floor=Floor(),
-            leftovers=Leftovers(lambda: self.retired.append(True)),
+            compute=ProcessExecutor(),
+            floor=Isolation(),
+            stuck_tasks=StuckTasks(lambda: self.retired.append(True)),
         )
 
     def run(self, job: Job) -> asyncio.Task[Any]:
         body = encode(job)
-        queue = self.at.backing.topology.queue(job.queue)
+        queue = self.at.runtime.topology.queue(job.queue)
         delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, 0, Nowhere())
         wire = decode(body, max_bytes=len(body))
         task = self.broker.tasks["work"]
@@ -92,7 +92,7 @@ class Place:
     async def lose(self, job: Job) -> Job:
         """The lease runs out, and another process takes the job back."""
         self.clock.advance(16)
-        back = take_back(
+        back = rescue(
             await self.read(job), max_lost=3, retry_in_s=1, republish_after_s=30, retention_s=60
         )
         queued = await self.ledger.change(back)
@@ -175,7 +175,7 @@ async def test_jobs_that_were_lost_once_run_side_by_side(place: Place) -> None:
 async def test_a_job_is_handed_back_where_its_own_leftover_goes_on(place: Place) -> None:
     job = await place.job()
     leftover: asyncio.Task[str] = asyncio.create_task(asyncio.sleep(3600, "late"))
-    place.at.leftovers.add(job.id, leftover)
+    place.at.stuck_tasks.add(job.id, leftover)
     with pytest.raises(NotOurs):
         await place.run(job)
     assert place.retired == [True]

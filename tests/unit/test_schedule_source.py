@@ -10,11 +10,11 @@ from taskiq import ScheduledTask, TaskiqScheduler
 from taskiq.scheduler.scheduled_task import CronSpec
 
 from api_shared import JobBroker, LedgerScheduleSource, Missed, Overlap, Status
+from api_shared.client.periodic import definitions_of
 from api_shared.errors import InvalidArguments, InvalidOption, UnknownTask
 from api_shared.job import new_job_id
-from api_shared.ledger import JobFilter
+from api_shared.ledger.protocol import JobFilter
 from api_shared.testing import Place, default_settings, running_in_place
-from api_shared.ticks import definitions_of
 
 HOUR = timedelta(hours=1)
 
@@ -180,7 +180,7 @@ def test_taskiqs_schedule_label_becomes_the_contracts_and_is_no_label_any_more(
     async def note(word: str) -> None: ...
 
     assert note.labels == {"colour": "red"}
-    from api_shared.amqp.topology import topology_of
+    from api_shared.transport.topology import topology_of
 
     settings = default_settings()
     found = definitions_of(broker.contracts, topology_of("own", settings), settings)

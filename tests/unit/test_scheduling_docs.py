@@ -20,7 +20,7 @@ import pytest
 from typer.main import get_command
 
 from api_shared import Discard, JobBroker, Snooze
-from api_shared.brokers import broker as general_broker
+from api_shared.broker import broker as general_broker
 from api_shared.cli.main import app
 from api_shared.job import new_job_id
 from api_shared.testing import running_in_place

@@ -12,14 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from api_shared import scrubbing
+from api_shared import redaction
 from api_shared.contracts.general import HEALTH_CHECK
 from api_shared.errors import Snooze
 from api_shared.job import JobError, Reason
 from api_shared.logs import WithoutSecrets, without_secrets
-from api_shared.scrubbing import MASK, hide, scrub
+from api_shared.redaction import MASK, redact, register_secret
 from api_shared.testing import default_settings
-from api_shared.worker.outcome import failure, snoozed
+from api_shared.worker.run.outcome import failure, snoozed
 
 SECRET = "hunter2-and-more"
 
@@ -27,8 +27,8 @@ SECRET = "hunter2-and-more"
 @pytest.fixture(autouse=True)
 def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test hides, and what other tests have hidden, stays out of the others."""
-    monkeypatch.setattr(scrubbing, "_hidden", set())
-    monkeypatch.setattr(scrubbing, "_literal", None)
+    monkeypatch.setattr(redaction, "_hidden", set())
+    monkeypatch.setattr(redaction, "_literal", None)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
-    assert scrub(text) == shown
+    assert redact(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
     ],
 )
 def test_what_is_none_stays_as_it_is(text: str) -> None:
-    assert scrub(text) == text
+    assert redact(text) == text
 
 
 # Letters that a mask, a URL or JSON have a meaning for, among others.
@@ -81,28 +81,28 @@ secrets = st.text(
 @given(secret=secrets, before=st.text(max_size=10), after=st.text(max_size=10))
 @example(secret="a\"b\\c'd", before="", after="")
 def test_a_hidden_secret_is_in_no_form_of_the_text(secret: str, before: str, after: str) -> None:
-    hide([secret])
+    register_secret([secret])
     for form in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]):
-        assert form not in scrub(f"{before}{form}{after}").replace(MASK, "")
+        assert form not in redact(f"{before}{form}{after}").replace(MASK, "")
 
 
 @given(password=secrets)
 def test_of_a_url_the_password_is_hidden_quoted_and_not(password: str) -> None:
     quoted = quote(password, safe="")
-    hide([f"mongodb://me:{quoted}@host/db"])
+    register_secret([f"mongodb://me:{quoted}@host/db"])
     for form in (password, quoted):
-        assert form not in scrub(f"no user {form}!").replace(MASK, "")
-    assert scrub("host/db me") == "host/db me" or password in "host/db me"
+        assert form not in redact(f"no user {form}!").replace(MASK, "")
+    assert redact("host/db me") == "host/db me" or password in "host/db me"
 
 
 @given(st.text(max_size=200))
 def test_what_was_scrubbed_stays_as_it_is(text: str) -> None:
-    assert scrub(scrub(text)) == scrub(text)
+    assert redact(redact(text)) == redact(text)
 
 
 def test_short_words_are_not_hunted_for() -> None:
-    hide(["guest", ""])
-    assert scrub("a guest of the house") == "a guest of the house"
+    register_secret(["guest", ""])
+    assert redact("a guest of the house") == "a guest of the house"
 
 
 def test_the_settings_secrets_are_hidden_once_they_are_read() -> None:
@@ -111,11 +111,11 @@ def test_the_settings_secrets_are_hidden_once_they_are_read() -> None:
         mongodb_url=SecretStr("mongodb://me:mongo-pass@host/"),
         llm_api_key=SecretStr("llm-key-123"),
     )
-    assert scrub("rabbit-pass, mongo-pass, llm-key-123") == "***, ***, ***"
+    assert redact("rabbit-pass, mongo-pass, llm-key-123") == "***, ***, ***"
 
 
 def test_an_error_on_its_way_to_the_ledger_loses_its_secrets() -> None:
-    hide([SECRET])
+    register_secret([SECRET])
     try:
         raise ConnectionError(f"login with {SECRET} to amqp://me:p4ss@host failed")
     except ConnectionError as raised:
@@ -127,20 +127,20 @@ def test_an_error_on_its_way_to_the_ledger_loses_its_secrets() -> None:
 
 
 def test_a_secret_at_the_edge_of_a_message_is_not_shown_in_half() -> None:
-    hide([SECRET])
+    register_secret([SECRET])
     for cut in range(1, len(SECRET) + 1):
         message = "x" * (2000 - cut) + SECRET
         assert "hunter" not in failure(ValueError(message), HEALTH_CHECK).error.message
 
 
 def test_whoever_makes_a_job_error_it_holds_no_secret() -> None:
-    hide([SECRET])
+    register_secret([SECRET])
     error = JobError(Reason.ERROR, "E", f"is {SECRET}", f"raise E('{SECRET}')")
     assert (error.message, error.traceback) == ("is ***", "raise E('***')")
 
 
 def test_log_events_are_scrubbed_deep_down() -> None:
-    hide([SECRET])
+    register_secret([SECRET])
     event = {
         "event": "x.failed",
         "error": f"no {SECRET}",
@@ -158,7 +158,7 @@ def test_log_events_are_scrubbed_deep_down() -> None:
 
 
 def test_what_libraries_log_is_scrubbed_with_its_traceback() -> None:
-    hide([SECRET])
+    register_secret([SECRET])
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.addFilter(WithoutSecrets())

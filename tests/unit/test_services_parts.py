@@ -12,23 +12,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from api_shared.services import ServicesError, ServiceUnavailable
-from api_shared.services.amqp_handshake import ask_rabbitmq
-from api_shared.services.cache import cache_folder
-from api_shared.services.compose import engine_answers
-from api_shared.services.given import given_server
-from api_shared.services.ports import are_free, free_ports
-from api_shared.services.process import ProcessMark
-from api_shared.services.rabbitmq_program import find_rabbitmq
-from api_shared.services.state import (
-    StandingServer,
+from api_shared.testing.servers import ServicesError, ServiceUnavailable
+from api_shared.testing.servers.amqp_handshake import ask_rabbitmq
+from api_shared.testing.servers.cache import cache_folder
+from api_shared.testing.servers.compose import engine_answers
+from api_shared.testing.servers.from_environment import server_from_environment
+from api_shared.testing.servers.ports import are_free, free_ports
+from api_shared.testing.servers.process_identity import ProcessIdentity
+from api_shared.testing.servers.rabbitmq_program import find_rabbitmq
+from api_shared.testing.servers.state import (
+    BackgroundServer,
     State,
     env_lines,
     load_state,
     save_state,
     without_stale,
 )
-from api_shared.services.wheel import program_from_wheel
+from api_shared.testing.servers.wheel import program_from_wheel
 
 
 def test_free_ports_are_different_and_can_be_listened_on() -> None:
@@ -43,7 +43,7 @@ def test_a_port_that_is_listened_on_is_not_free() -> None:
 
 
 def test_rabbitmq_can_be_named_by_its_parts() -> None:
-    server = given_server(
+    server = server_from_environment(
         "rabbitmq",
         {
             "RABBITMQ_HOST": "broker",
@@ -59,7 +59,7 @@ def test_rabbitmq_can_be_named_by_its_parts() -> None:
 
 @pytest.mark.parametrize("name", ["rabbitmq", "mongodb", "redis"])
 def test_an_empty_variable_names_no_server(name: str) -> None:
-    assert given_server(name, {f"{name.upper()}_URL": "", "RABBITMQ_HOST": ""}) is None
+    assert server_from_environment(name, {f"{name.upper()}_URL": "", "RABBITMQ_HOST": ""}) is None
 
 
 def test_the_cache_falls_back_to_a_folder_of_ours(
@@ -93,7 +93,7 @@ def test_a_program_without_its_run_bit_is_copied_and_left_as_it_is(
     packaged.write_text("#!/bin/sh\necho runs\n")
     packaged.chmod(0o644)
     located = SimpleNamespace(name="server", locate=lambda: packaged)
-    monkeypatch.setattr("api_shared.services.wheel.files", lambda _: [located])
+    monkeypatch.setattr("api_shared.testing.servers.wheel.files", lambda _: [located])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     program = program_from_wheel("some-wheel", "server")
     assert program is not None
@@ -118,7 +118,7 @@ def test_an_engine_that_does_not_answer_is_passed_over(
 
 
 def test_a_process_is_told_apart_from_another_with_its_id() -> None:
-    mark = ProcessMark.of(os.getpid())
+    mark = ProcessIdentity.of(os.getpid())
     assert mark is not None
     assert mark.is_running()
     assert not mark.model_copy(update={"started": "earlier"}).is_running()
@@ -133,7 +133,7 @@ def test_an_env_line_is_read_back_by_a_shell() -> None:
 
 
 def test_variables_of_an_earlier_up_do_not_count_as_given() -> None:
-    ours = StandingServer(
+    ours = BackgroundServer(
         name="redis", url="redis://a", management_url=None, pid=1, env={"REDIS_URL": "redis://a"}
     )
     state = State(servers=(ours,))
@@ -167,5 +167,5 @@ def test_what_does_not_speak_amqp_is_not_ready(answer: bytes) -> None:
 
 
 def test_importing_the_library_does_not_import_the_starter() -> None:
-    script = "import sys, api_shared; sys.exit('api_shared.services' in sys.modules)"
+    script = "import sys, api_shared; sys.exit('api_shared.testing.servers' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

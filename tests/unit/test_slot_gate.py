@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from api_shared.amqp.consumer import Consumer, Delivery
-from api_shared.amqp.topology import QueueSpec
 from api_shared.job import new_job_id
 from api_shared.testing import default_settings
-from api_shared.wire import WireJob
-from api_shared.worker import slot_gate
-from api_shared.worker.compute import SlotFolder
-from api_shared.worker.slot_gate import SlotGate
+from api_shared.transport.consumer import Consumer, Delivery
+from api_shared.transport.message import JobMessage
+from api_shared.transport.topology import QueueSpec
+from api_shared.worker.job_process import SlotFolder, slot_gate
+from api_shared.worker.job_process.slot_gate import SlotGate
 from fixtures.doubles import until
 
 TRAINING = QueueSpec("training", "training")
@@ -26,7 +25,7 @@ class Answers:
 
     def ack(self, tag: int) -> None: ...
 
-    def give_back(self, tag: int) -> None:
+    def requeue(self, tag: int) -> None:
         self.given_back.append(tag)
 
 
@@ -80,7 +79,7 @@ async def gate(slots: SlotFolder, consumer: Consumes) -> AsyncIterator[SlotGate]
 
 def waiting(gate: SlotGate, answers: Answers, tag: int) -> None:
     delivery = Delivery((1, 0, tag), b"", TRAINING, {}, tag, answers)
-    gate.wait(delivery, WireJob(new_job_id(), "train", [], {}, {}))
+    gate.wait(delivery, JobMessage(new_job_id(), "train", [], {}, {}))
 
 
 async def test_a_free_slot_is_given_at_once(gate: SlotGate, slots: SlotFolder) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from api_shared.worker.checks import ImportFailures
 from api_shared.worker.engine import WorkerEngine
+from api_shared.worker.process.preflight import ImportFailures
 
 
 class Arrivals:

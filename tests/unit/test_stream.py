@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api_shared.client.stream import Shown, StreamPiece, stream
 from api_shared.errors import JobNotFound, TooLarge
 from api_shared.job import Job, new_job_id
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.operations import Complete, EndCancelled, HandBack
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.operations import Cancel, Complete, Release
 from api_shared.ledger.transitions import publish_due
-from api_shared.notifier import status_event
+from api_shared.notifier.events import status_event
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.notifier.text import Outgoing, Written
-from api_shared.stream import Shown, StreamPiece, stream
-from api_shared.worker.claims import HeldClaim
+from api_shared.notifier.text_stream import Outgoing, Written
+from api_shared.worker.run.held_claim import HeldClaim
 from fixtures.doubles import until
 from fixtures.ledgers import claimed, inserted
 
@@ -151,7 +151,7 @@ class Writer:
 
     async def lose(self, claim: HeldClaim) -> HeldClaim:
         """The claim ends where nobody hears of it; the next one."""
-        await self.ledger.apply(HandBack(self.id, claim.token, claim.next_seq(), -1, "lost"))
+        await self.ledger.apply(Release(self.id, claim.token, claim.next_seq(), -1, "lost"))
         job = await self.ledger.change(publish_due(await self.job(), republish_after_s=30))
         assert job is not None
         return await self.claim()
@@ -253,7 +253,7 @@ async def test_the_text_of_a_job_that_is_cancelled_ends_where_it_was() -> None:
     claim = await writer.begin()
     claim.text.write("half of", limit_bytes=LIMIT)
     seq = await claim.settle()
-    assert await writer.ledger.apply(EndCancelled(writer.id, claim.token, seq, 60))
+    assert await writer.ledger.apply(Cancel(writer.id, claim.token, seq, 60))
     assert await writer.heard() == [StreamPiece("half of")]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from taskiq.message import TaskiqMessage
 
-from api_shared.contracts.derived import contract_of
-from api_shared.contracts.door import Submission
+from api_shared.client.contract_from_signature import contract_from_signature
+from api_shared.client.started_brokers import Submission
+from api_shared.client.submission import submission_of
 from api_shared.errors import InvalidArguments, InvalidOption
 from api_shared.job import new_job_id
-from api_shared.submission import submission_of
 
 ID = new_job_id()
 
@@ -20,7 +20,7 @@ ID = new_job_id()
 def work(number: int, unit: str = "m") -> None: ...
 
 
-CONTRACT = contract_of(work, "work")
+CONTRACT = contract_from_signature(work, "work")
 
 
 def submission(*args: Any, labels: dict[str, Any] | None = None, **kwargs: Any) -> Any:

@@ -13,8 +13,8 @@ from taskiq import TaskiqDepends
 from taskiq.depends.progress_tracker import ProgressTracker, TaskState
 
 from api_shared import Contract, Discard, FailedJob, JobBroker, Snooze, Status
-from api_shared import broker as general_broker
-from api_shared.brokers import running
+from api_shared.broker import broker as general_broker
+from api_shared.broker import running
 from api_shared.contracts.general import (
     HEALTH_CHECK,
     HealthCheckArgs,
@@ -38,8 +38,8 @@ from api_shared.testing import (
     recording,
     running_in_place,
 )
-from api_shared.worker.compute import current_job
 from api_shared.worker.context import JobContext
+from api_shared.worker.job_process import current_job
 
 
 class GreetArgs(BaseModel):
@@ -444,9 +444,9 @@ async def block(request: pytest.FixtureRequest, broker: JobBroker) -> AsyncItera
 async def test_the_broker_is_left_as_it_was(block: Any, broker: JobBroker) -> None:
     results = broker.result_backend
     async with block(broker):
-        assert broker.backing
+        assert broker.runtime
     with pytest.raises(NotStarted, match="is not started"):
-        _ = broker.backing
+        _ = broker.runtime
     assert broker.result_backend is results
 
 
@@ -455,7 +455,7 @@ async def test_the_broker_is_left_as_it_was_after_an_error(block: Any, broker: J
         async with block(broker):
             raise ZeroDivisionError
     with pytest.raises(NotStarted, match="is not started"):
-        _ = broker.backing
+        _ = broker.runtime
 
 
 async def test_code_that_starts_and_stops_the_broker_itself_stays_in_the_block(
@@ -477,7 +477,7 @@ async def test_the_environment_of_the_machine_is_not_read(
     monkeypatch.setenv("RABBITMQ_PORT", "no number")
     monkeypatch.setenv("DATABASE_NAME", "production")
     async with recording(broker):
-        assert broker.backing.settings == default_settings()
-        assert broker.backing.settings.database_name == "api_workers"
+        assert broker.runtime.settings == default_settings()
+        assert broker.runtime.settings.database_name == "api_workers"
     async with recording(broker, settings=default_settings(task_max_retries=0)):
-        assert broker.backing.settings.task_max_retries == 0
+        assert broker.runtime.settings.task_max_retries == 0

@@ -15,22 +15,22 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api_shared import Contract, Cron, Every, Missed, Overlap, Schedule
+from api_shared.client.periodic import definitions_of, fire, run_now
 from api_shared.errors import InvalidArguments, InvalidOption, LedgerUnavailable
 from api_shared.job import Job, Status
-from api_shared.ledger import JobFilter
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.ledger.memory_schedules import MemoryScheduleBook
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.memory.schedules import MemoryScheduleStore
+from api_shared.ledger.protocol import JobFilter
 from api_shared.ledger.transitions import cancel_waiting
-from api_shared.schedules.book import (
+from api_shared.schedules.schedule import ScheduleRecord, tick_id
+from api_shared.schedules.store import (
     UnknownSchedule,
     UnreadableSchedule,
     pause_schedule,
     remove_schedule,
     resume_schedule,
 )
-from api_shared.schedules.schedule import ScheduleRecord, tick_id
-from api_shared.ticks import definitions_of, fire, run_now
-from api_shared.worker.ticker import Ticker
+from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
 from fixtures.doubles import START, Clock, Outbox, backing_on
 from fixtures.schedules import put_on
 
@@ -42,7 +42,7 @@ class SweepArgs(BaseModel):
     folder: str = "/tmp"
 
 
-class Book(MemoryScheduleBook):
+class Book(MemoryScheduleStore):
     """Counts its writes; `break_after` breaks the link after that many more of them."""
 
     saves = 0
@@ -82,10 +82,10 @@ class World:
         clock = Clock()
         return cls(clock, Ledger(clock), Outbox())
 
-    def ticker(self, *contracts: Contract[Any, Any], **settings: Any) -> Ticker:
+    def ticker(self, *contracts: Contract[Any, Any], **settings: Any) -> PeriodicJobs:
         """Of a worker process that knows these contracts."""
-        backing = backing_on(self.ledger, self.outbox, **settings)
-        return Ticker(backing, lambda: contracts, Random(0))
+        runtime = backing_on(self.ledger, self.outbox, **settings)
+        return PeriodicJobs(runtime, lambda: contracts, Random(0))
 
     async def fired(self) -> list[tuple[str, datetime]]:
         """Schedule and planned time of each job, in the order of the plan."""
@@ -104,7 +104,9 @@ class World:
         for job in await self.ledger.find(JobFilter(), limit=10_000):
             await self.ledger.change(cancel_waiting(job.id, retention_s=60))
 
-    async def pass_time(self, by: timedelta, *tickers: Ticker, step: timedelta = MINUTE) -> None:
+    async def pass_time(
+        self, by: timedelta, *tickers: PeriodicJobs, step: timedelta = MINUTE
+    ) -> None:
         """Time goes by in steps; at each the tickers look until nothing is left."""
         until = self.clock.now + by
         while self.clock.now < until:
@@ -112,7 +114,7 @@ class World:
             await look(*tickers)
 
 
-async def look(*tickers: Ticker) -> None:
+async def look(*tickers: PeriodicJobs) -> None:
     while any([await ticker.tick_once() for ticker in tickers]):
         pass
 
@@ -131,7 +133,7 @@ def world() -> World:
     return World.new()
 
 
-async def started(ticker: Ticker) -> Ticker:
+async def started(ticker: PeriodicJobs) -> PeriodicJobs:
     await ticker.declare()
     await look(ticker)
     return ticker
@@ -344,8 +346,8 @@ async def test_many_workers_that_declare_the_same_write_once_a_minute(world: Wor
 
 
 async def test_a_name_that_another_schedule_has_is_left_to_it(world: World) -> None:
-    backing = backing_on(world.ledger, world.outbox)
-    [definition] = definitions_of([sweep()], backing.topology, backing.settings)
+    runtime = backing_on(world.ledger, world.outbox)
+    [definition] = definitions_of([sweep()], runtime.topology, runtime.settings)
     made = await put_on(world.ledger, replace(definition, every_s=77))
     await started(world.ticker(sweep()))
     assert (await world.record()).definition == made.definition
@@ -413,7 +415,7 @@ async def test_a_declared_schedule_is_not_removed_but_one_that_is_gone_is(world:
 async def test_a_run_out_of_turn_changes_nothing_of_the_schedule(world: World) -> None:
     ticker = await started(world.ticker(sweep()))
     before = await world.record()
-    job = await run_now(before.definition, before.now, ticker.backing)
+    job = await run_now(before.definition, before.now, ticker.runtime)
     assert (job.status, job.due_at) == (Status.SCHEDULED, world.clock.now)
     assert "planned_at" not in job.labels
     assert await world.record() == before
@@ -443,8 +445,8 @@ async def test_a_decision_that_nobody_carried_out_is_carried_out_by_another(worl
 async def test_a_decided_tick_runs_as_it_was_though_its_schedule_is_made_anew(
     world: World, is_paused: bool
 ) -> None:
-    backing = backing_on(world.ledger, world.outbox)
-    [old] = definitions_of([sweep()], backing.topology, backing.settings)
+    runtime = backing_on(world.ledger, world.outbox)
+    [old] = definitions_of([sweep()], runtime.topology, runtime.settings)
     made = await put_on(world.ledger, old)
     world.clock.now += 10 * MINUTE
     tick = world.clock.now
@@ -464,9 +466,9 @@ async def test_one_schedule_that_cannot_be_fired_does_not_stop_the_others(world:
     await look(ticker)
 
     async def publish(job: Job) -> None:
-        ticker.backing.topology.queue(job.queue)
+        ticker.runtime.topology.queue(job.queue)
 
-    ticker.backing.outbox.publish_job = publish  # type: ignore[method-assign]
+    ticker.runtime.outbox.publish_job = publish  # type: ignore[method-assign]
     world.clock.now += 10 * MINUTE
     await ticker.declare()
     await ticker.tick_once()
@@ -497,7 +499,7 @@ async def test_a_tick_that_another_release_has_fired_with_other_arguments_is_one
     ticker = await started(world.ticker(sweep()))
     record = await world.record()
     other = replace(record.definition, args_json='{"folder":"/other"}')
-    assert await fire(other, START + 10 * MINUTE, ticker.backing)
+    assert await fire(other, START + 10 * MINUTE, ticker.runtime)
     await world.pass_time(10 * MINUTE, ticker)
     assert await world.times() == [START + 10 * MINUTE]
 
@@ -568,16 +570,16 @@ def test_each_schedule_of_a_contract_has_a_name_of_its_own() -> None:
         Contract("sweep", SweepArgs, int, schedule=two)
     named = (two[0], replace(two[1], name="hourly"))
     contract = Contract("sweep", SweepArgs, int, schedule=named)
-    backing = backing_on(MemoryLedger())
-    found = definitions_of([contract], backing.topology, backing.settings)
+    runtime = backing_on(MemoryLedger())
+    found = definitions_of([contract], runtime.topology, runtime.settings)
     assert [(each.name, each.every_s) for each in found] == [("sweep", 60), ("hourly", 3600)]
 
 
 def test_two_contracts_cannot_have_schedules_of_one_name() -> None:
-    backing = backing_on(MemoryLedger())
+    runtime = backing_on(MemoryLedger())
     same = Schedule(Every(MINUTE), name="same")
     with pytest.raises(InvalidOption, match="another name than the schedule of 'task-0'"):
-        definitions_of(contracts(same, same), backing.topology, backing.settings)
+        definitions_of(contracts(same, same), runtime.topology, runtime.settings)
 
 
 def test_a_schedule_may_depend_on_the_settings() -> None:
@@ -607,10 +609,10 @@ def test_what_a_schedule_cannot_be_is_said_when_it_is_written(wrong: dict[str, A
 
 
 def test_what_its_jobs_could_not_be_kiqed_with_is_refused() -> None:
-    backing = backing_on(MemoryLedger())
+    runtime = backing_on(MemoryLedger())
     with pytest.raises(InvalidOption, match="priority"):
-        definitions_of(contracts(Schedule(Every(MINUTE), priority=11)), backing.topology,
-                       backing.settings)  # fmt: skip
+        definitions_of(contracts(Schedule(Every(MINUTE), priority=11)), runtime.topology,
+                       runtime.settings)  # fmt: skip
 
 
 def test_tick_ids_differ_by_name_and_time_and_are_the_same_everywhere() -> None:

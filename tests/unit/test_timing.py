@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api_shared.errors import InvalidOption
-from api_shared.schedules.timing import Cron, Every, timing_of
+from api_shared.schedules.cron import Cron, Every, timing_of
 
 BERLIN = "Europe/Berlin"
 ZONES = (

@@ -13,16 +13,17 @@ from taskiq import TaskiqMessage, TaskiqMiddleware
 from taskiq.kicker import AsyncKicker
 
 from api_shared import Contract, JobBroker, Unique
-from api_shared.amqp.errors import RabbitUnavailable
-from api_shared.contracts.door import Submission
-from api_shared.contracts.unique import MAX_KEY, UniqueFor
+from api_shared.client.kiq import Accepted, accept
+from api_shared.client.runtime import Runtime
+from api_shared.client.started_brokers import Submission
+from api_shared.client.unique import MAX_KEY, UniqueFor
 from api_shared.errors import AcceptanceUnknown, InvalidOption, Unroutable
 from api_shared.job import Job, Reason, Status, new_job_id
-from api_shared.kiq import Accepted, Backing, accept
-from api_shared.ledger import JobFilter
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claim, Claimed, Complete
+from api_shared.ledger.protocol import JobFilter
 from api_shared.ledger.transitions import cancel_waiting
+from api_shared.transport.errors import RabbitUnavailable
 from fixtures.doubles import Clock, Outbox, backing_on
 
 
@@ -46,12 +47,12 @@ def outbox() -> Outbox:
 
 
 @pytest.fixture
-def backing(clock: Clock, outbox: Outbox) -> Backing:
+def runtime(clock: Clock, outbox: Outbox) -> Runtime:
     return backing_on(MemoryLedger(clock), outbox)
 
 
 async def kiq(
-    backing: Backing,
+    runtime: Runtime,
     args: Args | None = None,
     *,
     contract: Contract[Any, Any] = CONTRACT,
@@ -62,142 +63,142 @@ async def kiq(
     submission = Submission(
         contract, args or Args(), unique_key=unique_key, unique_for=unique_for, **options
     )
-    return await accept(submission, backing)
+    return await accept(submission, runtime)
 
 
-async def kept(backing: Backing) -> list[Job]:
-    return await backing.ledger.find(JobFilter())
+async def kept(runtime: Runtime) -> list[Job]:
+    return await runtime.ledger.find(JobFilter())
 
 
 # The second kiq.
 
 
 async def test_a_second_kiq_is_given_the_first_job_and_told_so(
-    backing: Backing, outbox: Outbox
+    runtime: Runtime, outbox: Outbox
 ) -> None:
-    first = await kiq(backing, Args(text="a"))
-    async with backing.notifier.subscribe() as events:
-        second = await kiq(backing, Args(text="a"))
+    first = await kiq(runtime, Args(text="a"))
+    async with runtime.notifier.subscribe() as events:
+        second = await kiq(runtime, Args(text="a"))
         assert await events.next(0) is None, "nothing new has happened"
     assert first == Accepted(first.job)
     assert second == Accepted(first.job, deduplicated=True)
-    assert outbox.published == await kept(backing) == [first.job]
+    assert outbox.published == await kept(runtime) == [first.job]
 
 
-async def test_with_other_arguments_the_first_job_wins_and_that_is_said(backing: Backing) -> None:
-    first = await kiq(backing, Args(text="a"))
-    assert await kiq(backing, Args(text="b")) == Accepted(first.job, True, other_arguments=True)
+async def test_with_other_arguments_the_first_job_wins_and_that_is_said(runtime: Runtime) -> None:
+    first = await kiq(runtime, Args(text="a"))
+    assert await kiq(runtime, Args(text="b")) == Accepted(first.job, True, other_arguments=True)
 
 
-async def test_without_a_key_nothing_is_unique(backing: Backing) -> None:
-    accepted = [await kiq(backing, unique_key=None) for _ in range(2)]
+async def test_without_a_key_nothing_is_unique(runtime: Runtime) -> None:
+    accepted = [await kiq(runtime, unique_key=None) for _ in range(2)]
     assert not any(each.deduplicated for each in accepted)
-    assert len(await kept(backing)) == 2
+    assert len(await kept(runtime)) == 2
 
 
-async def test_a_job_for_later_holds_its_key_until_then(backing: Backing) -> None:
-    later = await kiq(backing, delay=timedelta(hours=1))
-    assert (await kiq(backing)).job.id == later.job.id
+async def test_a_job_for_later_holds_its_key_until_then(runtime: Runtime) -> None:
+    later = await kiq(runtime, delay=timedelta(hours=1))
+    assert (await kiq(runtime)).job.id == later.job.id
 
 
-async def test_a_kiq_repeated_after_a_lost_answer_is_its_own_job(backing: Backing) -> None:
+async def test_a_kiq_repeated_after_a_lost_answer_is_its_own_job(runtime: Runtime) -> None:
     job_id = new_job_id()
-    first = await kiq(backing, job_id=job_id)
-    assert await kiq(backing, job_id=job_id) == Accepted(first.job)
+    first = await kiq(runtime, job_id=job_id)
+    assert await kiq(runtime, job_id=job_id) == Accepted(first.job)
 
 
-async def test_a_kiq_repeated_after_a_lost_answer_may_find_its_key_taken(backing: Backing) -> None:
-    other = await kiq(backing)
-    again = await kiq(backing, job_id=new_job_id())
+async def test_a_kiq_repeated_after_a_lost_answer_may_find_its_key_taken(runtime: Runtime) -> None:
+    other = await kiq(runtime)
+    again = await kiq(runtime, job_id=new_job_id())
     assert (again.job.id, again.deduplicated) == (other.job.id, True)
 
 
-async def test_a_lost_answer_stays_unknown(backing: Backing, monkeypatch: Any) -> None:
+async def test_a_lost_answer_stays_unknown(runtime: Runtime, monkeypatch: Any) -> None:
     async def lose(*_: Any, **__: Any) -> Any:
         raise AcceptanceUnknown("0" * 24)
 
-    monkeypatch.setattr(backing.ledger, "apply", lose)
+    monkeypatch.setattr(runtime.ledger, "apply", lose)
     with pytest.raises(AcceptanceUnknown):
-        await kiq(backing)
+        await kiq(runtime)
 
 
 # For how long.
 
 
-async def run(backing: Backing, job: Job) -> None:
+async def run(runtime: Runtime, job: Job) -> None:
     """Claim and complete it."""
     claim = Claim(job.id, "token", "w", 30)
-    claimed = await backing.ledger.apply(claim)
+    claimed = await runtime.ledger.apply(claim)
     assert isinstance(claimed, Claimed)
-    assert await backing.ledger.apply(Complete(job.id, "token", claimed.job.seq + 1, "1", 60))
+    assert await runtime.ledger.apply(Complete(job.id, "token", claimed.job.seq + 1, "1", 60))
 
 
 @pytest.mark.parametrize("unique_for", ["waiting", "open", None])
 async def test_the_key_is_free_once_its_job_has_run(
-    backing: Backing, unique_for: UniqueFor | None
+    runtime: Runtime, unique_for: UniqueFor | None
 ) -> None:
-    first = await kiq(backing, unique_for=unique_for)
-    await run(backing, first.job)
-    assert not (await kiq(backing, unique_for=unique_for)).deduplicated
+    first = await kiq(runtime, unique_for=unique_for)
+    await run(runtime, first.job)
+    assert not (await kiq(runtime, unique_for=unique_for)).deduplicated
 
 
 async def test_a_period_counts_from_the_acceptance_by_the_ledgers_clock(
-    backing: Backing, clock: Clock
+    runtime: Runtime, clock: Clock
 ) -> None:
     hour = timedelta(hours=1)
-    first = await kiq(backing, unique_for=hour)
-    await run(backing, first.job)
+    first = await kiq(runtime, unique_for=hour)
+    await run(runtime, first.job)
     clock.advance(3599)
-    assert (await kiq(backing, unique_for=hour)).job.id == first.job.id
+    assert (await kiq(runtime, unique_for=hour)).job.id == first.job.id
     clock.advance(1)
-    second = await kiq(backing, unique_for=hour)
+    second = await kiq(runtime, unique_for=hour)
     assert not second.deduplicated
     clock.advance(3599)
-    assert (await kiq(backing)).job.id == second.job.id
+    assert (await kiq(runtime)).job.id == second.job.id
 
 
 async def test_many_who_come_when_a_period_is_over_are_one_job(
-    backing: Backing, clock: Clock
+    runtime: Runtime, clock: Clock
 ) -> None:
-    await kiq(backing, unique_for=timedelta(hours=1))
+    await kiq(runtime, unique_for=timedelta(hours=1))
     clock.advance(3600)
-    again = await asyncio.gather(*(kiq(backing, unique_for=timedelta(hours=1)) for _ in range(10)))
+    again = await asyncio.gather(*(kiq(runtime, unique_for=timedelta(hours=1)) for _ in range(10)))
     assert sum(not each.deduplicated for each in again) == 1
 
 
 async def test_a_period_longer_than_the_retention_is_kept(clock: Clock) -> None:
-    backing = backing_on(MemoryLedger(clock), retention_s=60)
-    first = await kiq(backing, unique_for=timedelta(days=30))
-    await run(backing, first.job)
+    runtime = backing_on(MemoryLedger(clock), retention_s=60)
+    first = await kiq(runtime, unique_for=timedelta(days=30))
+    await run(runtime, first.job)
     clock.advance(29 * 86_400)
-    assert (await kiq(backing)).job.id == first.job.id
+    assert (await kiq(runtime)).job.id == first.job.id
     clock.advance(86_400)
-    assert not (await kiq(backing)).deduplicated
+    assert not (await kiq(runtime)).deduplicated
 
 
 # The contract's key.
 
 
-async def test_a_contract_makes_its_key_of_arguments(backing: Backing) -> None:
-    first = await kiq(backing, Args(project=7, text="a"), contract=BY_PROJECT, unique_key=None)
-    same = await kiq(backing, Args(project=7, text="b"), contract=BY_PROJECT, unique_key=None)
-    other = await kiq(backing, Args(project=8, text="a"), contract=BY_PROJECT, unique_key=None)
+async def test_a_contract_makes_its_key_of_arguments(runtime: Runtime) -> None:
+    first = await kiq(runtime, Args(project=7, text="a"), contract=BY_PROJECT, unique_key=None)
+    same = await kiq(runtime, Args(project=7, text="b"), contract=BY_PROJECT, unique_key=None)
+    other = await kiq(runtime, Args(project=8, text="a"), contract=BY_PROJECT, unique_key=None)
     assert (same.job.id, same.other_arguments) == (first.job.id, True)
     assert not other.deduplicated
     assert (first.job.unique_key, first.job.unique_scope) == ('{"project":7}', "waiting")
 
 
-async def test_a_kiqs_own_key_and_scope_win_over_the_contracts(backing: Backing) -> None:
+async def test_a_kiqs_own_key_and_scope_win_over_the_contracts(runtime: Runtime) -> None:
     args = Args(project=7)
-    await kiq(backing, args, contract=BY_PROJECT, unique_key=None)
-    own = await kiq(backing, args, contract=BY_PROJECT, unique_key="own", unique_for="open")
+    await kiq(runtime, args, contract=BY_PROJECT, unique_key=None)
+    own = await kiq(runtime, args, contract=BY_PROJECT, unique_key="own", unique_for="open")
     assert (own.deduplicated, own.job.unique_key, own.job.unique_scope) == (False, "own", "open")
 
 
-async def test_a_key_of_all_arguments_is_a_digest_where_it_would_be_long(backing: Backing) -> None:
+async def test_a_key_of_all_arguments_is_a_digest_where_it_would_be_long(runtime: Runtime) -> None:
     contract = Contract("text.all", Args, int, unique=Unique())
     jobs = [
-        (await kiq(backing, Args(text=text), contract=contract, unique_key=None)).job
+        (await kiq(runtime, Args(text=text), contract=contract, unique_key=None)).job
         for text in ("short", "x" * 1000, "x" * 1001)
     ]
     assert jobs[0].unique_key == '{"project":0,"text":"short"}'
@@ -226,33 +227,33 @@ def test_a_contract_that_names_no_argument_of_its_own_is_refused() -> None:
     ],
 )
 async def test_a_wrong_key_is_an_error_before_anything_is_kept(
-    backing: Backing, options: dict[str, Any], words: str
+    runtime: Runtime, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidOption, match=words):
-        await kiq(backing, **options)
-    assert await kept(backing) == []
+        await kiq(runtime, **options)
+    assert await kept(runtime) == []
 
 
 async def test_an_unroutable_unique_job_fails_and_frees_its_key(
-    backing: Backing, outbox: Outbox
+    runtime: Runtime, outbox: Outbox
 ) -> None:
     """Somebody else may have been given this job: it must not vanish."""
     outbox.error = Unroutable("keywords", "taskiq")
     with pytest.raises(Unroutable):
-        await kiq(backing, unique_for=timedelta(hours=1))
-    [failed] = await kept(backing)
+        await kiq(runtime, unique_for=timedelta(hours=1))
+    [failed] = await kept(runtime)
     assert (failed.status, failed.unique_held) == (Status.FAILED, None)
     assert failed.error is not None
     assert failed.error.reason is Reason.UNROUTABLE
     assert failed.due_at is not None, "its dead letter is still to be published"
     outbox.error = None
-    assert not (await kiq(backing)).deduplicated
+    assert not (await kiq(runtime)).deduplicated
 
 
-async def test_a_publish_that_fails_fails_no_unique_kiq(backing: Backing, outbox: Outbox) -> None:
+async def test_a_publish_that_fails_fails_no_unique_kiq(runtime: Runtime, outbox: Outbox) -> None:
     outbox.error = RabbitUnavailable("not connected")
-    first = await kiq(backing)
-    assert (await kiq(backing)).job.id == first.job.id
+    first = await kiq(runtime)
+    assert (await kiq(runtime)).job.id == first.job.id
 
 
 # Through taskiq's ways.
@@ -323,7 +324,7 @@ async def test_labels_say_it_too(started: JobBroker) -> None:
         await count.kicker().with_labels(unique_key="k", unique_for="ever").kiq(1)
 
 
-async def test_a_cancelled_job_gives_its_key_back(backing: Backing) -> None:
-    first = await kiq(backing, unique_for=timedelta(hours=1), delay=timedelta(minutes=1))
-    assert await backing.ledger.change(cancel_waiting(first.job.id, retention_s=60))
-    assert not (await kiq(backing)).deduplicated
+async def test_a_cancelled_job_gives_its_key_back(runtime: Runtime) -> None:
+    first = await kiq(runtime, unique_for=timedelta(hours=1), delay=timedelta(minutes=1))
+    assert await runtime.ledger.change(cancel_waiting(first.job.id, retention_s=60))
+    assert not (await kiq(runtime)).deduplicated

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_shared.errors import InvalidOption
-from api_shared.usage import MAX_AMOUNT, MAX_NAMES, added, checked_usage, usage_text
+from api_shared.ledger.usage import MAX_AMOUNT, MAX_NAMES, added, checked_usage, usage_text
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,49}", fullmatch=True)
 usages = st.dictionaries(names, st.integers(0, MAX_AMOUNT), max_size=MAX_NAMES)

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api_shared.client.watch import watch
 from api_shared.errors import JobNotFound, LedgerUnavailable
 from api_shared.job import Entry, Job, Progress, Status, new_job_id
-from api_shared.ledger.memory import MemoryLedger
-from api_shared.notifier import JobEvent, status_event
+from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.notifier.events import JobEvent, status_event
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.watch import watch
 from fixtures.doubles import until
 
 Q, P, R = Status.QUEUED, Status.PROCESSING, Status.RETRYING

@@ -13,11 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from api_shared.errors import LedgerUnavailable, SoftTimeLimitExceeded
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.worker import watchdog as watchdog_module
-from api_shared.worker.claims import Claims, HeldClaim, RunningBody, Stop, running_claim
-from api_shared.worker.watchdog import EXIT_CODE, Watchdog
+from api_shared.worker.process import watchdog as watchdog_module
+from api_shared.worker.process.watchdog import EXIT_CODE, Watchdog
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop, running_claim
 from fixtures.doubles import Clock
 from fixtures.ledgers import claimed, inserted
 
@@ -42,7 +43,7 @@ class Rescuer:
             raise self.error
         return self.stops
 
-    def hand_on(self, blocker: Any, stop: Any, _stack: str) -> None:
+    def release_all(self, blocker: Any, stop: Any, _stack: str) -> None:
         self.handed_on.append((blocker, stop))
         if self.error is not None:
             raise self.error
@@ -53,7 +54,7 @@ class Place:
 
     def __init__(self, limit_s: float) -> None:
         self.ledger = MemoryLedger(Clock())
-        self.claims = Claims(self.ledger, lease_s=15, heartbeat_s=4)
+        self.claims = ClaimRegistry(self.ledger, lease_s=15, heartbeat_s=4)
         self.rescuer = Rescuer()
         self.codes: list[int] = []
         self.exited = threading.Event()
@@ -88,7 +89,7 @@ class Place:
             return await asyncio.create_task(inner())
 
         task = asyncio.create_task(body())
-        claim.body = RunningBody(task, soft_s, hard_s)
+        claim.body = RunningTask(task, soft_s, hard_s)
         return await task
 
 
@@ -148,7 +149,7 @@ async def test_the_job_and_the_line_that_block_are_named_and_the_leases_kept(
 
 async def test_code_that_keeps_the_interpreter_from_the_start_on_has_its_time_counted() -> None:
     """The thread gets no turn then: the timer runs before it has had one."""
-    claims = Claims(MemoryLedger(Clock()), lease_s=15, heartbeat_s=4)
+    claims = ClaimRegistry(MemoryLedger(Clock()), lease_s=15, heartbeat_s=4)
     dog = Watchdog(claims, Rescuer(), lease_s=15, heartbeat_s=1_000, limit_s=100)
     dog.start()
     left_s, _ = signal.getitimer(signal.ITIMER_VIRTUAL)

@@ -9,18 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.contracts.contract import Contract
-from api_shared.contracts.derived import contract_of
+from api_shared.client.contract import Contract
+from api_shared.client.contract_from_signature import contract_from_signature
 from api_shared.errors import InvalidArguments
 from api_shared.job import Reason, new_job_id
-from api_shared.wire import (
-    MAX_DEPTH,
-    MAX_LABEL_LENGTH,
-    MAX_LABELS,
-    Unreadable,
-    decode,
-    encode,
-)
+from api_shared.json_text import MAX_DEPTH
+from api_shared.transport.message import MAX_LABEL_LENGTH, MAX_LABELS, Unreadable, decode, encode
 from fixtures.ledgers import a_job
 
 ID = new_job_id()
@@ -192,8 +186,8 @@ def test_arguments_that_anybody_may_send_parse_or_are_refused(value: Any) -> Non
     def function(number: int, text: str = "") -> None: ...
 
     for contract in (
-        contract_of(function, "f"),
-        Contract("g", contract_of(function, "g").args, str),
+        contract_from_signature(function, "f"),
+        Contract("g", contract_from_signature(function, "g").args, str),
     ):
         for args, names in (([value], {}), ([], {"number": value}), ([value, value], {"x": 1})):
             try:

@@ -8,23 +8,24 @@ Names are imported when they are first used: a program that needs a contract, an
 settings alone does not load three drivers.
 """
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from api_shared.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from api_shared.broker import JobBroker
-    from api_shared.brokers import broker, ml_broker, running, running_in_thread
-    from api_shared.contracts.contract import Contract, FailedJob
-    from api_shared.contracts.unique import Unique
+    from api_shared.broker import running, running_in_thread
+    from api_shared.client.contract import Contract, FailedJob
+    from api_shared.client.handle import CancelAnswer, JobHandle, RescheduleAnswer
+    from api_shared.client.job_broker import JobBroker
+    from api_shared.client.schedule_source import LedgerScheduleSource
+    from api_shared.client.stream import StreamPiece
+    from api_shared.client.unique import Unique
     from api_shared.errors import AcceptanceUnknown, ApiWorkersError, Discard, Snooze
-    from api_shared.handle import CancelAnswer, JobHandle, RescheduleAnswer
     from api_shared.job import Job, Status
-    from api_shared.schedule_source import LedgerScheduleSource
+    from api_shared.schedules.cron import Cron, Every
     from api_shared.schedules.schedule import Missed, Overlap, Schedule
-    from api_shared.schedules.timing import Cron, Every
-    from api_shared.stream import StreamPiece
+    from api_shared.worker.context import JobContext
+    from api_shared.worker.engine import attach
 
 __all__ = [
     "AcceptanceUnknown",
@@ -37,6 +38,7 @@ __all__ = [
     "FailedJob",
     "Job",
     "JobBroker",
+    "JobContext",
     "JobHandle",
     "LedgerScheduleSource",
     "Missed",
@@ -47,45 +49,26 @@ __all__ = [
     "Status",
     "StreamPiece",
     "Unique",
-    "broker",
-    "ml_broker",
+    "attach",
     "running",
     "running_in_thread",
 ]
 
-_MODULES = {
-    "broker": ("JobBroker",),
-    "brokers": ("broker", "ml_broker", "running", "running_in_thread"),
-    "contracts.contract": ("Contract", "FailedJob"),
-    "contracts.unique": ("Unique",),
-    "errors": ("AcceptanceUnknown", "ApiWorkersError", "Discard", "Snooze"),
-    "handle": ("CancelAnswer", "JobHandle", "RescheduleAnswer"),
-    "job": ("Job", "Status"),
-    "schedule_source": ("LedgerScheduleSource",),
-    "schedules.schedule": ("Missed", "Overlap", "Schedule"),
-    "schedules.timing": ("Cron", "Every"),
-    "stream": ("StreamPiece",),
-}
-_WHERE = {name: f"api_shared.{module}" for module, names in _MODULES.items() for name in names}
-
-
-class _Package(ModuleType):
-    """
-    A class of its own, for `api_shared.broker` is a broker and a submodule: the import system sets
-    the submodule as an attribute, where a module's plain `__getattr__` would not be asked any more.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _WHERE:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_WHERE[name]), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "broker" or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Package
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "broker": ("running", "running_in_thread"),
+        "client.contract": ("Contract", "FailedJob"),
+        "client.handle": ("CancelAnswer", "JobHandle", "RescheduleAnswer"),
+        "client.job_broker": ("JobBroker",),
+        "client.schedule_source": ("LedgerScheduleSource",),
+        "client.stream": ("StreamPiece",),
+        "client.unique": ("Unique",),
+        "errors": ("AcceptanceUnknown", "ApiWorkersError", "Discard", "Snooze"),
+        "job": ("Job", "Status"),
+        "schedules.cron": ("Cron", "Every"),
+        "schedules.schedule": ("Missed", "Overlap", "Schedule"),
+        "worker.context": ("JobContext",),
+        "worker.engine": ("attach",),
+    },
+)

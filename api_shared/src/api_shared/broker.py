@@ -1,327 +1,53 @@
-"""The broker: a taskiq broker whose every kick is a job that cannot be lost."""
+"""The two brokers, defined once."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import replace
-from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar, overload
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
-import structlog
-from taskiq import AckableMessage, AsyncBroker, BrokerMessage
-from taskiq.abc.middleware import TaskiqMiddleware
-from taskiq.message import TaskiqMessage
-from taskiq.utils import maybe_awaitable
-from taskiq_aio_pika import AioPikaBroker
+from api_shared.client.job_broker import JobBroker
+from api_shared.contracts import general, language, ml
 
-from api_shared.amqp.link import Link
-from api_shared.amqp.publisher import Publisher
-from api_shared.amqp.topology import Topology, declare, topology_of
-from api_shared.contracts.contract import Contract
-from api_shared.contracts.derived import contract_of
-from api_shared.contracts.door import Submission, doors
-from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
-from api_shared.formatter import JobFormatter, PreparedMessage
-from api_shared.handle import JobHandle
-from api_shared.job import new_job_id, parse_job_id
-from api_shared.kiq import Accepted, Backing, accept
-from api_shared.ledger.mongo import MongoLedger
-from api_shared.logs import configure_logging
-from api_shared.middleware_guard import GuardedMiddleware
-from api_shared.notifier.redis import RedisNotifier
-from api_shared.refusal import refuse
-from api_shared.results import JobResultBackend
-from api_shared.settings import InvalidSettings, Settings, load_settings
-from api_shared.submission import submission_of
-from api_shared.task import JobTask
-
-P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 
-LIMITS = {
-    "timeout": "hard_limit_s",
-    "soft_timeout": "soft_limit_s",
-    "queue_name": "queue",
-    "memory_limit_mb": "memory_limit_mb",
-    "max_retries": "max_retries",
-    "backoff_s": "backoff_s",
-    "backoff_cap_s": "backoff_cap_s",
-    "permanent": "permanent",
-    "on_failure": "on_failure",
-    "unique": "unique",
-    "schedule": "schedule",
-}
-"""Labels of `@broker.task` that belong to the contract, and their names there."""
+broker = JobBroker("general").know(*general.CONTRACTS, *language.CONTRACTS)
+ml_broker = JobBroker("ml").know(*ml.CONTRACTS)
 
 
-class Binder(Protocol[R]):
-    """Turns a function that returns what the contract promises into its task."""
-
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> JobTask[P, Coroutine[Any, Any, R]]: ...
-
-    @overload
-    def __call__(self, function: Callable[P, R]) -> JobTask[P, R]: ...
+@asynccontextmanager
+async def running(*brokers: JobBroker) -> AsyncIterator[None]:
+    """Started brokers, to kiq through; none named: both."""
+    async with AsyncExitStack() as stack:
+        for each in brokers or (broker, ml_broker):
+            await stack.enter_async_context(each)
+        yield
 
 
-class Engine(Protocol):
-    """The worker's side of a broker: what takes deliveries and runs them."""
-
-    async def start(self, broker: JobBroker, publisher: Publisher) -> None: ...
-
-    def deliveries(self) -> AsyncGenerator[AckableMessage, None]: ...
-
-    async def run(self, task: JobTask[Any, Any]) -> Any: ...
-
-    async def stop(self) -> None: ...
-
-
-class JobBroker(AioPikaBroker):
+@contextmanager
+def running_in_thread(*brokers: JobBroker) -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
     """
-    One exchange and its queues. `name` is "general", "ml", or your own.
+    For synchronous programs: a function that runs a coroutine to its end.
 
-    Nothing is read or opened before `startup`: settings come from the environment then, and a
-    RabbitMQ that is down delays it by CONNECT_DEADLINE_S at most.
+    The brokers live in an event loop of their own, in a thread; any thread may call.
     """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="api-workers", daemon=True)
+    thread.start()
 
-    made: ClassVar[dict[str, JobBroker]] = {}
-    """The broker of each name that this process made last, started or not."""
+    def call(coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self.id_generator = new_job_id
-        self.decorator_class = JobTask
-        self.formatter = JobFormatter()
-        self.engine: Engine | None = None
-        self._contracts: dict[str, Contract[Any, Any]] = {}
-        self._backing: Backing | None = None
-        self._link: Link | None = None
-        self._borrowed = False
-        self.made[name] = self
-
-    # Contracts and tasks.
-
-    def know(self, *contracts: Contract[Any, Any]) -> Self:
-        """Contracts that can be kiqed here by name, without their function."""
-        for contract in contracts:
-            self._contracts[contract.name] = self._checked(contract)
-        return self
-
-    def contract(self, name: str) -> Contract[Any, Any]:
-        """Raises `UnknownTask`."""
-        if name not in self._contracts:
-            raise UnknownTask(name, self._contracts)
-        return self._contracts[name]
-
-    @property
-    def contracts(self) -> tuple[Contract[Any, Any], ...]:
-        return tuple(self._contracts.values())
-
-    @property
-    def tasks(self) -> dict[str, JobTask[Any, Any]]:
-        """The tasks of this process: contracts that are bound to a function."""
-        return {n: t for n, t in self.get_all_tasks().items() if isinstance(t, JobTask)}
-
-    @overload
-    def task(self, task_name: Contract[Any, R], **labels: Any) -> Binder[R]: ...
-
-    @overload
-    def task(self, task_name: Callable[P, T], **labels: Any) -> JobTask[P, T]: ...
-
-    @overload
-    def task(
-        self, task_name: str | None = None, **labels: Any
-    ) -> Callable[[Callable[P, T]], JobTask[P, T]]: ...
-
-    def task(self, task_name: Any = None, **labels: Any) -> Any:
-        """
-        Bind a contract (`@broker.task(CONTRACT)`) or derive one from the signature.
-
-        `timeout`, `soft_timeout` (seconds), `max_retries`, `queue_name`, `backoff_s`,
-        `memory_limit_mb`, `permanent`, `on_failure`, `unique` and `schedule` (ours, or taskiq's
-        list of dicts) become the contract's; other labels travel with each job.
-        """
-        if callable(task_name) and not isinstance(task_name, Contract):
-            return self.task()(task_name)
-
-        def bind(function: Callable[P, T]) -> JobTask[P, T]:
-            limits = {LIMITS[name]: value for name, value in labels.items() if name in LIMITS}
-            others = {name: value for name, value in labels.items() if name not in LIMITS}
-            if isinstance(task_name, Contract):
-                if limits:
-                    raise InvalidOption("task", sorted(limits), "say this in the contract")
-                contract = self._checked(task_name)
-            else:
-                name = task_name or f"{function.__module__}:{function.__name__}"
-                contract = contract_of(function, name, broker=self.name, **limits)
-            bound = contract.bind(function)
-            contract = replace(contract, positional=bound.positional)
-            task = super(JobBroker, self).task(contract.name, **others)(function)
-            assert isinstance(task, JobTask)  # noqa: S101 - by `decorator_class`
-            task.contract, task.bound = contract, bound
-            self._contracts[contract.name] = contract
-            return task
-
-        return bind
-
-    def _checked(self, contract: Contract[Any, Any]) -> Contract[Any, Any]:
-        if contract.broker != self.name:
-            wanted = f"the contract names this broker; this one is {self.name!r}"
-            raise InvalidOption(f"{contract.name}.broker", contract.broker, wanted)
-        return contract
-
-    # One door in.
-
-    async def submit(self, submission: Submission[Any, Any]) -> JobHandle[Any]:
-        """What `CONTRACT.kiq` calls; passes the same middlewares as `task.kiq`."""
-        if not self.middlewares:
-            accepted = await accept(submission, self.backing)
-            return self._handle_of(accepted, submission.contract)
-        return await self.send(submission.as_message())
-
-    async def send(self, message: TaskiqMessage) -> JobHandle[Any]:
-        """What `task.kiq` calls: through the middlewares and the door. Raises as `accept` does."""
-        for middleware in self.middlewares:
-            message = await maybe_awaitable(middleware.pre_send(message))
-        accepted = await self._accept(message)
-        for middleware in reversed(self.middlewares):
-            await maybe_awaitable(middleware.post_send(message))
-        return self._handle_of(accepted, self.contract(message.task_name))
-
-    async def kick(self, message: BrokerMessage) -> None:
-        """What every other way of taskiq's ends in. Raises as `accept` does."""
-        if isinstance(message, PreparedMessage):
-            await self._accept(message.prepared)
-        else:
-            await self._accept(self.formatter.loads(message.message))
-
-    async def _accept(self, message: TaskiqMessage) -> Accepted:
-        """Where another job holds the unique key, the message is that job's from here on."""
-        contract = self.contract(message.task_name)
-        accepted = await accept(submission_of(message, contract), self.backing)
-        message.task_id = accepted.job.id
-        return accepted
-
-    def handle(self, job_id: str, contract: Contract[Any, R] | None = None) -> JobHandle[R]:
-        """The handle of a job that exists. Raises `InvalidJobId`."""
-        return JobHandle(parse_job_id(job_id), self.backing, self.result_backend, contract)
-
-    def _handle_of(self, accepted: Accepted, contract: Contract[Any, R]) -> JobHandle[R]:
-        handle = self.handle(accepted.job.id, contract)
-        handle.deduplicated = accepted.deduplicated
-        handle.other_arguments = accepted.other_arguments
-        return handle
-
-    # Life.
-
-    @property
-    def backing(self) -> Backing:
-        if self._backing is None:
-            raise NotStarted(self.name, doors)
-        return self._backing
-
-    async def startup(self) -> None:
-        """
-        Read the settings and open the connections; servers may be down.
-
-        Raises `InvalidSettings` and `QueueMismatch`.
-        """
-        if self._backing is not None:
-            return
-        if self.is_worker_process and self.engine is None:
-            refuse(
-                [
-                    f"broker {self.name!r} has no worker engine: start the worker from a module "
-                    f"that calls `api_shared.worker.engine.attach(broker, tasks=...)`"
-                ]
-            )
-        settings = self._load_settings()
-        if not structlog.is_configured():
-            configure_logging(settings)
-        topology = topology_of(self.name, settings)
-        self._link = self._make_link(settings, topology)
-        publisher = Publisher(self._link, topology, deadline_s=settings.publish_deadline_s)
-        ledger, notifier = MongoLedger(settings), RedisNotifier(settings)
-        await ledger.start()
-        await notifier.start()
-        await self.use(Backing(settings, topology, ledger, notifier, publisher))
-        self._borrowed = False
+    started = running(*brokers)
+    try:
+        asyncio.run_coroutine_threadsafe(started.__aenter__(), loop).result()
         try:
-            await self._link.start(wait_s=settings.connect_deadline_s)
-        except QueueMismatch as error:
-            if self.is_worker_process:
-                refuse([str(error)])
-            await self.shutdown()
-            raise
-        await AsyncBroker.startup(self)
-        if self.is_worker_process and self.engine is not None:
-            await self.engine.start(self, publisher)
-
-    async def use(self, backing: Backing | None) -> None:
-        """
-        Stand on these connections (tests stand on their own); None: on none.
-
-        They stay the caller's: `startup` leaves them in place and `shutdown` open.
-        """
-        self._stand_on(backing, borrowed=backing is not None)
-        if backing is not None:
-            self.result_backend = JobResultBackend(
-                backing.settings, backing.ledger, backing.notifier
-            )
-
-    def _stand_on(self, backing: Backing | None, *, borrowed: bool) -> None:
-        """`CONTRACT.kiq` goes through the broker of the contract's name that was started last."""
-        self._backing, self._borrowed = backing, borrowed
-        if backing is not None:
-            doors[self.name] = self
-        elif doors.get(self.name) is self:
-            del doors[self.name]
-
-    def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """What taskiq's receiver takes its messages from, itself: closing it begins the drain."""
-        if self.engine is None:
-            raise RuntimeError(f"broker {self.name!r} has no worker engine")
-        return self.engine.deliveries()
-
-    async def shutdown(self) -> None:
-        """Stop the worker's side, then close all connections."""
-        if self.engine is not None and self.is_worker_process:
-            await self.engine.stop()
-        if self._backing is None or self._borrowed:
-            return
-        await AsyncBroker.shutdown(self)
-        if self._link is not None:
-            await self._link.close()
-            self._link = None
-        await self._backing.notifier.close()
-        await self._backing.ledger.close()
-        self._stand_on(None, borrowed=False)
-
-    def _load_settings(self) -> Settings:
-        try:
-            return load_settings()
-        except InvalidSettings as error:
-            if self.is_worker_process:
-                refuse([str(error)])
-            raise
-
-    def _make_link(self, settings: Settings, topology: Topology) -> Link:
-        return Link(
-            settings.amqp_url,
-            name=f"{self.name}-publish",
-            heartbeat_s=settings.rabbitmq_heartbeat_s,
-            connect_deadline_s=settings.connect_deadline_s,
-            on_open=lambda channel: declare(channel, topology),
-        )
-
-    # Middlewares.
-
-    def add_middlewares(self, *middlewares: TaskiqMiddleware) -> None:
-        super().add_middlewares(*(GuardedMiddleware(middleware) for middleware in middlewares))
-
-    def with_middlewares(self, *middlewares: TaskiqMiddleware) -> Self:
-        self.add_middlewares(*middlewares)
-        return self
+            yield call
+        finally:
+            asyncio.run_coroutine_threadsafe(started.__aexit__(None, None, None), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -11,7 +11,7 @@ from typing import Any
 from bson import ObjectId
 
 from api_shared.errors import InvalidJobId
-from api_shared.scrubbing import scrub
+from api_shared.redaction import redact
 
 
 class Status(StrEnum):
@@ -87,8 +87,8 @@ class JobError:
     traceback: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", scrub(self.message))
-        object.__setattr__(self, "traceback", scrub(self.traceback))
+        object.__setattr__(self, "message", redact(self.message))
+        object.__setattr__(self, "traceback", redact(self.traceback))
 
 
 @dataclass(frozen=True, slots=True)

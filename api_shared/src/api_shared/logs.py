@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
-from api_shared.scrubbing import scrub
+from api_shared.redaction import redact
 from api_shared.settings import Settings
 
 
@@ -32,13 +32,13 @@ class WithoutSecrets(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         with suppress(Exception):  # wrong arguments: the handler says so, in its way
-            record.msg, record.args = scrub(record.getMessage()), None
+            record.msg, record.args = redact(record.getMessage()), None
         if record.exc_info:
-            record.exc_text = scrub(self._formatter.formatException(record.exc_info))
+            record.exc_text = redact(self._formatter.formatException(record.exc_info))
         return True
 
 
-def scrub_what_libraries_log() -> None:
+def redact_library_logs() -> None:
     """For a worker, whose process is ours: what is logged past structlog, by taskiq's handlers."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(WithoutSecrets())
@@ -82,13 +82,13 @@ def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _scrubbed(value: Any) -> Any:
     if isinstance(value, str):
-        return scrub(value)
+        return redact(value)
     if isinstance(value, Mapping):
         return {key: _scrubbed(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_scrubbed(each) for each in value]
     if isinstance(value, BaseException):
-        return scrub(repr(value))
+        return redact(repr(value))
     return value
 
 

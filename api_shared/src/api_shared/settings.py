@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
 from api_shared.errors import ApiWorkersError
-from api_shared.scrubbing import hide
+from api_shared.redaction import register_secret
 from api_shared.tls import AMQP_OPTIONS, MONGODB_OPTIONS, REDIS_OPTIONS, with_options
 
 CENTURY_S = 100 * 365 * 86_400.0
@@ -230,7 +230,7 @@ class Settings(BaseSettings):
         """No error text and no log line of this process shows them."""
         values = (getattr(self, name) for name in type(self).model_fields)
         secrets = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
-        hide([*secrets, self.rabbitmq_management_url, self.storage_url])
+        register_secret([*secrets, self.rabbitmq_management_url, self.storage_url])
         return self
 
     @cached_property

@@ -1,8 +1,8 @@
 """The general worker: `taskiq worker workers_general.main:broker`."""
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.worker.engine import attach
-from workers_general.llm.worker import serve_models
+from workers_general.llm.lifecycle import serve_models
 
 attach(
     broker,

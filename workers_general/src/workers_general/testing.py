@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from api_shared.errors import UsageError
-
-from .llm.models import stand_in
-from .llm.protocol import (
+from workers_general.llm.models import stand_in
+from workers_general.llm.protocol import (
     Backend,
     Capabilities,
     ChatAnswer,

@@ -1,6 +1,6 @@
 """The ML worker: `taskiq worker workers_ml.main:broker`."""
 
-from api_shared.brokers import ml_broker
+from api_shared.broker import ml_broker
 from api_shared.worker.engine import attach
 
 attach(

@@ -13,7 +13,7 @@ from api_shared.errors import InvalidOption
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from api_shared.contracts.contract import Contract
+    from api_shared.client.contract import Contract
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api_shared.cli.exits import FINDINGS, ExitCode
+from api_shared.cli.exit_codes import FINDINGS, ExitCode
 from api_shared.cli.output import AsJson, print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
-    from api_shared.chaos.run import Result
-    from api_shared.chaos.scenario import Scenario
+    from api_shared.testing.chaos.run import Result
+    from api_shared.testing.chaos.scenario import Scenario
 
 EPILOG = """
 kiq chaos --list · kiq chaos --small · kiq chaos worker-kills --seed 7 · kiq chaos --markdown
@@ -45,8 +45,8 @@ def chaos(
     refused: late writes of workers that had lost their claim. again: jobs claimed more than once.
     recovery: seconds from a worker's death until its jobs ran again, median and 99th percentile.
     """
-    from api_shared.chaos.rows import row
-    from api_shared.chaos.rows import rows as all_rows
+    from api_shared.testing.chaos.registry import row
+    from api_shared.testing.chaos.registry import rows as all_rows
 
     wanted = [row(name) for name in rows] if rows else list(all_rows().values())
     if listed:
@@ -65,10 +65,10 @@ def chaos(
 
 
 def _run(wanted: list[Scenario], seed: int, *, small: bool) -> list[Result]:
-    from api_shared.chaos.run import run_rows
     from api_shared.logs import configure_logging
-    from api_shared.services import ServicesError
     from api_shared.settings import Settings
+    from api_shared.testing.chaos.run import run_rows
+    from api_shared.testing.servers import ServicesError
 
     # A supervisor that ends this command must not leave its servers and workers behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

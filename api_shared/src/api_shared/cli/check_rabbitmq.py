@@ -18,14 +18,14 @@ from aiormq.exceptions import (
     PublishError,
 )
 
-from api_shared.amqp.errors import words
-from api_shared.amqp.topology import QueueSpec, Topology, declarations_of, topology_of
 from api_shared.cli.connections import BROKERS
-from api_shared.cli.findings import Finding, Findings
 from api_shared.cli.masking import masked_url
 from api_shared.cli.rabbitmq import ANSWER_S, channel_of, depth_of, rabbitmq_of
+from api_shared.doctor import Finding, Findings
 from api_shared.errors import ServerError
 from api_shared.settings import Settings
+from api_shared.transport.errors import words
+from api_shared.transport.topology import QueueSpec, Topology, declarations_of, topology_of
 
 FOUND = Findings("rabbitmq")
 OLDEST = (3, 10)

@@ -8,13 +8,13 @@ import secrets
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from api_shared.cli.findings import Finding, Findings
+from api_shared.cli.durations import lasted
 from api_shared.cli.masking import masked_url
-from api_shared.cli.times import lasted
+from api_shared.doctor import Finding, Findings
 from api_shared.errors import ServerError
-from api_shared.ledger.mongo_checkup import Checkup, examine
-from api_shared.notifier.names import Names
-from api_shared.notifier.redis import RedisNotifier, pool_options
+from api_shared.ledger.mongo.server_check import Checkup, examine
+from api_shared.notifier.redis.keys import Names
+from api_shared.notifier.redis.notifier import RedisNotifier, pool_options
 from api_shared.settings import Settings
 
 MONGODB = Findings("mongodb")

@@ -10,9 +10,9 @@ def task_names(incomplete: str) -> list[str]:
 
 
 def queue_names(incomplete: str) -> list[str]:
-    from api_shared.amqp.topology import topology_of
     from api_shared.cli.connections import BROKERS
     from api_shared.settings import load_settings
+    from api_shared.transport.topology import topology_of
 
     settings = load_settings()
     queues = [queue.name for broker in BROKERS for queue in topology_of(broker, settings).queues]

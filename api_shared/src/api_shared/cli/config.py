@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from api_shared.cli.masking import masked_url
 from api_shared.cli.output import AsJson, print_json, print_table
-from api_shared.scrubbing import MASK
+from api_shared.redaction import MASK
 
 if TYPE_CHECKING:
     from api_shared.settings import Settings

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from api_shared.client.runtime import Runtime
     from api_shared.job import Job
-    from api_shared.kiq import Backing
-    from api_shared.ledger import Ledger
+    from api_shared.ledger.protocol import Ledger
     from api_shared.settings import Settings
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def configure_words(settings: Settings) -> None:
 @asynccontextmanager
 async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
     """The ledger alone."""
-    from api_shared.ledger.mongo import MongoLedger
+    from api_shared.ledger.mongo.ledger import MongoLedger
 
     ledger = MongoLedger(settings)
     await ledger.start()
@@ -63,24 +63,24 @@ async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
 
 
 @asynccontextmanager
-async def backing_of(settings: Settings) -> AsyncIterator[Backing]:
+async def runtime_of(settings: Settings) -> AsyncIterator[Runtime]:
     """Ledger and notifier; nothing can be published through it."""
-    from api_shared.amqp.topology import topology_of
-    from api_shared.kiq import Backing
-    from api_shared.notifier.redis import RedisNotifier
+    from api_shared.client.runtime import Runtime
+    from api_shared.notifier.redis.notifier import RedisNotifier
+    from api_shared.transport.topology import topology_of
 
     async with ledger_of(settings) as ledger:
         notifier = RedisNotifier(settings)
         await notifier.start()
         try:
             topology = topology_of(BROKERS[0], settings)
-            yield Backing(settings, topology, ledger, notifier, _NoOutbox())
+            yield Runtime(settings, topology, ledger, notifier, _NoOutbox())
         finally:
             await notifier.close()
 
 
 class _NoOutbox:
     async def publish_job(self, job: Job) -> None:
-        from api_shared.amqp.errors import RabbitUnavailable
+        from api_shared.transport.errors import RabbitUnavailable
 
         raise RabbitUnavailable("this command does not publish")

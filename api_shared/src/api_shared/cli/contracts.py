@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from api_shared.errors import InvalidOption, UnknownTask
 
 if TYPE_CHECKING:
-    from api_shared.broker import JobBroker
-    from api_shared.contracts.contract import Contract
+    from api_shared.client.contract import Contract
+    from api_shared.client.job_broker import JobBroker
 
 
 class Modules:
@@ -43,8 +43,8 @@ def broker_of(contract: Contract[Any, Any]) -> JobBroker:
 
 def known_brokers() -> list[JobBroker]:
     """The platform's two, and those that a module of `--module` has in its names."""
-    from api_shared.broker import JobBroker
-    from api_shared.brokers import broker, ml_broker
+    from api_shared.broker import broker, ml_broker
+    from api_shared.client.job_broker import JobBroker
 
     known = [broker, ml_broker]
     for name in Modules.names:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api_shared.cli.connections import backing_of, ledger_of, run
+from api_shared.cli.connections import ledger_of, run, runtime_of
+from api_shared.cli.durations import clock, now, since
 from api_shared.cli.output import AsJson, print_json, print_line, print_table, say
-from api_shared.cli.times import clock, now, since
 
 if TYPE_CHECKING:
     from api_shared.job import Job, Status
-    from api_shared.ledger import Ledger
+    from api_shared.ledger.protocol import Ledger
     from api_shared.schedules.schedule import ScheduleRecord
     from api_shared.settings import Settings
 
@@ -54,12 +54,12 @@ def run_schedule(name: Name, as_json: AsJson = False) -> None:
     """
 
     async def main(settings: Settings) -> Job:
-        from api_shared.schedules.book import find_schedule
-        from api_shared.ticks import run_now
+        from api_shared.client.periodic import run_now
+        from api_shared.schedules.store import find_schedule
 
-        async with backing_of(settings) as backing:
-            record = await find_schedule(name, backing.ledger.schedules)
-            return await run_now(record.definition, record.now, backing)
+        async with runtime_of(settings) as runtime:
+            record = await find_schedule(name, runtime.ledger.schedules)
+            return await run_now(record.definition, record.now, runtime)
 
     job = run(main)
     if as_json:
@@ -73,7 +73,7 @@ def pause(name: Name, as_json: AsJson = False) -> None:
     """Let a schedule rest until it is resumed, over restarts and new releases too."""
 
     async def main(settings: Settings) -> ScheduleRecord:
-        from api_shared.schedules.book import pause_schedule
+        from api_shared.schedules.store import pause_schedule
 
         async with ledger_of(settings) as ledger:
             return await pause_schedule(name, ledger.schedules)
@@ -86,7 +86,7 @@ def resume(name: Name, as_json: AsJson = False) -> None:
     """Let a schedule tick again, from now on: ticks of its rest are not caught up."""
 
     async def main(settings: Settings) -> ScheduleRecord:
-        from api_shared.schedules.book import resume_schedule
+        from api_shared.schedules.store import resume_schedule
 
         async with ledger_of(settings) as ledger:
             return await resume_schedule(name, ledger.schedules)
@@ -103,7 +103,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     """
 
     async def main(settings: Settings) -> None:
-        from api_shared.schedules.book import remove_schedule
+        from api_shared.schedules.store import remove_schedule
 
         async with ledger_of(settings) as ledger:
             await remove_schedule(name, ledger.schedules)

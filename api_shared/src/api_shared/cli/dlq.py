@@ -9,14 +9,14 @@ import typer
 
 from api_shared.cli.completion import queue_names, task_names
 from api_shared.cli.connections import run
-from api_shared.cli.dlq_acts import Choice, Manner, Purge, Requeue, act
+from api_shared.cli.dlq_actions import Choice, Manner, Purge, Requeue, act
+from api_shared.cli.durations import now, parse_duration
 from api_shared.cli.output import AsJson, print_fields, print_json, print_line, print_table, say
-from api_shared.cli.times import now, parse_duration
 from api_shared.errors import DeadLetterNotFound, InvalidJobId, InvalidOption
 
 if TYPE_CHECKING:
-    from api_shared.cli.dead_letters import Found
-    from api_shared.dlq import LetterFilter
+    from api_shared.cli.dlq_sources import Found
+    from api_shared.client.dead_letters.dead_letter import LetterFilter
     from api_shared.settings import Settings
 
 EPILOG = """
@@ -78,19 +78,19 @@ def list_letters(
     wanted = _filter((), task, owner, reason, kind, older_than, newer_than)
 
     async def main(settings: Settings) -> list[Found]:
-        from api_shared.cli.dead_letters import desks_of, gather
+        from api_shared.cli.dlq_sources import dlq_sources_of, gather
 
-        async with desks_of(settings, queue) as desks:
+        async with dlq_sources_of(settings, queue) as desks:
             return await gather(desks, wanted, limit=limit)
 
     found = [each.letter for each in run(main)]
-    from api_shared.cli import letter_text
+    from api_shared.cli import dead_letter_text
 
     if as_json:
-        print_json([letter_text.as_json(letter) for letter in found])
+        print_json([dead_letter_text.as_json(letter) for letter in found])
     elif found:
-        rows = [letter_text.row(letter, now()) for letter in found]
-        print_table(letter_text.COLUMNS, rows)
+        rows = [dead_letter_text.row(letter, now()) for letter in found]
+        print_table(dead_letter_text.COLUMNS, rows)
     else:
         say("no such dead letters")
     if len(found) == limit:
@@ -112,23 +112,23 @@ def show(
     wanted = _filter((key,))
 
     async def main(settings: Settings) -> list[Found]:
-        from api_shared.cli.dead_letters import desks_of, gather
+        from api_shared.cli.dlq_sources import dlq_sources_of, gather
 
-        async with desks_of(settings, queue) as desks:
+        async with dlq_sources_of(settings, queue) as desks:
             return await gather(desks, wanted, limit=1)
 
     found = run(main)
     if not found:
         raise DeadLetterNotFound(key)
     letter = found[0].letter
-    from api_shared.cli import job_text, letter_text
+    from api_shared.cli import dead_letter_text, job_text
 
     if as_json:
-        shown = letter_text.as_json(letter, with_body=body)
+        shown = dead_letter_text.as_json(letter, with_body=body)
         job = letter.job and job_text.as_json(letter.job, with_args=args, with_traceback=traceback)
         print_json({**shown, "job": job})
         return
-    print_fields(letter_text.fields_of(letter, now(), with_args=args, with_body=body))
+    print_fields(dead_letter_text.fields_of(letter, now(), with_args=args, with_body=body))
     if letter.job is None:
         return
     if traceback and letter.job.error is not None:
@@ -206,7 +206,7 @@ def _filter(
     newer_than: str | None = None,
 ) -> LetterFilter:
     """Raises `InvalidOption`."""
-    from api_shared.dlq import Kind, LetterFilter
+    from api_shared.client.dead_letters.dead_letter import Kind, LetterFilter
 
     known = [each.value for each in Kind]
     if kind is not None and kind not in known:

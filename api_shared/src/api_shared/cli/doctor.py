@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from api_shared.cli.connections import BROKERS, ledger_of, run
-from api_shared.cli.exits import FINDINGS, ExitCode
-from api_shared.cli.findings import Finding, Findings, Level
+from api_shared.cli.exit_codes import FINDINGS, ExitCode
 from api_shared.cli.output import AsJson, print_json, print_table, say
 from api_shared.cli.workers import START
+from api_shared.doctor import Finding, Findings, Level
 from api_shared.errors import ServerError
-from api_shared.scrubbing import scrub
+from api_shared.redaction import redact
 
 if TYPE_CHECKING:
     from api_shared.settings import Settings
@@ -87,16 +87,16 @@ async def plugged_in(settings: Settings, entry: EntryPoint) -> list[Finding]:
 def _checked(finding: object) -> Finding:
     if not isinstance(finding, Finding):
         raise TypeError(f"it found a {type(finding).__name__}, and no Finding")
-    return replace(finding, text=scrub(finding.text), remedy=scrub(finding.remedy))
+    return replace(finding, text=redact(finding.text), remedy=redact(finding.remedy))
 
 
 def _words(error: Exception) -> str:
-    return scrub(f"{type(error).__name__}: {error}"[:300])
+    return redact(f"{type(error).__name__}: {error}"[:300])
 
 
 async def check_workers(settings: Settings) -> list[Finding]:
     """Somebody alive for each queue; nothing is said while the ledger cannot be asked."""
-    from api_shared.amqp.topology import topology_of
+    from api_shared.transport.topology import topology_of
 
     try:
         async with ledger_of(settings) as ledger:

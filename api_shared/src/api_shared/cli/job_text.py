@@ -7,10 +7,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from api_shared.cli.times import between, clock, lasted, since, until
+from api_shared.cli.durations import between, clock, lasted, since, until
 from api_shared.job import Job, Progress, Status
-from api_shared.ledger import WorkerInfo
-from api_shared.usage import usage_text
+from api_shared.ledger.protocol import WorkerInfo
+from api_shared.ledger.usage import usage_text
 
 _SECRET = ("token", "args_json", "result_json", "journal", "error", "history", "progress")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api_shared.cli.completion import broker_names, queue_names, statuses, task_names
-from api_shared.cli.connections import backing_of, ledger_of, run
+from api_shared.cli.connections import ledger_of, run, runtime_of
+from api_shared.cli.durations import between, now, parse_duration, parse_time, since
 from api_shared.cli.output import (
     AsJson,
     print_fields,
@@ -18,14 +19,13 @@ from api_shared.cli.output import (
     print_table,
     say,
 )
-from api_shared.cli.times import between, now, parse_duration, parse_time, since
 from api_shared.errors import InvalidOption, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from api_shared.job import Job
-    from api_shared.ledger import Ledger, WorkerInfo
+    from api_shared.ledger.protocol import Ledger, WorkerInfo
     from api_shared.settings import Settings
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="What submit printed.")]
@@ -127,7 +127,7 @@ def list_jobs(
     async def main(settings: Settings) -> list[Job]:
         from api_shared.errors import JobNotFound
         from api_shared.job import Status, parse_job_id
-        from api_shared.ledger import JobFilter
+        from api_shared.ledger.protocol import JobFilter
 
         known = [each.value for each in Status]
         if status is not None and status not in known:
@@ -183,11 +183,11 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     """
 
     async def main(settings: Settings) -> str:
-        from api_shared.handle import cancel_job
+        from api_shared.client.handle import cancel_job
         from api_shared.job import parse_job_id
 
-        async with backing_of(settings) as backing:
-            return (await cancel_job(parse_job_id(job_id), backing)).value
+        async with runtime_of(settings) as runtime:
+            return (await cancel_job(parse_job_id(job_id), runtime)).value
 
     answer = run(main)
     if as_json:
@@ -217,15 +217,15 @@ def reschedule(
     """
 
     async def main(settings: Settings) -> str:
-        from api_shared.handle import reschedule_job
+        from api_shared.client.handle import reschedule_job
         from api_shared.job import parse_job_id
 
         if at is None and delay is None:
             raise UsageError("when? --in DURATION, or --at TIME")
         time = None if at is None else parse_time("--at", at)
         wait = None if delay is None else parse_duration("--in", delay)
-        async with backing_of(settings) as backing:
-            answer = await reschedule_job(parse_job_id(job_id), backing, at=time, delay=wait)
+        async with runtime_of(settings) as runtime:
+            answer = await reschedule_job(parse_job_id(job_id), runtime, at=time, delay=wait)
             return answer.value
 
     answer = run(main)

@@ -21,12 +21,12 @@ from api_shared.cli import (
     submit,
     tasks,
     verify,
-    watching,
+    watch,
     workers,
 )
 from api_shared.cli.connections import Verbosity
 from api_shared.cli.contracts import Modules
-from api_shared.cli.exits import ExitCode, exit_code_of
+from api_shared.cli.exit_codes import ExitCode, exit_code_of
 from api_shared.cli.output import say
 from api_shared.errors import ApiWorkersError
 
@@ -84,7 +84,7 @@ def _options(
 
 app.command("submit", epilog=submit.EPILOG)(submit.submit)
 app.command("show", epilog=jobs.SHOW_EPILOG)(jobs.show)
-app.command("watch", epilog=watching.EPILOG)(watching.watch)
+app.command("watch", epilog=watch.EPILOG)(watch.watch)
 app.command("list", epilog=jobs.LIST_EPILOG)(jobs.list_jobs)
 app.command("cancel")(jobs.cancel)
 app.command("reschedule", epilog=jobs.RESCHEDULE_EPILOG)(jobs.reschedule)
@@ -99,7 +99,7 @@ app.command("config")(config.config)
 app.command("chaos", epilog=chaos.EPILOG)(chaos.chaos)
 
 try:
-    from api_shared.services.cli import services_app
+    from api_shared.testing.servers.cli import services_app
 except ImportError as missing:
     _lacking = str(missing)
 

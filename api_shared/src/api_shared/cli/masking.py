@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from api_shared.scrubbing import MASK
+from api_shared.redaction import MASK
 
 _SECRET_PARAMETER = re.compile(r"passw|secret|token|key$|authmechanismproperties", re.IGNORECASE)
 

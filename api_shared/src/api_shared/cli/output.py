@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from api_shared.cli.exits import ExitCode
+from api_shared.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console

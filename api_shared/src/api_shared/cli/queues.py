@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from api_shared.cli.connections import BROKERS, ledger_of, run
-from api_shared.cli.exits import ExitCode
+from api_shared.cli.exit_codes import ExitCode
 from api_shared.cli.output import AsJson, print_json, print_table, say
 from api_shared.errors import ServerError
 
@@ -57,7 +57,7 @@ def queues(as_json: AsJson = False) -> None:
 
 async def _look(settings: Settings) -> tuple[list[QueueState], list[ServerError]]:
     """One server that is away leaves its columns empty."""
-    from api_shared.amqp.topology import topology_of
+    from api_shared.transport.topology import topology_of
 
     states = [
         QueueState(broker, queue.name)
@@ -74,8 +74,8 @@ async def _look(settings: Settings) -> tuple[list[QueueState], list[ServerError]
 
 
 async def _ask_rabbitmq(settings: Settings, states: list[QueueState]) -> None:
-    from api_shared.amqp.topology import topology_of
     from api_shared.cli.rabbitmq import depth_of, rabbitmq_of
+    from api_shared.transport.topology import topology_of
 
     async with rabbitmq_of(settings) as connection:
         for state in states:

@@ -11,10 +11,10 @@ import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity, DeliveryError
 
-from api_shared.amqp.errors import RabbitUnavailable, driver_errors, words
-from api_shared.amqp.link import closed
 from api_shared.errors import ServerError
 from api_shared.settings import Settings
+from api_shared.transport.connection import closed
+from api_shared.transport.errors import RabbitUnavailable, driver_errors, words
 
 ANSWER_S = 5.0
 

@@ -15,18 +15,18 @@ from api_shared.cli.arguments import arguments_for, parse_json
 from api_shared.cli.completion import queue_names, task_names
 from api_shared.cli.connections import configure_words
 from api_shared.cli.contracts import broker_of, contract_named
-from api_shared.cli.exits import ExitCode
+from api_shared.cli.durations import parse_duration, parse_time
+from api_shared.cli.exit_codes import ExitCode
 from api_shared.cli.job_text import as_json, end_of
 from api_shared.cli.output import print_json, print_line, say
-from api_shared.cli.times import parse_duration, parse_time
-from api_shared.cli.watching import follow
+from api_shared.cli.watch import follow
 from api_shared.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from api_shared.broker import JobBroker
-    from api_shared.contracts.door import Submission
-    from api_shared.contracts.unique import UniqueFor
-    from api_shared.handle import JobHandle
+    from api_shared.client.handle import JobHandle
+    from api_shared.client.job_broker import JobBroker
+    from api_shared.client.started_brokers import Submission
+    from api_shared.client.unique import UniqueFor
     from api_shared.job import Job
     from api_shared.settings import Settings
 
@@ -116,7 +116,7 @@ def submit(
         raise InvalidOption("--timeout", timeout, "it says how long to --wait")
     if arguments is not None and pairs:
         raise InvalidOption("--json", arguments[:60], "either --json or key=value, not both")
-    from api_shared.contracts.door import Submission
+    from api_shared.client.started_brokers import Submission
     from api_shared.settings import load_settings
 
     settings = load_settings()
@@ -143,10 +143,10 @@ def submit(
 
 def _check(submission: Submission[Any, Any], settings: Settings) -> None:
     """Whatever is wrong with it is said before any server is asked. Raises `UsageError`."""
-    from api_shared.amqp.topology import topology_of
-    from api_shared.record import insert_of
+    from api_shared.client.new_job import new_job
+    from api_shared.transport.topology import topology_of
 
-    insert_of(submission, topology_of(submission.contract.broker, settings), settings)
+    new_job(submission, topology_of(submission.contract.broker, settings), settings)
 
 
 async def _submit(submission: Submission[Any, Any], output: Output, waiting: Waiting) -> ExitCode:
@@ -161,7 +161,7 @@ async def _submit(submission: Submission[Any, Any], output: Output, waiting: Wai
                 print_line(handle.task_id)
             return ExitCode.OK
         say(f"job {handle.task_id}")
-        code, job = await follow(handle.task_id, broker.backing, waiting.timeout_s)
+        code, job = await follow(handle.task_id, broker.runtime, waiting.timeout_s)
         if job is not None:
             _print_outcome(job, output)
         return code
@@ -202,9 +202,9 @@ def _say_if_deduplicated(handle: JobHandle[Any]) -> None:
 
 
 def _say_if_unpublished(broker: JobBroker, handle: JobHandle[Any]) -> None:
-    from api_shared.amqp.publisher import Publisher
+    from api_shared.transport.publisher import Publisher
 
-    outbox = broker.backing.outbox
+    outbox = broker.runtime.outbox
     if isinstance(outbox, Publisher) and outbox.link.channel is None:
         say(
             f"RabbitMQ (RABBITMQ_URL) is not reachable: job {handle.task_id} is accepted, and is "

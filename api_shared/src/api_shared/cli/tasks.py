@@ -13,7 +13,7 @@ from api_shared.cli.output import AsJson, print_json, print_line, print_table
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from api_shared.contracts.contract import Contract
+    from api_shared.client.contract import Contract
     from api_shared.settings import Settings
 
 EPILOG = """
@@ -52,7 +52,7 @@ def tasks(
 
 
 def _as_json(contract: Contract[Any, Any], settings: Settings) -> dict[str, Any]:
-    from api_shared.amqp.topology import topology_of
+    from api_shared.transport.topology import topology_of
 
     topology = topology_of(contract.broker, settings)
     retries = contract.max_retries

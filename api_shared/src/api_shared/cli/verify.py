@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api_shared.cli.connections import BROKERS, ledger_of, run
-from api_shared.cli.exits import FINDINGS, ExitCode
+from api_shared.cli.durations import now, parse_duration, parse_time
+from api_shared.cli.exit_codes import FINDINGS, ExitCode
 from api_shared.cli.output import AsJson, print_json, print_table, say
-from api_shared.cli.times import now, parse_duration, parse_time
 from api_shared.errors import InvalidOption, ServerError
 
 if TYPE_CHECKING:
-    from api_shared.ledger.tally import Scope, Tally
+    from api_shared.ledger.audit import Scope, Tally
     from api_shared.settings import Settings
 
 EPILOG = """
@@ -63,7 +63,7 @@ def verify(
     Jobs whose records have expired are not counted. bodies run more than once: claimed again, for
     a retry or a snooze too. Ends with 1 if anything was lost or ended twice.
     """
-    from api_shared.ledger.tally import Scope
+    from api_shared.ledger.audit import Scope
 
     scope = Scope(
         None if since is None else _when("--since", since),
@@ -92,8 +92,8 @@ def verify(
 async def _look(
     settings: Settings, scope: Scope
 ) -> tuple[Tally, dict[str, int] | None, ServerError | None]:
-    from api_shared.verify import OVERDUE_S
-    from api_shared.verify import verify as count
+    from api_shared.ledger.verify import OVERDUE_S
+    from api_shared.ledger.verify import verify as count
 
     queues, failure = None, None
     try:
@@ -108,8 +108,8 @@ async def _look(
 
 async def _depths(settings: Settings) -> dict[str, int]:
     """Messages that nobody holds, of all queues together."""
-    from api_shared.amqp.topology import topology_of
     from api_shared.cli.rabbitmq import depth_of, rabbitmq_of
+    from api_shared.transport.topology import topology_of
 
     depths = {"ready": 0, "dead": 0}
     async with rabbitmq_of(settings) as connection:

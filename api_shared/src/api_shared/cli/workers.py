@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from api_shared.cli.connections import ledger_of, run
+from api_shared.cli.durations import now, since
 from api_shared.cli.output import AsJson, print_json, print_table, say
-from api_shared.cli.times import now, since
 
 if TYPE_CHECKING:
-    from api_shared.ledger import WorkerInfo
+    from api_shared.ledger.protocol import WorkerInfo
     from api_shared.settings import Settings
 
 START = {

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 
-from api_shared.contracts.contract import Contract
+from api_shared.client.contract import Contract
+from api_shared.schedules.cron import Cron, Every
 from api_shared.schedules.schedule import Missed, Schedule
-from api_shared.schedules.timing import Cron, Every
 
 if TYPE_CHECKING:
     from api_shared.settings import Settings

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from api_shared.contracts.contract import Contract
+from api_shared.client.contract import Contract
 from api_shared.contracts.general import Arguments
 
 MAX_TEXT = 1_000_000

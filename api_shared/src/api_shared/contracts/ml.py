@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api_shared.contracts.contract import Contract
+from api_shared.client.contract import Contract
 from api_shared.contracts.general import Arguments
 from api_shared.contracts.ml_index import INDEX_CONTRACTS, ProjectId
 

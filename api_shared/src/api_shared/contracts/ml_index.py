@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
-from api_shared.contracts.contract import Contract
+from api_shared.client.contract import Contract
 from api_shared.contracts.general import Arguments
 
 ProjectId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.=@+-]{0,127}$")]

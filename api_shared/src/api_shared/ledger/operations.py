@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from api_shared.job import Job, JobError, Progress, Status
 from api_shared.ledger.change import NOW, Below, Change, NowPlus, Plus, PlusEach
-from api_shared.ledger.unique import AT_CLAIM, AT_COMPLETION, expiry
+from api_shared.ledger.unique_keys import AT_CLAIM, AT_COMPLETION, expiry
 
 V_co = TypeVar("V_co", covariant=True)
 
@@ -125,7 +125,7 @@ class Claim(Operation[Claimed | Refused]):
 
 
 @dataclass(frozen=True)
-class HolderWrite(Operation[bool]):
+class FencedWrite(Operation[bool]):
     """
     A write of the claim's holder, numbered by it: `seq` counts up from the claim's own.
 
@@ -158,7 +158,7 @@ class HolderWrite(Operation[bool]):
 
 
 @dataclass(frozen=True)
-class SaveProgress(HolderWrite):
+class SaveProgress(FencedWrite):
     progress: Progress
 
     def _change(self) -> Change:
@@ -169,7 +169,7 @@ class SaveProgress(HolderWrite):
 
 
 @dataclass(frozen=True)
-class SaveJournal(HolderWrite):
+class SaveJournal(FencedWrite):
     """
     Keep `value_json` under `key`: what a body that runs again finds there.
 
@@ -195,7 +195,7 @@ class SaveJournal(HolderWrite):
 
 
 @dataclass(frozen=True)
-class TakeLastChance(HolderWrite):
+class TakeLastChance(FencedWrite):
     """From here on a loss of this claim is one too many."""
 
     def _change(self) -> Change:
@@ -206,7 +206,7 @@ class TakeLastChance(HolderWrite):
 
 
 @dataclass(frozen=True)
-class _Settlement(HolderWrite):
+class _Settlement(FencedWrite):
     """The write that ends a claim; its line in the history is the proof that it was applied."""
 
     def verdict(self, job: Job | None) -> bool:
@@ -286,7 +286,7 @@ class Retry(_Settlement):
 
 
 @dataclass(frozen=True)
-class HandBack(_Settlement):
+class Release(_Settlement):
     """
     Run it again in `delay_s`, no attempt counted: a snooze, or a worker that stops. Refused if a
     cancel was asked for.
@@ -305,7 +305,7 @@ class HandBack(_Settlement):
 
 
 @dataclass(frozen=True)
-class EndCancelled(_Settlement):
+class Cancel(_Settlement):
     retention_s: float
 
     def _change(self) -> Change:

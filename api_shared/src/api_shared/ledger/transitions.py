@@ -12,7 +12,7 @@ from typing import Any
 
 from api_shared.job import SLEEPING, WAITING, Job, JobError, Reason, Status
 from api_shared.ledger.change import NOW, Change, NowPlus, OneOf, Plus
-from api_shared.ledger.unique import expiry, held_again
+from api_shared.ledger.unique_keys import expiry, held_again
 
 
 def publish_due(job: Job, *, republish_after_s: float) -> Change:
@@ -37,7 +37,7 @@ def reschedule(job_id: str, due: NowPlus | datetime) -> Change:
     return Change(job_id, guard, {"seq": Plus(1), "due_at": due}, note="rescheduled")
 
 
-def look_again(job: Job, *, in_s: float) -> Change:
+def defer_check(job: Job, *, in_s: float) -> Change:
     """A queued job is looked after, by one; the next look is in `in_s`, ever more rarely."""
     guard = {**_as_read(job), "looks": job.looks}
     return Change(job.id, guard, {"looks": Plus(1), "due_at": NowPlus(in_s)})
@@ -48,7 +48,7 @@ def move(job: Job, *, queue: str) -> Change:
     return Change(job.id, _as_read(job), {"queue": queue})
 
 
-def take_back(
+def rescue(
     job: Job, *, max_lost: int, retry_in_s: float, republish_after_s: float, retention_s: float
 ) -> Change:
     """
@@ -89,7 +89,7 @@ def needs_last_chance(job: Job, *, max_lost: int) -> bool:
     return job.lost >= max(1, max_lost - 1)
 
 
-def tell_failure(job: Job, *, again_in_s: float) -> Change:
+def begin_dead_lettering(job: Job, *, again_in_s: float) -> Change:
     """Take the right to dead-letter a failed job, and for `again_in_s` nobody else has it."""
     return Change(job.id, {**_as_read(job), "due_at": NOW}, {"due_at": NowPlus(again_in_s)})
 
@@ -104,7 +104,7 @@ def dead_lettered(job: Job, *, retention_s: float) -> Change:
     )
 
 
-def start_round(
+def requeue(
     job: Job, *, republish_after_s: float, note: str, forget_journal: bool = False
 ) -> Change:
     """

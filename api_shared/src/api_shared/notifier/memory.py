@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from api_shared.notifier import JobEvent, StoredResult
-from api_shared.notifier.mailbox import Mailbox, each_once, latest_progress, one_is_enough
-from api_shared.notifier.names import Names
-from api_shared.notifier.text import Outgoing, Written
+from api_shared.notifier.events import JobEvent, StoredResult
+from api_shared.notifier.redis.keys import Names
+from api_shared.notifier.subscription import Mailbox, each_once, latest_progress, one_is_enough
+from api_shared.notifier.text_stream import Outgoing, Written
 
 
 class MemoryNotifier:
@@ -38,7 +38,7 @@ class MemoryNotifier:
         for channel in self._names.channels_of(event):
             self._deliver(channel, event)
 
-    def ask_cancel(self, job_id: str) -> None:
+    def publish_cancel(self, job_id: str) -> None:
         if not self.away:
             self._deliver(self._names.cancel, job_id)
 
@@ -57,7 +57,7 @@ class MemoryNotifier:
             async for job_id in mailbox:
                 yield job_id
 
-    def tell_text(self, outgoing: Outgoing) -> None:
+    def publish_text(self, outgoing: Outgoing) -> None:
         written = outgoing.unsent()
         if self.away or written is None:
             return

@@ -14,7 +14,7 @@ from bson import ObjectId
 from pydantic import BaseModel
 
 from api_shared.errors import InvalidOption
-from api_shared.schedules.timing import Cron, Every, Timing, timing_of
+from api_shared.schedules.cron import Cron, Every, Timing, timing_of
 
 MAX_NAME = 200
 LONGEST_CATCH_UP = timedelta(days=31)

@@ -8,7 +8,7 @@ A key is a path of plain names below the storage's root; those of a project begi
 `projects/{project_id}/`.
 """
 
-from .errors import (
+from api_shared.storage.errors import (
     InvalidKey,
     NotStored,
     StorageError,
@@ -16,9 +16,9 @@ from .errors import (
     StoredTooLarge,
     SwapRefused,
 )
-from .keys import check_key, project_key
-from .opened import open_storage
-from .protocol import Storage, digest_of
+from api_shared.storage.keys import check_key, project_key
+from api_shared.storage.opened import open_storage
+from api_shared.storage.protocol import Storage, digest_of
 
 __all__ = [
     "InvalidKey",

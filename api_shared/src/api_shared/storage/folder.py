@@ -12,9 +12,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from .errors import NotStored, StorageUnavailable, StoredTooLarge, SwapRefused
-from .keys import check_key
-from .protocol import LOAD_LIMIT_BYTES, MEGABYTE, digest_of
+from api_shared.storage.errors import NotStored, StorageUnavailable, StoredTooLarge, SwapRefused
+from api_shared.storage.keys import check_key
+from api_shared.storage.protocol import LOAD_LIMIT_BYTES, MEGABYTE, digest_of
 
 UNFINISHED = ".unfinished"
 LOCKS = ".locks"

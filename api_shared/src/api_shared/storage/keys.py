@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import InvalidKey
+from api_shared.storage.errors import InvalidKey
 
 MAX_KEY = 800
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=@+-]{0,127}", re.ASCII)

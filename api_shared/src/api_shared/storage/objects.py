@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .errors import NotStored, StorageUnavailable, StoredTooLarge, SwapRefused
-from .keys import check_key
-from .protocol import LOAD_LIMIT_BYTES, MEGABYTE, Storage, digest_of
+from api_shared.storage.errors import NotStored, StorageUnavailable, StoredTooLarge, SwapRefused
+from api_shared.storage.keys import check_key
+from api_shared.storage.protocol import LOAD_LIMIT_BYTES, MEGABYTE, Storage, digest_of
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion

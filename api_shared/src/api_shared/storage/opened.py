@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .errors import StorageUnavailable
-from .folder import FolderStorage
-from .protocol import Storage
+from api_shared.storage.errors import StorageUnavailable
+from api_shared.storage.folder import FolderStorage
+from api_shared.storage.protocol import Storage
 
 OBJECT_STORES = ("s3", "gs", "az", "memory")
 
@@ -23,7 +23,7 @@ def open_storage(url: str) -> Storage:
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return FolderStorage(Path(unquote(parts.path)))
     if parts.scheme in OBJECT_STORES:
-        from .objects import open_objects
+        from api_shared.storage.objects import open_objects
 
         return open_objects(url)
     raise StorageUnavailable(

@@ -12,8 +12,22 @@ Testing code that kiqs, with no server and no worker.
 Settings are the defaults: neither the environment nor `.env` is read.
 """
 
-from api_shared.testing.in_place import CannotRunInPlace, Place, running_in_place
-from api_shared.testing.recording import recording
-from api_shared.testing.standing import default_settings
+from typing import TYPE_CHECKING
+
+from api_shared.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from api_shared.testing.inline import CannotRunInPlace, Place, running_in_place
+    from api_shared.testing.memory_broker import default_settings
+    from api_shared.testing.recording import recording
 
 __all__ = ["CannotRunInPlace", "Place", "default_settings", "recording", "running_in_place"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "inline": ("CannotRunInPlace", "Place", "running_in_place"),
+        "memory_broker": ("default_settings",),
+        "recording": ("recording",),
+    },
+)

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import TypeVar
 
-from api_shared.amqp.topology import topology_of
-from api_shared.broker import JobBroker
-from api_shared.brokers import broker, ml_broker
+from api_shared.broker import broker, ml_broker
+from api_shared.client.job_broker import JobBroker
+from api_shared.client.runtime import Runtime
 from api_shared.job import Job
-from api_shared.kiq import Backing
-from api_shared.ledger.memory import MemoryLedger
+from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Inserted, Operation
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.settings import Settings
-from api_shared.testing.standing import Nowhere, default_settings, standing_on
+from api_shared.testing.memory_broker import Nowhere, default_settings, standing_on
+from api_shared.transport.topology import topology_of
 
 V = TypeVar("V")
 
@@ -35,8 +35,8 @@ async def recording(
     with ExitStack() as stack:
         for each in brokers or (broker, ml_broker):
             topology = topology_of(each.name, settings)
-            backing = Backing(settings, topology, ledger, notifier, Nowhere())
-            stack.enter_context(standing_on(each, backing))
+            runtime = Runtime(settings, topology, ledger, notifier, Nowhere())
+            stack.enter_context(standing_on(each, runtime))
         yield ledger.kiqs
 
 

@@ -15,47 +15,47 @@ from typing import Any
 import structlog
 from taskiq import AckableMessage
 
-from api_shared.amqp.consumer import Consumer, Delivery
-from api_shared.amqp.errors import being_cancelled
-from api_shared.amqp.link import Link
-from api_shared.amqp.publisher import Publisher
-from api_shared.amqp.topology import declare
-from api_shared.broker import JobBroker
+from api_shared.client.abort_worker import abort_worker
+from api_shared.client.formatter import DeliveredBody, current_delivery
+from api_shared.client.job_broker import JobBroker
+from api_shared.client.task import JobTask
 from api_shared.errors import LedgerUnavailable, QueueMismatch
-from api_shared.formatter import DeliveredBody, current_delivery
 from api_shared.job import JobError, Reason, Status
-from api_shared.ledger import WorkerInfo
-from api_shared.ledger.mongo import MongoLedger
+from api_shared.ledger.mongo.ledger import MongoLedger
+from api_shared.ledger.protocol import WorkerInfo
 from api_shared.ledger.transitions import fail_queued
-from api_shared.logs import scrub_what_libraries_log
-from api_shared.notifier import status_event
-from api_shared.refusal import refuse
+from api_shared.logs import redact_library_logs
+from api_shared.notifier.events import status_event
 from api_shared.settings import MOST_ARGUMENTS_BYTES
-from api_shared.task import JobTask
-from api_shared.wire import ACCEPTED, Unreadable, WireJob, decode
-from api_shared.worker.checks import ImportFailures, import_tasks, problems_of
-from api_shared.worker.claiming import LEDGER_PAUSE_S
-from api_shared.worker.claims import Claims
-from api_shared.worker.compute import (
-    Compute,
+from api_shared.transport.connection import Link
+from api_shared.transport.consumer import Consumer, Delivery
+from api_shared.transport.errors import being_cancelled
+from api_shared.transport.message import ACCEPTED, JobMessage, Unreadable, decode
+from api_shared.transport.publisher import Publisher
+from api_shared.transport.topology import declare
+from api_shared.worker.job_process import (
+    ProcessExecutor,
     ServerNotStarted,
     Slot,
     SlotFolder,
     SlotFolderUnsafe,
     default_slot_folder,
 )
-from api_shared.worker.dead_letters import DeadLetters
-from api_shared.worker.dispatcher import Dispatcher
-from api_shared.worker.drain import begin_to_hand_on, hand_on, outlast_leases
-from api_shared.worker.floor import Floor
-from api_shared.worker.leftovers import Leftovers
-from api_shared.worker.process import follow_parent, hear_signals_at_once, retire
-from api_shared.worker.rescue import LedgerRescue
-from api_shared.worker.run_job import run_job
-from api_shared.worker.slot_gate import SlotGate
-from api_shared.worker.ticker import Ticker
-from api_shared.worker.watchdog import Watchdog
-from api_shared.worker.workplace import Workplace
+from api_shared.worker.job_process.slot_gate import SlotGate
+from api_shared.worker.maintenance.dead_letters import DeadLetters
+from api_shared.worker.maintenance.dispatcher import Dispatcher
+from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
+from api_shared.worker.process.drain import begin_release, outlast_leases, release_all
+from api_shared.worker.process.preflight import ImportFailures, import_tasks, problems_of
+from api_shared.worker.process.signals import follow_parent, install_signal_handlers, retire
+from api_shared.worker.process.watchdog import Watchdog
+from api_shared.worker.process.watchdog_ledger import WatchdogLedger
+from api_shared.worker.run.claim import LEDGER_PAUSE_S
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.isolation import Isolation
+from api_shared.worker.run.run_job import run_job
+from api_shared.worker.run.stuck_tasks import StuckTasks
+from api_shared.worker.run.worker_runtime import WorkerRuntime
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class _Parts:
     consumer: Consumer
     gate: SlotGate
     link: Link
-    place: Workplace
+    place: WorkerRuntime
     keepers: list[asyncio.Task[None]]
     watchdog: Watchdog
     stopping: asyncio.Event
@@ -101,31 +101,35 @@ class WorkerEngine:
 
     async def start(self, broker: JobBroker, publisher: Publisher) -> None:
         """Refuses (and ends this process) when it is set up wrongly; waits for no server."""
-        backing = broker.backing
-        settings = backing.settings
+        runtime = broker.runtime
+        settings = runtime.settings
         follow_parent()
-        scrub_what_libraries_log()
+        redact_library_logs()
         if problems := self._problems_of(broker):
-            refuse(problems)
-        queues = backing.topology.wanted(settings.worker_queues)
+            abort_worker(problems)
+        queues = runtime.topology.wanted(settings.worker_queues)
         consumer = Consumer(settings, queues)
         try:
             slots = SlotFolder(default_slot_folder(), settings.ml_worker_count)
         except (SlotFolderUnsafe, OSError) as error:
-            refuse([str(error)])
-        compute = Compute(preload=self._preload(broker), max_result_bytes=settings.max_result_bytes)
+            abort_worker([str(error)])
+        compute = ProcessExecutor(
+            preload=self._preload(broker), max_result_bytes=settings.max_result_bytes
+        )
         contracts = {contract.name: contract for contract in broker.contracts}
         dead_letters = DeadLetters(
-            publisher, backing.topology, backing.ledger, contracts, retention_s=settings.retention_s
+            publisher, runtime.topology, runtime.ledger, contracts, retention_s=settings.retention_s
         )
-        claims = Claims(backing.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
-        place = Workplace(
-            self.worker_id, backing, consumer, claims, dead_letters, compute,
-            Floor(), Leftovers(retire),
+        claims = ClaimRegistry(
+            runtime.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s
+        )
+        place = WorkerRuntime(
+            self.worker_id, runtime, consumer, claims, dead_letters, compute,
+            Isolation(), StuckTasks(retire),
         )  # fmt: skip
 
         async def on_open(channel: Any) -> None:
-            await declare(channel, backing.topology)
+            await declare(channel, runtime.topology)
             await consumer.use(channel)
 
         link = Link(
@@ -138,7 +142,7 @@ class WorkerEngine:
         gate = SlotGate(slots, consumer)
         watchdog = Watchdog(
             claims,
-            LedgerRescue(place, broker.tasks, lambda: MongoLedger(settings)),
+            WatchdogLedger(place, broker.tasks, lambda: MongoLedger(settings)),
             lease_s=settings.lease_s,
             heartbeat_s=settings.heartbeat_s,
             limit_s=settings.task_time_limit,
@@ -146,10 +150,10 @@ class WorkerEngine:
         stopping, hurry = asyncio.Event(), asyncio.Event()
         parts = _Parts(broker, consumer, gate, link, place, [], watchdog, stopping, hurry)
         self._parts = parts
-        hear_signals_at_once(parts.stopping.set, parts.hurry.set)
+        install_signal_handlers(parts.stopping.set, parts.hurry.set)
         jitter = Random()  # noqa: S311
-        dispatcher = Dispatcher(backing, publisher, dead_letters, jitter, lambda: claims.tokens)
-        ticker = Ticker(backing, lambda: broker.contracts, jitter)
+        dispatcher = Dispatcher(runtime, publisher, dead_letters, jitter, lambda: claims.tokens)
+        ticker = PeriodicJobs(runtime, lambda: broker.contracts, jitter)
         keepers = (
             claims.keep,
             watchdog.beat,
@@ -169,7 +173,7 @@ class WorkerEngine:
         try:
             await link.start(wait_s=settings.connect_deadline_s)
         except QueueMismatch as error:
-            refuse([str(error)])
+            abort_worker([str(error)])
         log.info("worker.started", worker=self.worker_id, queues=[q.name for q in queues])
 
     async def stop(self) -> None:
@@ -177,7 +181,7 @@ class WorkerEngine:
         parts, self._parts = self._parts, None
         if parts is None:
             return
-        await hand_on(parts.place.claims)
+        await release_all(parts.place.claims)
         parts.watchdog.stop()
         for keeper in parts.keepers:
             keeper.cancel()
@@ -186,7 +190,7 @@ class WorkerEngine:
         await parts.link.close()
         try:
             async with asyncio.timeout(2):
-                await parts.place.backing.ledger.remove_worker(self.worker_id)
+                await parts.place.runtime.ledger.remove_worker(self.worker_id)
         except (LedgerUnavailable, TimeoutError) as error:
             log.debug("worker.not_removed", error=str(error))
         log.info("worker.stopped", worker=self.worker_id)
@@ -214,7 +218,7 @@ class WorkerEngine:
         body = current_delivery.get()
         return await run_job(task, body.delivery, body.wire, body.slot, self._running.place)
 
-    async def _next(self, parts: _Parts) -> tuple[Delivery, WireJob, Slot | None]:
+    async def _next(self, parts: _Parts) -> tuple[Delivery, JobMessage, Slot | None]:
         """The next delivery that is a job of ours and may start now."""
         while True:
             taken = await self._either(parts)
@@ -242,12 +246,12 @@ class WorkerEngine:
 
     def _size_limit(self, delivery: Delivery, parts: _Parts) -> int:
         """What a kiq accepted is read here, whatever the kiqing service's own limit was."""
-        limit = parts.place.backing.settings.max_arguments_bytes
+        limit = parts.place.runtime.settings.max_arguments_bytes
         if delivery.headers.get(ACCEPTED):
             limit = MOST_ARGUMENTS_BYTES
         return limit + MESSAGE_OVERHEAD_BYTES
 
-    async def _either(self, parts: _Parts) -> Delivery | tuple[Delivery, WireJob, Slot]:
+    async def _either(self, parts: _Parts) -> Delivery | tuple[Delivery, JobMessage, Slot]:
         """A fresh delivery, or one whose slot has become free."""
         if parts.gate.idle:
             return await parts.consumer.next()
@@ -270,22 +274,22 @@ class WorkerEngine:
             for waiter in (fresh, served):
                 waiter.cancel()
 
-    async def _bury_unknown(self, delivery: Delivery, wire: WireJob, parts: _Parts) -> None:
+    async def _bury_unknown(self, delivery: Delivery, wire: JobMessage, parts: _Parts) -> None:
         """A message for a task that this worker has not: a dead letter, and its job has failed."""
         known = ", ".join(sorted(parts.broker.tasks)) or "none"
         detail = f"no task named {wire.task!r} in this worker; known: {known}"
         error = JobError(Reason.UNKNOWN_TASK, "UnknownTask", detail)
-        ledger = parts.place.backing.ledger
+        ledger = parts.place.runtime.ledger
         try:
             job = await ledger.get(wire.job_id)
             if job is not None and job.status is Status.QUEUED and job.task == wire.task:
                 failed = await ledger.change(fail_queued(job, error))
                 if failed is not None:  # due now: the dispatcher buries it
-                    parts.place.backing.notifier.tell(status_event(failed))
+                    parts.place.runtime.notifier.tell(status_event(failed))
                     delivery.ack()
                     return
         except LedgerUnavailable:
-            delivery.give_back()
+            delivery.requeue()
             parts.consumer.pause(LEDGER_PAUSE_S)
             return
         await parts.place.bury(delivery, Reason.UNKNOWN_TASK, detail)
@@ -294,7 +298,7 @@ class WorkerEngine:
         parts.stopping.set()
         await parts.gate.close()
         await parts.consumer.close()
-        drain_s = parts.place.backing.settings.drain_s
+        drain_s = parts.place.runtime.settings.drain_s
         log.info("worker.draining", running=len(parts.place.claims), drain_s=drain_s)
         parts.keepers.append(asyncio.create_task(self._end_drain(parts, drain_s)))
 
@@ -302,18 +306,18 @@ class WorkerEngine:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 await parts.hurry.wait()
-        backing = parts.place.backing
-        begin_to_hand_on(parts.place.claims)
-        await outlast_leases(parts.place.claims, lease_s=backing.settings.lease_s)
-        await backing.ledger.give_up()
+        runtime = parts.place.runtime
+        begin_release(parts.place.claims)
+        await outlast_leases(parts.place.claims, lease_s=runtime.settings.lease_s)
+        await runtime.ledger.give_up()
 
     # Keepers.
 
     async def _prepare_ledger(self) -> None:
-        backing = self._running.place.backing
+        runtime = self._running.place.runtime
         while True:
             try:
-                await backing.ledger.prepare()
+                await runtime.ledger.prepare()
                 return
             except LedgerUnavailable as error:
                 log.warning("worker.waits_for_ledger", error=str(error))
@@ -331,7 +335,7 @@ class WorkerEngine:
     async def _report(self) -> None:
         """Say that this worker is alive, and what it holds."""
         parts = self._running
-        backing = parts.place.backing
+        runtime = parts.place.runtime
         while True:
             info = WorkerInfo(
                 id=self.worker_id,
@@ -343,14 +347,14 @@ class WorkerEngine:
                 buffered=dict(parts.consumer.buffered),
             )
             try:
-                await backing.ledger.report_worker(info)
+                await runtime.ledger.report_worker(info)
             except LedgerUnavailable as error:
                 log.debug("worker.not_reported", error=str(error))
-            await asyncio.sleep(backing.settings.heartbeat_s)
+            await asyncio.sleep(runtime.settings.heartbeat_s)
 
     async def _hear_cancels(self) -> None:
         parts = self._running
-        async for job_id in parts.place.backing.notifier.cancel_requests():
+        async for job_id in parts.place.runtime.notifier.cancel_requests():
             parts.place.claims.cancel(job_id)
 
     async def _watch_links(self) -> None:
@@ -360,9 +364,9 @@ class WorkerEngine:
             try:
                 await parts.link.wait_open()
             except QueueMismatch as error:
-                lease_s = parts.place.backing.settings.lease_s
-                await hand_on(parts.place.claims, within_s=lease_s)
-                refuse([str(error)])
+                lease_s = parts.place.runtime.settings.lease_s
+                await release_all(parts.place.claims, within_s=lease_s)
+                abort_worker([str(error)])
             await asyncio.sleep(1)
 
     # Checks.
@@ -372,7 +376,7 @@ class WorkerEngine:
             f"module {module!r} does not import (its traceback is above): mend it or leave it out"
             for module in self._failures.modules
         ]
-        return [*self._problems, *failed, *problems_of(broker, broker.backing.settings)]
+        return [*self._problems, *failed, *problems_of(broker, broker.runtime.settings)]
 
     def _preload(self, broker: JobBroker) -> tuple[str, ...]:
         """The modules of synchronous tasks: the fork server imports them once, for all jobs."""

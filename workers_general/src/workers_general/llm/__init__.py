@@ -6,8 +6,8 @@ Calls of language models: paid for once, held back where a server asks for it, c
         answer = await llm.chat("translate", ChatRequest((Message("user", args.text),)))
 """
 
-from .job_llm import llm_of_job
-from .protocol import (
+from workers_general.llm.job_llm import llm_of_job
+from workers_general.llm.protocol import (
     LLM,
     ChatAnswer,
     ChatRequest,

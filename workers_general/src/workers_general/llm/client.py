@@ -18,10 +18,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import httpx
 
 from api_shared.settings import Settings
-
-from .errors import LLMConnectionError, LLMError, LLMServerError, LLMTimeoutError
-from .sorting import sort_answer
-from .sse import EventReader, EventTooLarge
+from workers_general.llm.error_mapping import sort_answer
+from workers_general.llm.errors import LLMConnectionError, LLMError, LLMServerError, LLMTimeoutError
+from workers_general.llm.sse import EventReader, EventTooLarge
 
 MEGABYTE = 1024 * 1024
 MAX_JSON_BYTES = 64 * MEGABYTE

@@ -11,15 +11,14 @@ from typing import Any
 from pydantic import TypeAdapter
 from taskiq import Context, TaskiqDepends
 
-from api_shared.broker import JobBroker
+from api_shared.client.job_broker import JobBroker
 from api_shared.worker.context import JobContext
-
-from .answers import Answers, key_of, seed_of
-from .errors import LLMServerError, ModelRequired, SamplingFailed
-from .json_answers import JsonAsker
-from .media import audio_type, image_type
-from .models import Models, opened_models
-from .protocol import (
+from workers_general.llm.call_journal import Answers, key_of, seed_of
+from workers_general.llm.errors import LLMServerError, ModelRequired, SamplingFailed
+from workers_general.llm.json_answers import JsonAsker
+from workers_general.llm.media import audio_type, image_type
+from workers_general.llm.models import Models, opened_models
+from workers_general.llm.protocol import (
     LLM,
     Backend,
     Capabilities,
@@ -35,7 +34,7 @@ from .protocol import (
     Stored,
     Usage,
 )
-from .turn import question, turn
+from workers_general.llm.rate_gate import question, turn
 
 SAMPLING_TRIES = 3
 MODELS = "llm_models"
@@ -55,7 +54,7 @@ async def llm_of_job(
     if isinstance(of_worker, Models):
         yield JobLLM(job, of_worker)
         return
-    settings, shared = broker.backing.settings, broker.is_worker_process
+    settings, shared = broker.runtime.settings, broker.is_worker_process
     async with opened_models(settings, shared=shared) as models:
         yield JobLLM(job, models)
 

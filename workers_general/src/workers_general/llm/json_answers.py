@@ -8,11 +8,22 @@ from functools import cache
 from importlib.resources import files
 
 from api_shared.worker.context import JobContext
-
-from .answers import key_of, seed_of
-from .errors import AuthenticationError, ContextOverflow, LLMClientError, SchemaValidationError
-from .protocol import ChatAnswer, ChatRequest, JsonAnswer, JsonSchema, Message, Usage
-from .schemas import Schema
+from workers_general.llm.call_journal import key_of, seed_of
+from workers_general.llm.errors import (
+    AuthenticationError,
+    ContextOverflow,
+    LLMClientError,
+    SchemaValidationError,
+)
+from workers_general.llm.protocol import (
+    ChatAnswer,
+    ChatRequest,
+    JsonAnswer,
+    JsonSchema,
+    Message,
+    Usage,
+)
+from workers_general.llm.schemas import Schema
 
 MAX_SHOWN = 2000
 """Characters of a bad answer that the model is shown."""

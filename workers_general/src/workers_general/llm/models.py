@@ -11,14 +11,13 @@ import httpx
 from pydantic import SecretStr
 
 from api_shared.settings import Settings
-
-from .admission import Admission, Limits, LocalAdmission
-from .client import Deadlines, ModelServer, new_client
-from .llamacpp import LlamaCppBackend
-from .openai import OpenAIBackend
-from .protocol import Backend
-from .shared_admission import SharedAdmission
-from .vllm import VllmBackend
+from workers_general.llm.admission import Admission, Limits, LocalAdmission
+from workers_general.llm.client import Deadlines, ModelServer, new_client
+from workers_general.llm.llamacpp import LlamaCppBackend
+from workers_general.llm.openai import OpenAIBackend
+from workers_general.llm.protocol import Backend
+from workers_general.llm.shared_admission import SharedAdmission
+from workers_general.llm.vllm import VllmBackend
 
 BACKENDS: dict[str, type[OpenAIBackend]] = {
     each.name: each for each in (OpenAIBackend, LlamaCppBackend, VllmBackend)

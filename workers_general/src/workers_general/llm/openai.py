@@ -16,16 +16,17 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
-from .chat_wire import ChatReader, chat_body
-from .client import ModelServer
-from .errors import (
+from workers_general.llm.chat_api import ChatReader, chat_body
+from workers_general.llm.client import ModelServer
+from workers_general.llm.error_mapping import NOT_OFFERED
+from workers_general.llm.errors import (
     ContextOverflow,
     InvalidInputError,
     LLMClientError,
     LLMError,
     LLMServerError,
 )
-from .protocol import (
+from workers_general.llm.protocol import (
     MAX_SPEECH_CHARACTERS,
     Capabilities,
     ChatAnswer,
@@ -40,7 +41,6 @@ from .protocol import (
     SpeechRequest,
     Usage,
 )
-from .sorting import NOT_OFFERED
 
 CHAT = "/v1/chat/completions"
 IMAGES = "/v1/images/generations"

@@ -14,8 +14,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from .errors import InvalidSchema
-from .protocol import JsonSchema
+from workers_general.llm.errors import InvalidSchema
+from workers_general.llm.protocol import JsonSchema
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 40

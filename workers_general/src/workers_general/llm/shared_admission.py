@@ -13,10 +13,17 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from api_shared.notifier.redis import pool_options
+from api_shared.notifier.redis.notifier import pool_options
 from api_shared.settings import Settings
-
-from .admission import FIRST_CLOSED_S, RAMP_S, SHORTEST_S, Limits, LocalAdmission, NotNow, Why
+from workers_general.llm.admission import (
+    FIRST_CLOSED_S,
+    RAMP_S,
+    SHORTEST_S,
+    Limits,
+    LocalAdmission,
+    NotNow,
+    Why,
+)
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import asyncio
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.language import (
     EXTRACT_KEYWORDS,
     ExtractKeywordsArgs,
@@ -14,8 +14,8 @@ from api_shared.contracts.language import (
 )
 from api_shared.worker.context import JobContext
 from workers_general.extractive import rank_keywords
-from workers_general.language import keywords
-from workers_general.language.asking import OnProgress
+from workers_general.generative import keywords
+from workers_general.generative.prompting import OnProgress
 from workers_general.llm.job_llm import llm_of_job
 from workers_general.llm.protocol import LLM
 from workers_general.text.language import language_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.language import GENERATE_IMAGE, GenerateImageArgs, GenerateImageResult
-from workers_general.language.media import make_images
+from workers_general.generative.media import make_images
 from workers_general.llm.job_llm import llm_of_job
 from workers_general.llm.protocol import LLM
 
@@ -15,4 +15,4 @@ from workers_general.llm.protocol import LLM
 async def generate_image(
     args: GenerateImageArgs, llm: LLM = TaskiqDepends(llm_of_job)
 ) -> GenerateImageResult:
-    return await make_images(llm, args, broker.backing.settings.llm_image_model)
+    return await make_images(llm, args, broker.runtime.settings.llm_image_model)

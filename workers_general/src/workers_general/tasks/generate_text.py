@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.language import GENERATE_TEXT, GenerateTextArgs, GenerateTextResult
 from api_shared.worker.context import JobContext
-from workers_general.language.generate import generate
+from workers_general.generative.generate import generate
 from workers_general.llm.job_llm import llm_of_job
 from workers_general.llm.protocol import LLM
 

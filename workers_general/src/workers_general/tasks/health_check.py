@@ -8,7 +8,7 @@ from time import perf_counter
 
 import httpx
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.general import HEALTH_CHECK, HealthCheckArgs, HealthCheckResult
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.general import HOUSEKEEPING, HousekeepingArgs, HousekeepingResult
-from api_shared.schedules.book import remove_forgotten
+from api_shared.schedules.store import remove_forgotten
 
 
 @broker.task(HOUSEKEEPING)
 async def housekeeping(args: HousekeepingArgs) -> HousekeepingResult:
     """Ended jobs and reports of workers need none: MongoDB deletes them by their own times."""
     older_than = timedelta(days=args.forgotten_days)
-    removed = await remove_forgotten(broker.backing.ledger.schedules, older_than=older_than)
+    removed = await remove_forgotten(broker.runtime.ledger.schedules, older_than=older_than)
     return HousekeepingResult(schedules_removed=removed)

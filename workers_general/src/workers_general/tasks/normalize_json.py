@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.language import NORMALIZE_JSON, NormalizeJsonArgs, NormalizeJsonResult
 from api_shared.worker.context import JobContext
-from workers_general.language.normalize import normalize
+from workers_general.generative.normalize import normalize
 from workers_general.llm.job_llm import llm_of_job
 from workers_general.llm.protocol import LLM
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.general import PROCESS_DATA, ProcessDataArgs, ProcessDataResult
 from api_shared.worker.context import JobContext
 

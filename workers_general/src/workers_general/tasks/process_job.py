@@ -9,8 +9,8 @@ from typing import Any, Literal, cast
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import broker
-from api_shared.contracts.contract import FailedJob
+from api_shared.broker import broker
+from api_shared.client.contract import FailedJob
 from api_shared.contracts.language import (
     GENERATE_IMAGE,
     GENERATE_SPEECH,
@@ -20,11 +20,11 @@ from api_shared.contracts.language import (
     ProcessJobResult,
 )
 from api_shared.errors import Discard
-from api_shared.recorded import RecordedRequest, RecordedRequests, RecordStatus
+from api_shared.ledger.requests import RecordedRequest, RecordedRequests, RecordStatus
 from api_shared.storage import Storage
 from api_shared.worker.context import JobContext
-from workers_general.language.generate import generate
-from workers_general.language.media import make_images, speak
+from workers_general.generative.generate import generate
+from workers_general.generative.media import make_images, speak
 from workers_general.llm.job_llm import llm_of_job
 from workers_general.llm.protocol import LLM, OnText
 from workers_general.tasks.generate_speech import storage
@@ -34,7 +34,7 @@ CONTRACTS = {"text": GENERATE_TEXT, "image": GENERATE_IMAGE, "audio": GENERATE_S
 
 
 def recorded_requests() -> RecordedRequests:
-    return broker.backing.ledger.requests
+    return broker.runtime.ledger.requests
 
 
 async def write_failure(failed: FailedJob) -> None:
@@ -47,13 +47,13 @@ async def write_failure(failed: FailedJob) -> None:
 
 async def was_cancelled(job_id: str) -> bool:
     """A body is stopped at its limit and by its worker's end too: then it runs again."""
-    job = await broker.backing.ledger.get(job_id)
+    job = await broker.runtime.ledger.get(job_id)
     return job is not None and job.cancel_requested
 
 
 async def has_ended(job_id: str) -> bool:
     """A job that is cancelled while it waits has no body to say so in its record."""
-    job = await broker.backing.ledger.get(job_id)
+    job = await broker.runtime.ledger.get(job_id)
     return job is None or job.status.is_terminal
 
 
@@ -112,7 +112,7 @@ async def run(
     kind: Kind, request: Mapping[str, Any], llm: LLM, kept_in: Storage, on_text: OnText
 ) -> dict[str, Any]:
     """As the kind's own task would, within this job. Raises `InvalidArguments`."""
-    settings = broker.backing.settings
+    settings = broker.runtime.settings
     result: Any
     match kind:
         case "text":

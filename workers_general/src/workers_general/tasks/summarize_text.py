@@ -6,12 +6,12 @@ import asyncio
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import broker
+from api_shared.broker import broker
 from api_shared.contracts.language import SUMMARIZE_TEXT, SummarizeTextArgs, SummarizeTextResult
 from api_shared.worker.context import JobContext
 from workers_general.extractive import pick_sentences
-from workers_general.language.asking import OnProgress
-from workers_general.language.summarize import summarize
+from workers_general.generative.prompting import OnProgress
+from workers_general.generative.summarize import summarize
 from workers_general.llm.job_llm import llm_of_job
 from workers_general.llm.protocol import LLM
 from workers_general.text.language import language_of

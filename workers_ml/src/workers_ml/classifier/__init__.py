@@ -5,11 +5,11 @@ A linear text classifier: trained, scored on documents it has not seen, with pro
     trained.classifier.predict(count_features(["a text"]))
 """
 
-from .classifier import Prediction, TextClassifier
-from .errors import NotTrainable
-from .examples import Examples
-from .metrics import Metrics, measure
-from .train import Trained, TrainingOptions, train
+from workers_ml.classifier.classifier import Prediction, TextClassifier
+from workers_ml.classifier.errors import NotTrainable
+from workers_ml.classifier.examples import Examples
+from workers_ml.classifier.metrics import Metrics, measure
+from workers_ml.classifier.train import Trained, TrainingOptions, train
 
 __all__ = [
     "Examples",

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workers_ml.classifier.calibration import probabilities
 from workers_ml.features import FeatureRows, Weighting
-
-from .calibration import probabilities
 
 
 @dataclass(frozen=True, slots=True)

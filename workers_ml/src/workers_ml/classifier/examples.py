@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workers_ml.classifier.errors import NotTrainable
 from workers_ml.features import FeatureRows
-
-from .errors import NotTrainable
 
 
 @dataclass(frozen=True, slots=True)

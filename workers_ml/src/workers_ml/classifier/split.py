@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import NotTrainable
-from .examples import Examples
+from workers_ml.classifier.errors import NotTrainable
+from workers_ml.classifier.examples import Examples
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> NDArray[np.bool_]:

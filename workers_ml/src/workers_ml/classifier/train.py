@@ -12,14 +12,13 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
+from workers_ml.classifier.calibration import calibration_error, fit_temperature, probabilities
+from workers_ml.classifier.classifier import TextClassifier
+from workers_ml.classifier.errors import NotTrainable
+from workers_ml.classifier.examples import Examples
+from workers_ml.classifier.metrics import Metrics, measure
+from workers_ml.classifier.split import hold_out
 from workers_ml.features import fit_weighting
-
-from .calibration import calibration_error, fit_temperature, probabilities
-from .classifier import TextClassifier
-from .errors import NotTrainable
-from .examples import Examples
-from .metrics import Metrics, measure
-from .split import hold_out
 
 OnFit = Callable[[int, int], None]
 

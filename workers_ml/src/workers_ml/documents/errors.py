@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from api_shared.errors import ApiWorkersError
-
-from .document import Malformed
+from workers_ml.documents.document import Malformed
 
 SHOWN = 5
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
-from .document import Fields, Malformed, Row, row_of
-from .lines import MAX_LINE, lines_of
+from workers_ml.documents.document import Fields, Malformed, Row, row_of
+from workers_ml.documents.lines import MAX_LINE, lines_of
 
 
 def read_json_lines(path: Path, name: str, fields: Fields) -> Iterator[Row]:

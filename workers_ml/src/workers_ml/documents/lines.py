@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from .document import MAX_TEXT
-from .errors import DocumentsUnreadable
+from workers_ml.documents.document import MAX_TEXT
+from workers_ml.documents.errors import DocumentsUnreadable
 
 MAX_LINE = 4 * MAX_TEXT
 """Bytes: a character takes at most four."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from .document import Fields, Row, row_of
-from .errors import DocumentsUnreadable, MissingExtra
-from .lines import words_of
+from workers_ml.documents.document import Fields, Row, row_of
+from workers_ml.documents.errors import DocumentsUnreadable, MissingExtra
+from workers_ml.documents.lines import words_of
 
 BATCH = 256
 

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .document import Fields, Malformed, Row
-from .errors import DocumentsUnreadable
-from .json_lines import read_json_lines
-from .parquet import read_parquet
-from .table import read_csv, read_tsv
-from .text_file import read_text_file
+from workers_ml.documents.document import Fields, Malformed, Row
+from workers_ml.documents.errors import DocumentsUnreadable
+from workers_ml.documents.json_lines import read_json_lines
+from workers_ml.documents.parquet import read_parquet
+from workers_ml.documents.table import read_csv, read_tsv
+from workers_ml.documents.text_file import read_text_file
 
 Reader = Callable[[Path, str, Fields], Iterator[Row]]
 

@@ -6,9 +6,9 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from .document import MAX_TEXT, Fields, Malformed, Row, row_of
-from .errors import DocumentsUnreadable
-from .lines import lines_of
+from workers_ml.documents.document import MAX_TEXT, Fields, Malformed, Row, row_of
+from workers_ml.documents.errors import DocumentsUnreadable
+from workers_ml.documents.lines import lines_of
 
 TOO_LONG = "\ud800"
 """Stands for a line over the limit: no valid Unicode, so its row is malformed, quoted or not."""

@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .document import Fields, Malformed, Row, row_of
-from .errors import DocumentsUnreadable
-from .lines import BOM, MAX_LINE, open_bytes, words_of
+from workers_ml.documents.document import Fields, Malformed, Row, row_of
+from workers_ml.documents.errors import DocumentsUnreadable
+from workers_ml.documents.lines import BOM, MAX_LINE, open_bytes, words_of
 
 
 def read_text_file(path: Path, name: str, fields: Fields) -> Iterator[Row]:

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .document import Document, Malformed, Row
-from .errors import TooManyMalformed
+from workers_ml.documents.document import Document, Malformed, Row
+from workers_ml.documents.errors import TooManyMalformed
 
 MAX_EXAMPLES = 100
 

@@ -6,10 +6,10 @@ Texts as numbers: hashed words and pairs of words, counted.
     matrix = weighting.weigh(rows)                  # float32 CSR, a unit vector a document
 """
 
-from .batches import batches_of
-from .hashing import FEATURES, HASH_BITS, count_features
-from .rows import FeatureRows, join_rows
-from .weighting import Weighting, fit_weighting
+from workers_ml.features.batches import batches_of
+from workers_ml.features.hashing import FEATURES, HASH_BITS, count_features
+from workers_ml.features.rows import FeatureRows, join_rows
+from workers_ml.features.weighting import Weighting, fit_weighting
 
 __all__ = [
     "FEATURES",

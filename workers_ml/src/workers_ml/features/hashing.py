@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .rows import FeatureRows
+from workers_ml.features.rows import FeatureRows
 
 HASH_BITS = 22
 

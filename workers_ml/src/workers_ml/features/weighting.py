@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from .hashing import HASH_BITS
-from .rows import FeatureRows
+from workers_ml.features.hashing import HASH_BITS
+from workers_ml.features.rows import FeatureRows
 
 NO_FEATURE = np.uint32(2**32 - 1)
 

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from workers_ml.features import HASH_BITS, FeatureRows
 from workers_ml.index.errors import BrokenIndex
-from workers_ml.index.identity import HASH_BYTES, keys_of, pack_texts, unpack_text
+from workers_ml.index.hashes import HASH_BYTES, keys_of, pack_texts, unpack_text
 from workers_ml.index.tensors import arrays_in
 
 SHAPES = {

@@ -8,10 +8,10 @@ import numpy as np
 
 from workers_ml.features import FEATURES, count_features
 from workers_ml.index.bm25 import Bm25, Query, Scores
-from workers_ml.index.directory import Directory
 from workers_ml.index.errors import OtherFeatures, UnknownDocument
 from workers_ml.index.files import IndexFiles
-from workers_ml.index.opened import OpenedIndex
+from workers_ml.index.id_lookup import Directory
+from workers_ml.index.reader import OpenedIndex
 
 
 @dataclass(frozen=True, slots=True)

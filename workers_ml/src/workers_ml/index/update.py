@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from api_shared.storage import NotStored
 from workers_ml.documents import Document
 from workers_ml.features import FEATURES, batches_of, count_features
-from workers_ml.index.base import Base, Comparison
+from workers_ml.index.comparison import Base, Comparison
 from workers_ml.index.errors import IndexChanged, NoDocuments
 from workers_ml.index.files import IndexFiles
-from workers_ml.index.identity import content_hash
+from workers_ml.index.hashes import content_hash
 from workers_ml.index.manifest import Manifest, SegmentEntry
 from workers_ml.index.merge import Sizes, merged, to_merge
-from workers_ml.index.opened import OpenedIndex
+from workers_ml.index.reader import OpenedIndex
 from workers_ml.index.writer import SegmentWriter
 
 OnProgress = Callable[[str, int, int | None], None]

@@ -6,11 +6,11 @@ A project's models in the storage: versioned, written whole, refused when anythi
     projects/{project_id}/models/{version}/model.json           its hash, shapes, classes, metrics
 """
 
-from .cache import ModelCache
-from .description import Description
-from .errors import ModelRefused, NoModel, UnknownVersion
-from .model_id import model_id_of, parse_model_id
-from .store import ModelStore, StoredModel
+from workers_ml.models.cache import ModelCache
+from workers_ml.models.description import Description
+from workers_ml.models.errors import ModelRefused, NoModel, UnknownVersion
+from workers_ml.models.model_id import model_id_of, parse_model_id
+from workers_ml.models.store import ModelStore, StoredModel
 
 __all__ = [
     "Description",

@@ -6,9 +6,8 @@ import threading
 from collections import OrderedDict
 
 from api_shared.storage import Storage
-
-from .model_id import parse_model_id
-from .store import ModelStore, StoredModel
+from workers_ml.models.model_id import parse_model_id
+from workers_ml.models.store import ModelStore, StoredModel
 
 MAX_BYTES = 1 << 30
 

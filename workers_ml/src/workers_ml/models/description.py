@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import ModelRefused
+from workers_ml.models.errors import ModelRefused
 
 FORMAT = 1
 MAX_JSON_BYTES = 64 * 1024 * 1024

@@ -17,8 +17,7 @@ from api_shared.storage import (
 )
 from workers_ml.classifier import TextClassifier, Trained
 from workers_ml.features import FEATURES
-
-from .description import (
+from workers_ml.models.description import (
     MAX_JSON_BYTES,
     Current,
     Description,
@@ -27,8 +26,8 @@ from .description import (
     decode_current,
     decode_description,
 )
-from .errors import ModelRefused, NoModel, UnknownVersion
-from .weights import decode_weights, encode_weights
+from workers_ml.models.errors import ModelRefused, NoModel, UnknownVersion
+from workers_ml.models.weights import decode_weights, encode_weights
 
 KEPT_VERSIONS = 3
 SWAP_TRIES = 20

@@ -11,9 +11,8 @@ from safetensors.numpy import load, save
 
 from workers_ml.classifier import TextClassifier
 from workers_ml.features import HASH_BITS, Weighting
-
-from .description import Description
-from .errors import ModelRefused
+from workers_ml.models.description import Description
+from workers_ml.models.errors import ModelRefused
 
 
 def encode_weights(classifier: TextClassifier) -> bytes:

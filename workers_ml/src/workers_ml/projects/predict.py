@@ -10,10 +10,9 @@ from pathlib import Path
 
 from api_shared.storage import Storage
 from workers_ml.classifier import TextClassifier
-
-from .predictions import Format, writing
-from .progress import Stage, Tell, tell_nobody
-from .sources import Source
+from workers_ml.projects.predictions import Format, writing
+from workers_ml.projects.progress import Stage, Tell, tell_nobody
+from workers_ml.projects.sources import Source
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from workers_ml.documents import (
 )
 from workers_ml.features import FEATURES, FeatureRows, batches_of, count_features
 from workers_ml.index import BrokenIndex, IndexFiles, NoIndex, OtherFeatures
-from workers_ml.index.opened import OpenedIndex
+from workers_ml.index.reader import OpenedIndex
 from workers_ml.index.segment import Segment
 
 BATCH_ROWS = 2048

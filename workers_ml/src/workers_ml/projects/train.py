@@ -12,13 +12,12 @@ from workers_ml.classifier import (
     TrainingOptions,
     train,
 )
-from workers_ml.classifier.picture import draw_confusion
+from workers_ml.classifier.confusion_plot import draw_confusion
 from workers_ml.features import join_rows
 from workers_ml.models import Description, ModelStore
-
-from .labels import Label
-from .progress import Stage, Tell, tell_nobody
-from .sources import Batch, Source
+from workers_ml.projects.labels import Label
+from workers_ml.projects.progress import Stage, Tell, tell_nobody
+from workers_ml.projects.sources import Batch, Source
 
 MAX_EXAMPLES = 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from api_shared.brokers import ml_broker
+from api_shared.broker import ml_broker
 from api_shared.contracts.ml import DELETE_MODEL, DeleteModelArgs, DeleteModelResult
 from api_shared.settings import load_settings
 from api_shared.storage import open_storage

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import ml_broker
+from api_shared.broker import ml_broker
 from api_shared.contracts.ml_index import (
     INDEX_DOCUMENTS,
     IndexDocumentsArgs,
@@ -33,7 +33,7 @@ from workers_ml.index import (
     OtherFeatures,
     update_index,
 )
-from workers_ml.index.expected import expected_documents
+from workers_ml.index.estimate import expected_documents
 from workers_ml.projects.progress import Stage, Tell, tell_nobody
 
 SHOWN_MALFORMED = 20

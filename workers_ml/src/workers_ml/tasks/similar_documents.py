@@ -7,7 +7,7 @@ from functools import cache
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import ml_broker
+from api_shared.broker import ml_broker
 from api_shared.contracts.ml_index import (
     SIMILAR_DOCUMENTS,
     SimilarDocument,

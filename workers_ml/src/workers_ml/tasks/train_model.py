@@ -6,7 +6,7 @@ import time
 
 from taskiq import TaskiqDepends
 
-from api_shared.brokers import ml_broker
+from api_shared.broker import ml_broker
 from api_shared.contracts.ml import (
     TRAIN_MODEL,
     ClassScore,

@@ -1,0 +1,1 @@
+"""The side of a service: contracts, kiq, and what follows a job."""

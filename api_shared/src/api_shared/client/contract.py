@@ -1,0 +1,217 @@
+"""A contract: the typed stub of a task, which a service kiqs and a worker binds a function to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import (
+    BaseModel,
+    TypeAdapter,
+    ValidationError,
+)
+
+from api_shared.client.started_brokers import Submission, started_broker
+from api_shared.client.task_function import TaskFunction
+from api_shared.client.unique import Unique, UniqueFor
+from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption
+from api_shared.json_text import _json_text
+from api_shared.schedules.schedule import Schedule
+
+if TYPE_CHECKING:
+    from api_shared.client.handle import JobHandle
+    from api_shared.settings import Settings
+
+
+A = TypeVar("A", bound=BaseModel)
+R = TypeVar("R")
+
+
+class InvalidResult(ApiWorkersError):
+    """What a task returned is not what its contract promises."""
+
+    def __init__(self, task: str, problems: Sequence[str]) -> None:
+        self.task = task
+        self.problems = tuple(problems)
+        super().__init__(f"the result of {task!r} does not validate: {'; '.join(problems)}")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """What an `on_failure` hook is told: once, when a job has failed for good."""
+
+    job_id: str
+    task: str
+    reason: str
+    message: str
+    owner: str | None
+    correlation_id: str | None
+    args: Mapping[str, Any]
+
+
+OnFailure = Callable[[FailedJob], Any]
+
+Scheduled = Schedule | tuple[Schedule, ...] | Callable[["Settings"], Schedule | None]
+"""One schedule, several, or what the settings of the worker make of it (None: no schedule)."""
+
+
+@dataclass(frozen=True)
+class Contract(Generic[A, R]):
+    """
+    What both sides of a job agree on.
+
+    `args` is a pydantic model whose fields are the arguments by name; `result` any type pydantic
+    can validate. Limits are in seconds; None means the setting of the same name
+    (TASK_SOFT_TIME_LIMIT, TASK_TIME_LIMIT, TASK_MAX_RETRIES). `permanent` lists exceptions that
+    fail the job at once; all others retry, waiting `backoff_s`, doubled each time up to
+    `backoff_cap_s`, ±25 % (`backoff_s=0`: no wait). `queue` None is the broker's default queue.
+    `unique` makes a job with the same key as an open one that very job (see `kiq`).
+    `schedule` makes the task run by itself, as long as a worker with this contract is up.
+    """
+
+    name: str
+    args: type[A]
+    result: type[R]
+    broker: str = "general"
+    queue: str | None = None
+    soft_limit_s: float | None = None
+    hard_limit_s: float | None = None
+    memory_limit_mb: int | None = None
+    max_retries: int | None = None
+    backoff_s: float = 60.0
+    backoff_cap_s: float = 3600.0
+    permanent: tuple[type[BaseException], ...] = ()
+    on_failure: OnFailure | None = None
+    unique: Unique | None = None
+    positional: tuple[str, ...] = ()
+    schedule: Scheduled | None = None
+    _result_adapter: TypeAdapter[R] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.name or len(self.name) > 200 or not self.name.isprintable():
+            raise InvalidOption("name", self.name, "1 to 200 printable characters are wanted")
+        if self.soft_limit_s and self.hard_limit_s and self.soft_limit_s > self.hard_limit_s:
+            raise InvalidOption("soft_limit_s", self.soft_limit_s, "not over hard_limit_s")
+        if self.unique and (unknown := set(self.unique.by) - set(self.args.model_fields)):
+            known = f"arguments are {', '.join(self.args.model_fields)}"
+            raise InvalidOption("unique.by", sorted(unknown), known)
+        object.__setattr__(self, "_result_adapter", TypeAdapter(self.result))
+        if not callable(self.schedule):
+            self._scheduled(self.schedule)
+
+    def parse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A:
+        """
+        The arguments as their model, from what taskiq puts on the wire.
+
+        Takes the arguments by name, in the order of the function (`positional`), or the model
+        itself as the one positional argument. Raises `InvalidArguments`.
+        """
+        by_name = dict(kwargs)
+        if len(args) == 1 and not kwargs and isinstance(args[0], self.args):
+            return args[0]
+        if len(args) == 1 and not kwargs and not self.positional:
+            if not isinstance(args[0], Mapping):
+                raise InvalidArguments(self.name, ["an object with the arguments is wanted"])
+            by_name = dict(args[0])
+        elif args:
+            if len(args) > len(self.positional):
+                wanted = f"at most {len(self.positional)} positional, {len(args)} given"
+                raise InvalidArguments(self.name, [wanted])
+            for name, value in zip(self.positional, args, strict=False):
+                if name in by_name:
+                    raise InvalidArguments(self.name, [f"{name}: given twice"])
+                by_name[name] = value
+        try:
+            return self.args.model_validate(by_name)
+        except ValidationError as error:
+            raise InvalidArguments(self.name, problems_of(error)) from None
+
+    def schedules(self, settings: Settings) -> list[tuple[Schedule, A]]:
+        """Its schedules, each with its arguments. Raises `InvalidArguments`, `InvalidOption`."""
+        chosen = self.schedule
+        return self._scheduled(chosen(settings) if callable(chosen) else chosen)
+
+    def _scheduled(
+        self, schedules: Schedule | tuple[Schedule, ...] | None
+    ) -> list[tuple[Schedule, A]]:
+        each = (schedules,) if isinstance(schedules, Schedule) else schedules or ()
+        names = [schedule.name or self.name for schedule in each]
+        if len(set(names)) < len(names):
+            raise InvalidOption(f"{self.name}.schedule", names, "a name of its own for each")
+        return [
+            (schedule, self.parse([] if schedule.args is None else [schedule.args], {}))
+            for schedule in each
+        ]
+
+    def encode_args(self, args: A) -> str:
+        """The arguments as JSON text in ASCII. Raises `InvalidArguments` where JSON cannot."""
+        try:
+            return _json_text(args.model_dump(mode="json"), args.model_dump)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidArguments(self.name, [f"not JSON: {error}"]) from None
+
+    def encode_result(self, value: Any) -> str:
+        """The result as JSON text in ASCII. Raises `InvalidResult`."""
+        try:
+            checked = self._result_adapter.validate_python(value)
+            dump = self._result_adapter.dump_python
+            return _json_text(dump(checked, mode="json"), lambda: dump(checked))
+        except ValidationError as error:
+            raise InvalidResult(self.name, problems_of(error)) from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidResult(self.name, [f"not JSON: {error}"]) from None
+
+    def decode_result(self, text: str) -> R:
+        """The result from its JSON text. Raises `InvalidResult`."""
+        try:
+            return self._result_adapter.validate_json(text)
+        except ValidationError as error:
+            raise InvalidResult(self.name, problems_of(error)) from None
+
+    async def kiq(
+        self,
+        args: A,
+        *,
+        priority: int = 0,
+        owner: str | None = None,
+        correlation_id: str | None = None,
+        job_id: str | None = None,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+        unique_key: str | None = None,
+        unique_for: UniqueFor | None = None,
+    ) -> JobHandle[R]:
+        """
+        Accept a job: once this returns, it reaches a terminal status.
+
+        `priority` is 0 to 10, the higher the sooner. With a `job_id` of your own (an ObjectId in
+        hex) the call may be repeated: it stays one job. It runs at once, after `delay`, or `at` an
+        aware time. While another job of this contract holds the same `unique_key` nothing new is
+        accepted: the handle is the first job's, and says so (`deduplicated`, `other_arguments`).
+        `unique_for` is how long the key is held: "waiting" (until a worker begins), "open" (until
+        the job ends; the default), or a `timedelta` from its acceptance.
+
+        Raises `UsageError` and `ServerError` with nothing kept, except for `AcceptanceUnknown`:
+        then the same call with the error's `job_id` is safe.
+        """
+        submission = Submission(
+            self, args, priority, owner, correlation_id, job_id,
+            delay=delay, at=at, unique_key=unique_key, unique_for=unique_for,
+        )  # fmt: skip
+        handle: JobHandle[R] = await started_broker(self.broker).submit(submission)
+        return handle
+
+    def bind(self, function: Callable[..., Any]) -> TaskFunction:
+        """How to call `function` with this contract's arguments."""
+        return TaskFunction.of(function, self.args)
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """A line for each problem, without the values: they may be secret or huge."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False)[:20]:
+        path = ".".join(str(part)[:100] for part in problem["loc"])
+        lines.append(f"{path}: {problem['msg'][:300]}" if path else problem["msg"][:300])
+    return lines

@@ -1,0 +1,66 @@
+"""A contract derived from a function's signature: a Taskiq user is at home."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, create_model
+
+from api_shared.client.contract import Contract
+from api_shared.client.task_function import is_injected
+from api_shared.errors import InvalidOption
+from api_shared.schedules.cron import timing_from_taskiq
+from api_shared.schedules.schedule import Overlap, Schedule
+
+
+def contract_from_signature(
+    function: Callable[..., Any], name: str, *, schedule: Any = None, **limits: Any
+) -> Contract[Any, Any]:
+    """
+    A contract derived from a function's signature: what `@broker.task` without one makes.
+
+    Parameters that taskiq injects are left out; one without annotation takes any JSON value.
+    `schedule` may be taskiq's list of dicts.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            problem = "a task names its arguments: *args and **kwargs cannot be validated"
+            raise InvalidOption(name, str(parameter), problem)
+        if is_injected(parameter, hints.get(parameter.name)):
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+    model = create_model(f"{name} arguments", __config__=config, **fields)
+    result = hints.get("return", Any)
+    contract = Contract(name, model, result, positional=tuple(fields), **limits)
+    if isinstance(schedule, list):
+        schedule = tuple(_from_taskiq(contract, schedule))
+    return replace(contract, schedule=schedule)
+
+
+def _from_taskiq(
+    contract: Contract[Any, Any], entries: list[Mapping[str, Any]]
+) -> Iterator[Schedule]:
+    """As taskiq's `LabelScheduleSource` reads them; runs may overlap there."""
+    for number, entry in enumerate(entries, 1):
+        name = contract.name if len(entries) == 1 else f"{contract.name}:{number}"
+        labels = {key: str(value) for key, value in entry.get("labels", {}).items()}
+        yield Schedule(
+            timing_from_taskiq(
+                cron=entry.get("cron"),
+                cron_offset=entry.get("cron_offset"),
+                interval=entry.get("interval"),
+            ),
+            contract.parse(entry.get("args", ()), entry.get("kwargs", {})),
+            overlap=Overlap.ALLOW,
+            priority=int(labels.pop("priority", 0)),
+            owner=labels.pop("owner", None),
+            labels=labels,
+            name=entry.get("schedule_id", name),
+        )

@@ -1,0 +1,180 @@
+"""What a kiq returns: where the job stands, its result, its events, a way to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeVar, cast
+
+from taskiq import AsyncTaskiqTask, TaskiqResult
+from taskiq.exceptions import TaskiqResultTimeoutError
+
+from api_shared.client.contract import Contract
+from api_shared.client.runtime import Runtime
+from api_shared.client.stream import StreamPiece, stream
+from api_shared.client.watch import watch
+from api_shared.client.when import when
+from api_shared.errors import InvalidOption, JobCancelled, JobFailed, JobNotFound, ResultTimeout
+from api_shared.job import Job, Status, parse_job_id
+from api_shared.ledger.transitions import cancel_waiting, request_cancel, reschedule
+from api_shared.notifier.events import JobEvent, status_event
+
+R = TypeVar("R")
+
+
+class CancelAnswer(StrEnum):
+    """`requested`: it runs, and its worker stops it; `too_late`: it had ended before."""
+
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"
+    TOO_LATE = "too_late"
+
+
+async def cancel_job(job_id: str, runtime: Runtime) -> CancelAnswer:
+    """Stop a job wherever it is. Raises `JobNotFound`, `LedgerUnavailable`."""
+    ledger, retention_s = runtime.ledger, runtime.settings.retention_s
+    while True:
+        cancelled = await ledger.change(cancel_waiting(job_id, retention_s=retention_s))
+        if cancelled is not None:
+            runtime.notifier.tell(status_event(cancelled))
+            return CancelAnswer.CANCELLED
+        if await ledger.change(request_cancel(job_id)) is not None:
+            runtime.notifier.publish_cancel(job_id)
+            return CancelAnswer.REQUESTED
+        job = await read_job(job_id, runtime)
+        if job.status.is_terminal:
+            return CancelAnswer.TOO_LATE
+
+
+class RescheduleAnswer(StrEnum):
+    """`started`: it is queued or runs already; `ended`: nothing is left to be moved."""
+
+    MOVED = "moved"
+    STARTED = "started"
+    ENDED = "ended"
+
+
+async def reschedule_job(
+    job_id: str, runtime: Runtime, *, at: datetime | None = None, delay: timedelta | None = None
+) -> RescheduleAnswer:
+    """
+    Give a job that waits for its time (scheduled or retrying) another one.
+
+    Raises `JobNotFound`, `LedgerUnavailable`, and as a kiq does for a time it cannot take.
+    """
+    due = when(at, delay, now=datetime.now(UTC))
+    if due is None:
+        raise InvalidOption("at", at, "either `at` or `delay` is wanted")
+    while True:
+        moved = await runtime.ledger.change(reschedule(parse_job_id(job_id), due))
+        if moved is not None:
+            runtime.notifier.tell(status_event(moved))
+            return RescheduleAnswer.MOVED
+        job = await read_job(job_id, runtime)
+        if job.status.is_terminal:
+            return RescheduleAnswer.ENDED
+        if not job.is_asleep:  # else it began to wait just now
+            return RescheduleAnswer.STARTED
+
+
+async def read_job(job_id: str, runtime: Runtime) -> Job:
+    """Raises `InvalidJobId`, `JobNotFound`, `LedgerUnavailable`."""
+    job = await runtime.ledger.get(parse_job_id(job_id))
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+class JobHandle(AsyncTaskiqTask[R]):
+    """
+    A taskiq task (`task_id`, `wait_result`, `is_ready`) that also asks the ledger.
+
+    Waiting is pushed by Redis, and goes on without it, a little slower. `deduplicated`: this is an
+    earlier job, which holds the unique key; `other_arguments`: that one has other arguments.
+    """
+
+    deduplicated: bool = False
+    other_arguments: bool = False
+
+    def __init__(
+        self, job_id: str, runtime: Runtime, result_backend: Any, contract: Contract[Any, R] | None
+    ) -> None:
+        super().__init__(job_id, result_backend, None)
+        self._runtime = runtime
+        self._contract = contract
+
+    async def status(self) -> Status:
+        return (await self.job()).status
+
+    async def job(self) -> Job:
+        """The whole record. Raises `JobNotFound`, `LedgerUnavailable`."""
+        return await read_job(self.task_id, self._runtime)
+
+    async def result(self, timeout: float | None = None) -> R:
+        """
+        The validated result, as soon as there is one.
+
+        Raises `JobFailed`, `JobCancelled`, and after `timeout` seconds `ResultTimeout`.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                job = await self._ended()
+        except TimeoutError:
+            raise ResultTimeout(self.task_id, timeout or 0, await self.status()) from None
+        if job.status is Status.CANCELLED:
+            raise JobCancelled(job.id)
+        if job.status is not Status.COMPLETED:
+            error = job.error
+            raise JobFailed(job.id, error.reason if error else "", error.message if error else "")
+        if self._contract is None or job.result_json is None:
+            return cast(R, job.result)
+        return self._contract.decode_result(job.result_json)
+
+    async def wait_result(
+        self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[R]:
+        """As taskiq's, but pushed: `check_interval` is not used."""
+        try:
+            async with asyncio.timeout(timeout if timeout > 0 else None):
+                await self._ended()
+        except TimeoutError:
+            raise TaskiqResultTimeoutError(timeout=timeout) from None
+        return await self.get_result(with_logs=with_logs)
+
+    async def usage(self) -> dict[str, int]:
+        """What all its runs have used up so far, by name (`prompt_tokens`, say)."""
+        return (await self.job()).usage
+
+    def watch(self) -> AsyncIterator[JobEvent]:
+        """Each change of status once and in order, progress in between, until the job ends."""
+        runtime = self._runtime
+        return watch(self.task_id, ledger=runtime.ledger, notifier=runtime.notifier)
+
+    def stream(self) -> AsyncIterator[StreamPiece]:
+        """
+        The text that the job writes, live, until it ends; late or again, all of it in order.
+
+        A piece with `restart` takes the place of all that came before it.
+        """
+        runtime = self._runtime
+        return stream(self.task_id, ledger=runtime.ledger, notifier=runtime.notifier)
+
+    async def cancel(self) -> CancelAnswer:
+        return await cancel_job(self.task_id, self._runtime)
+
+    async def reschedule(
+        self, *, at: datetime | None = None, delay: timedelta | None = None
+    ) -> RescheduleAnswer:
+        """Another time for a job that waits for its time; `at` or `delay` as for a kiq."""
+        return await reschedule_job(self.task_id, self._runtime, at=at, delay=delay)
+
+    async def _ended(self) -> Job:
+        """The record of the job once it has ended; of one that is requeued just then, later."""
+        while True:
+            async for _ in self.watch():
+                pass
+            job = await self.job()
+            if job.status.is_terminal:
+                return job

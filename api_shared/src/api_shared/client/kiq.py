@@ -1,0 +1,114 @@
+"""The one door in: validate, write the ledger, publish."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from api_shared.client.new_job import new_job
+from api_shared.client.runtime import Runtime
+from api_shared.client.started_brokers import Submission
+from api_shared.errors import AcceptanceUnknown, JobIdTaken, LedgerUnavailable, Unroutable
+from api_shared.job import Job, JobError, Reason, Status
+from api_shared.ledger.operations import Insert, Inserted
+from api_shared.ledger.transitions import fail_queued
+from api_shared.ledger.unique_keys import release_lapsed
+from api_shared.notifier.events import status_event
+from api_shared.transport.errors import RabbitUnavailable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """
+    The job of a kiq. `deduplicated`: it holds the unique key, and nothing new was accepted;
+    `other_arguments`: and it was asked for with other arguments than those of now.
+    """
+
+    job: Job
+    deduplicated: bool = False
+    other_arguments: bool = False
+
+
+async def accept(submission: Submission[Any, Any], runtime: Runtime) -> Accepted:
+    """
+    Accept a job: when this returns it is in the ledger, and published or soon published.
+
+    Ends in one of three ways: the job; an error with nothing kept (`UsageError`, `Unroutable`,
+    `LedgerUnavailable`); `AcceptanceUnknown`.
+    """
+    insert = new_job(submission, runtime.topology, runtime.settings)
+    job = insert.job
+    inserted = await take_in(insert, runtime)
+    if inserted.job.id != job.id:
+        log.info("kiq.deduplicated", job_id=inserted.job.id, task=job.task)
+        return Accepted(inserted.job, True, not _same_arguments(job, inserted.job))
+    if not inserted.by_us:
+        return Accepted(_same_job(job, inserted.job))
+    return Accepted(inserted.job)
+
+
+async def take_in(insert: Insert, runtime: Runtime) -> Inserted:
+    """Write the ledger; then publish and tell listeners, if the job is new. Raises as `accept`."""
+    inserted = await enter(insert, runtime)
+    job = inserted.job
+    if not inserted.by_us:
+        return inserted
+    try:
+        if job.status is Status.QUEUED:
+            await runtime.outbox.publish_job(job)
+    except RabbitUnavailable as error:
+        log.info("kiq.publish_later", job_id=job.id, task=job.task, error=str(error))
+    except Unroutable as error:
+        try:
+            await _give_up(insert, job, error, runtime)
+        except LedgerUnavailable:  # the record may stay, and the dispatcher has it then
+            raise AcceptanceUnknown(job.id) from error
+        raise
+    runtime.notifier.tell(status_event(job))
+    return inserted
+
+
+async def enter(insert: Insert, runtime: Runtime) -> Inserted:
+    """
+    Put a new job into the ledger, unless another one holds its unique key.
+
+    A key whose period is over by the ledger's clock is freed for it. Raises as `Ledger.apply`.
+    """
+    while True:
+        inserted = await runtime.ledger.apply(insert, deadline_s=runtime.settings.kiq_deadline_s)
+        holder = inserted.job
+        if holder.id == insert.job.id or holder.unique_until is None:
+            return inserted
+        if await runtime.ledger.change(release_lapsed(holder)) is None:
+            return inserted
+
+
+async def _give_up(insert: Insert, job: Job, error: Unroutable, runtime: Runtime) -> None:
+    """
+    No queue takes the job: it is as if it had never been.
+
+    A unique one may have been given to somebody else by now: it stays, and has failed.
+    """
+    if job.unique_key is None:
+        await runtime.ledger.withdraw(job.id, insert.change.change_id)
+        return
+    job_error = JobError(Reason.UNROUTABLE, type(error).__name__, str(error))
+    failed = await runtime.ledger.change(fail_queued(job, job_error))
+    if failed is not None:
+        runtime.notifier.tell(status_event(failed))
+
+
+def _same_job(asked: Job, there: Job) -> Job:
+    """A job accepted twice is one job, if it is the same request. Raises `JobIdTaken`."""
+    if asked.task != there.task or not _same_arguments(asked, there):
+        raise JobIdTaken(asked.id, there.task)
+    return there
+
+
+def _same_arguments(asked: Job, there: Job) -> bool:
+    return bool(json.loads(asked.args_json) == json.loads(there.args_json))

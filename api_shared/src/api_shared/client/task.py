@@ -1,0 +1,99 @@
+"""A task: a contract bound to a function, in taskiq's clothes."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+
+from taskiq import AsyncTaskiqDecoratedTask
+from taskiq.kicker import AsyncKicker
+
+from api_shared.client.contract import Contract
+from api_shared.client.handle import JobHandle
+from api_shared.client.task_function import TaskFunction
+
+if TYPE_CHECKING:
+    from api_shared.client.job_broker import JobBroker
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class JobKicker(AsyncKicker[P, T]):
+    """Taskiq's kicker; kiq returns a `JobHandle` and raises errors as they are."""
+
+    broker: JobBroker
+
+    def with_labels(self, **labels: str | float) -> Self:
+        super().with_labels(**labels)
+        return self
+
+    def with_task_id(self, task_id: str | None) -> Self:
+        super().with_task_id(task_id)
+        return self
+
+    @overload
+    async def kiq(
+        self: JobKicker[P, CoroutineType[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(
+        self: JobKicker[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(self: JobKicker[P, R], *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+
+    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return await self.broker.send(self._prepare_message(*args, **kwargs))
+
+
+class JobTask(AsyncTaskiqDecoratedTask[P, T]):
+    """
+    What `@broker.task` returns. Calling it calls the function itself, as a unit test wants.
+
+    `original_func` is what taskiq's receiver runs: the worker's engine, which claims the job
+    before it resolves the function's dependencies and calls it.
+    """
+
+    broker: JobBroker
+    contract: Contract[Any, Any]
+    bound: TaskFunction
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.function = self.original_func
+        self.original_func = self._run  # type: ignore[assignment]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.function(*args, **kwargs)
+
+    @overload
+    async def kiq(
+        self: JobTask[P, CoroutineType[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(
+        self: JobTask[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+
+    @overload
+    async def kiq(self: JobTask[P, R], *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+
+    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Accept a job with these arguments. Raises as `Contract.kiq` does."""
+        return await self.kicker().kiq(*args, **kwargs)
+
+    def kicker(self) -> JobKicker[P, T]:
+        return JobKicker(self.task_name, self.broker, dict(self.labels), self.return_type)
+
+    async def _run(self, /, *_: Any, **__: Any) -> Any:
+        """Positional-only: a message may name an argument `self`."""
+        engine = self.broker.engine
+        if engine is None:
+            raise RuntimeError(f"{self.task_name}: only a worker runs tasks")
+        return await engine.run(self)

@@ -1,0 +1,72 @@
+"""JSON text that can be read back as it was written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import (
+    SecretBytes,
+    SecretStr,
+)
+from pydantic_core import from_json
+
+if TYPE_CHECKING:
+    pass
+
+
+MAX_DEPTH = 64
+
+
+def is_too_deep(text: str) -> bool:
+    """Whether no worker would read these arguments, nor a listener this result: JSON too nested."""
+    if text.count("[") + text.count("{") < MAX_DEPTH:
+        return False
+    try:
+        return _deeper_than({"kwargs": json.loads(text)}, MAX_DEPTH)
+    except RecursionError:
+        return True
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level: list[Any] = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+STARS = str(SecretStr("*"))
+
+
+def _json_text(value: Any, in_python: Callable[[], Any]) -> str:
+    """Raises `ValueError` where pydantic's JSON says something else than the value."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    if "\\ud" in text:
+        from_json(text)  # raises for a lone surrogate: nobody could read it back
+    if ("null" in text or STARS in text) and (lost := _lost_in(in_python())):
+        raise ValueError(lost)
+    return text
+
+
+def _lost_in(value: Any) -> str | None:
+    """What pydantic writes as null or as stars, where the field's type lets it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} has no JSON form"
+    if isinstance(value, (SecretStr, SecretBytes)):
+        return "a secret is written as stars: pass a name that the task looks the secret up by"
+    children: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        children = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        children = value
+    return next((lost for child in children if (lost := _lost_in(child))), None)

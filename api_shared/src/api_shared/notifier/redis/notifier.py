@@ -1,0 +1,162 @@
+"""The notifier over Redis or Valkey: pub/sub for events, keys that expire for results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from random import Random
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from api_shared.errors import InvalidJobId, ServerError
+from api_shared.job import parse_job_id
+from api_shared.notifier.events import JobEvent, StoredResult
+from api_shared.notifier.redis.keys import Names
+from api_shared.notifier.redis.outage import Outage, describe
+from api_shared.notifier.redis.publisher import Publisher
+from api_shared.notifier.redis.pubsub import Channels, Connection
+from api_shared.notifier.redis.text_stream import TextReader
+from api_shared.notifier.subscription import Mailbox, each_once, latest_progress, one_is_enough
+from api_shared.notifier.text_stream import Outgoing
+from api_shared.settings import InvalidSettings, Settings
+
+CONNECT_TIMEOUT_S = 1.0
+DEADLINE_S = 2.0
+MAX_CONNECTIONS = 16
+
+
+class RedisUnavailable(ServerError):
+    """Only for those who ask for the server itself; jobs do without it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Redis (REDIS_URL) is not reachable: {reason}")
+
+
+class RedisNotifier:
+    """One pool for publishing and reading, one connection for all that is listened to."""
+
+    def __init__(self, settings: Settings, *, rng: Random | None = None) -> None:
+        rng = rng or Random()  # noqa: S311 - jitter, not a secret
+        outage = Outage()
+        self._names = Names(settings.redis_prefix)
+        self._pool = _connection_pool(settings)
+        self._redis = Redis(connection_pool=self._pool)
+        self._publisher = Publisher(
+            self._redis,
+            self._names,
+            outage,
+            result_ttl_s=settings.result_ttl_s,
+            text_ttl_s=settings.text_ttl_s,
+            rng=rng,
+        )
+        self._channels = Channels(self._new_connection, self._decode, outage, rng)
+
+    async def start(self) -> None:
+        """Does not wait for the server: it may be away, and come later."""
+        self._publisher.start()
+        self._channels.start()
+
+    async def close(self) -> None:
+        await self._publisher.close()
+        await self._channels.close()
+        with suppress(RedisError, OSError):
+            await self._pool.disconnect()
+
+    def tell(self, event: JobEvent, result: StoredResult | None = None) -> None:
+        self._publisher.tell(event, result)
+
+    def publish_cancel(self, job_id: str) -> None:
+        self._publisher.publish_cancel(job_id)
+
+    @asynccontextmanager
+    async def subscribe(
+        self, *, job_id: str | None = None, owner: str | None = None
+    ) -> AsyncIterator[Mailbox[JobEvent]]:
+        """Returns within about a second, subscribed or not: the ledger has what is missed."""
+        mailbox: Mailbox[JobEvent] = Mailbox(latest_progress)
+        name = self._names.channel_for(job_id=job_id, owner=owner)
+        async with self._channels.listen(name, mailbox):
+            yield mailbox
+
+    async def cancel_requests(self) -> AsyncGenerator[str, None]:
+        mailbox: Mailbox[str] = Mailbox(each_once)
+        async with self._channels.listen(self._names.cancel, mailbox):
+            async for job_id in mailbox:
+                yield job_id
+
+    def publish_text(self, outgoing: Outgoing) -> None:
+        self._publisher.publish_text(outgoing)
+
+    @asynccontextmanager
+    async def follow_text(self, job_id: str) -> AsyncIterator[TextReader]:
+        mailbox: Mailbox[str] = Mailbox(one_is_enough)
+        mailbox.lose()
+        async with self._channels.listen(self._names.text_news(job_id), mailbox):
+            yield TextReader(self._redis, self._names.text(job_id), mailbox)
+
+    async def load_result(self, job_id: str) -> bytes | None:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                value = await self._redis.get(self._names.result(job_id))
+        except Exception:  # whatever the client raises: the ledger has the result
+            return None
+        return value if isinstance(value, bytes) else None
+
+    async def server_version(self) -> str:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                info = await self._redis.info("server")
+        except Exception as error:
+            raise RedisUnavailable(describe(error)) from error
+        if "valkey_version" in info:
+            return f"Valkey {info['valkey_version']}"
+        return f"Redis {info.get('redis_version', 'of unknown version')}"
+
+    def _new_connection(self) -> Connection:
+        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    def _decode(self, channel: str, payload: bytes) -> JobEvent | str | None:
+        """Whatever is not ours on a channel is passed over."""
+        try:
+            if self._names.is_text_news(channel):
+                return "more"
+            if channel == self._names.cancel:
+                return parse_job_id(payload.decode())
+            return JobEvent.from_json(payload)
+        except (ValueError, InvalidJobId):
+            return None
+
+
+def pool_options() -> dict[str, Any]:
+    """
+    For connections whose every use is bounded by `asyncio.timeout`.
+
+    redis-py bounds its writes with `asyncio.wait_for`, which up to Python 3.11 may swallow a
+    cancellation (https://github.com/python/cpython/issues/81839): a task that must end goes on.
+    """
+    return {
+        "timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "health_check_interval": 10,
+        "retry": Retry(NoBackoff(), 1),
+        "protocol": 2,  # in RESP3 redis-py asks each server for maintenance events first
+    }
+
+
+def _connection_pool(settings: Settings) -> BlockingConnectionPool:
+    """Raises `InvalidSettings`, without the URL: it may hold a password."""
+    url = settings.redis_address
+    try:
+        return BlockingConnectionPool.from_url(
+            url, max_connections=MAX_CONNECTIONS, **pool_options()
+        )
+    except ValueError:
+        wanted = "a URL like redis://[user:password@]host:6379/0 (or rediss://, unix://) is wanted"
+        raise InvalidSettings([f"REDIS_URL: {wanted}"]) from None

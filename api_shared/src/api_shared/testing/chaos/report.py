@@ -1,0 +1,37 @@
+"""What a row found: the same counts for each, and its own findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from api_shared.ledger.audit import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    `tally` is what `kiq verify` counts. `findings`: what did not hold besides, in words.
+
+    `recovery_s`: for each job that a death interrupted, the seconds until it ran again. `figures`:
+    what else is worth reading, by name.
+    """
+
+    tally: Tally
+    findings: tuple[str, ...] = ()
+    recovery_s: tuple[float, ...] = ()
+    figures: dict[str, int | float | str] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return self.tally.is_sound and not self.tally.open and not self.findings
+
+    def checked(self, held: object, otherwise: str) -> Report:
+        """With a finding unless it held: for what only the count tells."""
+        return self if held else replace(self, findings=(*self.findings, otherwise))
+
+    def recovery_at(self, quantile: float) -> float | None:
+        """Seconds; None where nothing had to recover."""
+        if not self.recovery_s:
+            return None
+        ordered = sorted(self.recovery_s)
+        return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]

@@ -1,0 +1,33 @@
+"""
+RabbitMQ, MongoDB and Redis for development and tests, without a container engine and without root.
+
+    with running_servers(on_step=print) as services:
+        subprocess.run(command, env=os.environ | services.env)
+        services.rabbitmq.kill()
+        services.rabbitmq.start()
+
+Needs the extra `api-shared[services]`. Nothing of `api_shared` imports this package.
+"""
+
+from api_shared.testing.servers.errors import NotOurServer, ServicesError, ServiceUnavailable
+from api_shared.testing.servers.replica_set import ReplicaSet
+from api_shared.testing.servers.server import OnStep, Server
+from api_shared.testing.servers.server_set import (
+    ALL_SERVICES,
+    Services,
+    running_servers,
+    start_servers,
+)
+
+__all__ = [
+    "ALL_SERVICES",
+    "NotOurServer",
+    "OnStep",
+    "ReplicaSet",
+    "Server",
+    "ServiceUnavailable",
+    "Services",
+    "ServicesError",
+    "running_servers",
+    "start_servers",
+]

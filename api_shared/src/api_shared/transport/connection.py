@@ -1,0 +1,165 @@
+"""One connection to RabbitMQ that is made again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import uniform
+from typing import cast
+
+import aiormq
+import structlog
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.channel import Channel
+from yarl import URL
+
+from api_shared.errors import QueueMismatch
+from api_shared.transport.errors import RabbitUnavailable, driver_errors, words
+from api_shared.transport.pamqp_patches import patch_pamqp
+
+log = structlog.get_logger()
+
+MAX_WAIT_S = 3.0
+CLOSE_S = 5.0
+
+
+class Link:
+    """
+    A connection with one channel (publisher confirms, returned messages raise).
+
+    `on_open` prepares each new channel; while it raises `QueueMismatch` the link shows it as
+    `failure`. `channel` is None while the connection is down: nobody waits by accident.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        heartbeat_s: int,
+        connect_deadline_s: float,
+        on_open: Callable[[AbstractChannel], Awaitable[None]],
+    ) -> None:
+        patch_pamqp()
+        self._url = URL(url).update_query(heartbeat=str(heartbeat_s))
+        self._name = name
+        self._connect_deadline_s = connect_deadline_s
+        self._on_open = on_open
+        self._connection: AbstractConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self.channel: Channel | None = None
+        self.failure: QueueMismatch | None = None
+        self.opened = 0
+        self._last_error = "no answer"
+
+    async def start(self, *, wait_s: float) -> None:
+        """Start connecting and wait at most `wait_s` for it. Raises `QueueMismatch`."""
+        self._task = asyncio.create_task(self._keep_open(), name=f"link-{self._name}")
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.wait_open()
+        except TimeoutError:
+            log.warning(
+                "rabbitmq.unreachable", link=self._name, waited_s=wait_s, error=self._last_error
+            )
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._drop()
+
+    async def wait_open(self) -> Channel:
+        """The open channel; waits for it. Raises `QueueMismatch` where a person must act first."""
+        while self.channel is None:
+            if self.failure is not None:
+                raise self.failure
+            self._changed.clear()
+            await self._changed.wait()
+        return self.channel
+
+    async def is_blocked(self) -> bool:
+        """Whether RabbitMQ has said that it takes no messages now, for lack of memory or disk."""
+        if self._connection is None:
+            return False
+        try:
+            async with asyncio.timeout(0):  # all that the driver shows of it is a wait for its end
+                await self._connection.ready()
+        except TimeoutError:
+            return True
+        return False
+
+    @asynccontextmanager
+    async def side_channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel of its own for calls that may fail, which closes it."""
+        connection = self._connection
+        if connection is None or self.channel is None:
+            raise RabbitUnavailable("not connected")
+        with driver_errors():
+            channel = await connection.channel(timeout=self._connect_deadline_s)
+        try:
+            yield channel
+        finally:
+            await closed(channel)
+
+    async def _keep_open(self) -> None:
+        wait_s = 0.1
+        while True:
+            try:
+                channel, closing = await self._open()
+            except Exception as error:  # whatever it is, there is another try
+                self._say_why_not(error)
+                await self._drop()
+                await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
+                wait_s = min(wait_s * 2, MAX_WAIT_S)
+                continue
+            wait_s = 0.1
+            self.channel, self.failure = channel, None
+            self.opened += 1
+            self._changed.set()
+            say = log.debug if self.opened == 1 else log.info
+            say("rabbitmq.connected", link=self._name, opened=self.opened)
+            await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+            self.channel = None
+            log.warning("rabbitmq.lost", link=self._name)
+            await self._drop()
+            await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
+
+    def _say_why_not(self, error: Exception) -> None:
+        """A mismatch at once and once, for it stays until somebody mends it."""
+        self._last_error = words(error)
+        known_before, self.failure = self.failure, None
+        say = log.debug if isinstance(error, RabbitUnavailable | TimeoutError) else log.exception
+        if isinstance(error, QueueMismatch):
+            self.failure = error
+            self._changed.set()
+            say = log.debug if known_before else log.error
+        say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
+
+    async def _open(self) -> tuple[Channel, list[asyncio.Future[object]]]:
+        async with asyncio.timeout(self._connect_deadline_s):
+            with driver_errors():
+                connection = self._connection = await aiormq.connect(self._url)
+                opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            channel = cast(Channel, opened)
+            await self._on_open(channel)
+        closing = [channel.closing, connection.closing]
+        return channel, closing
+
+    async def _drop(self) -> None:
+        connection, self._connection, self.channel = self._connection, None, None
+        if connection is None:
+            return
+        await closed(connection, within_s=1)
+
+
+async def closed(what: AbstractChannel | AbstractConnection, *, within_s: float = CLOSE_S) -> None:
+    """Close a channel or a connection as well as can be; of one that is lost there is no more."""
+    try:
+        with driver_errors():
+            async with asyncio.timeout(within_s):
+                await what.close()
+    except RabbitUnavailable as error:
+        log.debug("rabbitmq.close_failed", error=str(error))

@@ -1,0 +1,179 @@
+"""Publishing: persistent, confirmed, within a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+import structlog
+from aiormq.exceptions import PublishError
+from pamqp import encode as amqp_encode
+from pamqp.commands import Basic
+from pamqp.common import FieldTable
+
+from api_shared.errors import Unroutable
+from api_shared.job import Job
+from api_shared.transport.connection import Link
+from api_shared.transport.dead_letter_headers import DeadLetterHeaders
+from api_shared.transport.errors import RabbitUnavailable, driver_errors
+from api_shared.transport.message import ACCEPTED, encode
+from api_shared.transport.topology import MAX_PRIORITY, QueueSpec, Topology, declarations_of
+
+log = structlog.get_logger()
+
+MAX_HEADERS_BYTES = 64 * 1024
+"""Headers travel in one frame, of 128 KiB: RabbitMQ cuts the connection for a longer one."""
+MAX_NESTING = 50
+"""The driver reads tables hundreds deep, and can write fewer: how many depends on its caller."""
+
+
+class Outbox(Protocol):
+    """Where accepted jobs go."""
+
+    async def publish_job(self, job: Job) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+
+
+class DeadLetterbox(Protocol):
+    """Where dead letters go."""
+
+    async def publish_dead_letter(
+        self,
+        queue: QueueSpec,
+        body: bytes,
+        mark: DeadLetterHeaders,
+        *,
+        headers: FieldTable | None = None,
+        priority: int = 0,
+    ) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+
+
+class Letterbox(Protocol):
+    """Where dead letters are put back."""
+
+    async def put_back(
+        self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
+    ) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+
+
+class Publisher:
+    """Publishes on one link. Raises `RabbitUnavailable` at once while the link is down."""
+
+    def __init__(self, link: Link, topology: Topology, *, deadline_s: float) -> None:
+        self._link = link
+        self._topology = topology
+        self._deadline_s = deadline_s
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    async def publish_job(self, job: Job) -> None:
+        """Raises `Unroutable` and `RabbitUnavailable`."""
+        queue = self._topology.queue(job.queue)
+        await self._publish(
+            self._topology.exchange,
+            queue.routing_key,
+            encode(job),
+            priority=job.priority,
+            headers={ACCEPTED: 1},
+        )
+
+    async def publish_dead_letter(
+        self,
+        queue: QueueSpec,
+        body: bytes,
+        mark: DeadLetterHeaders,
+        *,
+        headers: FieldTable | None = None,
+        priority: int = 0,
+    ) -> None:
+        """
+        To the queue's dead-letter queue, the message whole: moved from there to its queue, it is
+        as it was. One that somebody deleted is declared again. Raises as `publish_job` does.
+        """
+        whole = {**(headers or {}), **mark.headers}
+        sent = whole if _can_be_sent(whole) else mark.headers
+        publish = partial(
+            self._publish, "", queue.dead_letter_queue, body,
+            priority=priority, headers=sent, at=datetime.now(UTC),
+        )  # fmt: skip
+        try:
+            await publish()
+        except Unroutable:
+            await self._declare_dead_letter_queue(queue)
+            await publish()
+
+    async def put_back(
+        self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
+    ) -> None:
+        """A dead letter to the queue it came from, as it is. Raises as `publish_job` does."""
+        await self._publish(
+            self._topology.exchange, queue.routing_key, body, priority=priority, headers=headers
+        )
+
+    async def _declare_dead_letter_queue(self, queue: QueueSpec) -> None:
+        """On a channel of its own: a no would close the one that others publish on."""
+        name, arguments = declarations_of(queue)[0]
+        with driver_errors():
+            async with asyncio.timeout(self._deadline_s), self._link.side_channel() as channel:
+                await channel.queue_declare(name, durable=True, arguments=arguments)
+        log.warning("queue.declared_again", queue=name)
+
+    async def _publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        *,
+        priority: int,
+        headers: FieldTable,
+        at: datetime | None = None,
+    ) -> None:
+        channel = self._link.channel
+        if channel is None:
+            raise RabbitUnavailable("not connected")
+        if await self._link.is_blocked():  # the driver would keep what is published until it is not
+            raise RabbitUnavailable("it takes no messages now, for lack of memory or disk space")
+        properties = Basic.Properties(
+            content_type="application/json",
+            delivery_mode=2,
+            priority=min(priority, MAX_PRIORITY),
+            headers=headers,
+            timestamp=at,
+        )
+        with driver_errors():
+            try:
+                await channel.basic_publish(
+                    body,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    properties=properties,
+                    mandatory=True,
+                    timeout=self._deadline_s,
+                    wait=False,
+                )
+            except PublishError:
+                raise Unroutable(routing_key, exchange) from None
+            except TimeoutError:
+                raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
+
+
+def _can_be_sent(headers: FieldTable) -> bool:
+    """Whether headers that somebody else made can be sent again with ours."""
+    try:
+        size_bytes = len(amqp_encode.field_table(headers))
+    except Exception:  # anybody can write headers, and not all that is read can be written
+        return False
+    return size_bytes <= MAX_HEADERS_BYTES and not _nests_deeper(headers, MAX_NESTING)
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_nests_deeper(each, levels - 1) for each in inner)

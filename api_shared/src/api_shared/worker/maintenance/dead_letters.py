@@ -1,0 +1,129 @@
+"""Dead letters: what cannot be run, kept whole with its reason where operators see it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from taskiq.utils import maybe_awaitable
+
+from api_shared.client.contract import Contract, FailedJob
+from api_shared.errors import LedgerUnavailable, Unroutable
+from api_shared.job import Job, Reason
+from api_shared.ledger.protocol import Ledger
+from api_shared.ledger.transitions import dead_lettered
+from api_shared.redaction import redact
+from api_shared.transport.consumer import Delivery
+from api_shared.transport.dead_letter_headers import DeadLetterHeaders
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.message import ACCEPTED, encode
+from api_shared.transport.publisher import DeadLetterbox
+from api_shared.transport.topology import Topology
+
+log = structlog.get_logger()
+
+HOOK_DEADLINE_S = 30.0
+BURIAL_S = HOOK_DEADLINE_S + 15.0
+"""How long the burial of a job with a hook may take, its dead letter's confirm included."""
+
+
+class DeadLetters:
+    """
+    Publishes to the dead-letter queues.
+
+    Two ways in: a message that is no job (`dead_letter_message`), and a job that has failed
+    (`dead_letter_job`). Both can be repeated: a second copy in the queue does no harm.
+    """
+
+    def __init__(
+        self,
+        letterbox: DeadLetterbox,
+        topology: Topology,
+        ledger: Ledger,
+        contracts: Mapping[str, Contract[Any, Any]],
+        *,
+        retention_s: float,
+    ) -> None:
+        self._letterbox = letterbox
+        self._topology = topology
+        self._ledger = ledger
+        self._contracts = contracts
+        self._retention_s = retention_s
+
+    async def dead_letter_message(self, delivery: Delivery, reason: Reason, detail: str) -> bool:
+        """To the queue's dead letters, then ack. False: RabbitMQ did not take it, given back."""
+        detail = redact(detail)
+        try:
+            await self._letterbox.publish_dead_letter(
+                delivery.queue,
+                delivery.body,
+                DeadLetterHeaders(reason, detail, delivery.queue.name),
+                headers=delivery.headers,
+                priority=delivery.priority,
+            )
+        except (RabbitUnavailable, Unroutable) as error:
+            log.warning("dead_letter.failed", reason=reason, error=str(error))
+            delivery.requeue()
+            return False
+        log.warning(
+            "message.dead_lettered", queue=delivery.queue.name, reason=reason, detail=detail
+        )
+        delivery.ack()
+        return True
+
+    async def dead_letter_job(self, job: Job) -> None:
+        """
+        Publish a failed job's dead letter, tell its contract's `on_failure`, note both.
+
+        What does not get through is left to the dispatcher: the job stays due.
+        """
+        error = job.error
+        reason = error.reason if error else Reason.ERROR
+        try:
+            queue = self._topology.queue(job.queue)
+            detail = f"{error.type}: {error.message}" if error else ""
+            await self._letterbox.publish_dead_letter(
+                queue,
+                encode(job),
+                DeadLetterHeaders(
+                    reason, detail, queue.name, job.round, job.owner, job.correlation_id
+                ),
+                headers={ACCEPTED: 1},
+                priority=job.priority,
+            )
+            await self._tell(job)
+            await self._ledger.change(dead_lettered(job, retention_s=self._retention_s))
+        except (RabbitUnavailable, Unroutable, LedgerUnavailable) as problem:
+            log.warning("dead_letter.later", job_id=job.id, error=str(problem))
+            return
+        log.warning("job.dead_lettered", job_id=job.id, task=job.task, reason=reason)
+
+    def again_in_s(self, task: str, lease_s: float) -> float:
+        """When a burial that nobody finished is begun again: its hook must have ended by then."""
+        contract = self._contracts.get(task)
+        has_hook = contract is not None and contract.on_failure is not None
+        return max(lease_s, BURIAL_S) if has_hook else lease_s
+
+    async def _tell(self, job: Job) -> None:
+        contract = self._contracts.get(job.task)
+        if contract is None or contract.on_failure is None:
+            return
+        error = job.error
+        told = FailedJob(
+            job_id=job.id,
+            task=job.task,
+            reason=error.reason if error else Reason.ERROR,
+            message=error.message if error else "",
+            owner=job.owner,
+            correlation_id=job.correlation_id,
+            args=json.loads(job.args_json),
+        )
+        try:
+            async with asyncio.timeout(HOOK_DEADLINE_S):
+                await maybe_awaitable(contract.on_failure(told))
+        except Exception as problem:
+            words = f"{type(problem).__name__}: {problem}"
+            log.warning("on_failure.failed", job_id=job.id, error=words)

@@ -1,0 +1,69 @@
+"""A worker's process: signals and its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger()
+
+_PR_SET_PDEATHSIG = 1
+
+
+def follow_parent() -> None:
+    """
+    Get SIGQUIT when taskiq's main process dies, kill -9 included: no orphan consumes on.
+
+    It hurries, since what ends the main process ends the rest: systemd kills it, a container too.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT) != 0:
+        log.warning("process.no_parent_death_signal", errno=ctypes.get_errno())
+    main = multiprocessing.parent_process()
+    if main is not None and os.getppid() != main.pid:
+        os.kill(os.getpid(), signal.SIGQUIT)
+
+
+def install_signal_handlers(on_stop: Callable[[], None], on_hurry: Callable[[], None]) -> None:
+    """
+    Let the event loop wake for SIGTERM, SIGINT, SIGHUP and SIGQUIT, and pass the first on to
+    taskiq. SIGQUIT hurries, whether it is the first or not.
+
+    Python runs taskiq's own handler only when something wakes the loop. A child gets Ctrl-C
+    twice, from its terminal and from taskiq's main process: the second means nothing new.
+    """
+    loop = asyncio.get_running_loop()
+    taskiqs_own = signal.getsignal(signal.SIGTERM)
+    heard: list[int] = []
+
+    def hear(number: int) -> None:
+        name = signal.Signals(number).name
+        if heard:
+            log.info("worker.signal_again", signal=name)
+        else:
+            log.info("worker.stopping", signal=name)
+            on_stop()
+        heard.append(number)
+        if number == signal.SIGQUIT:
+            on_hurry()
+        if len(heard) == 1 and callable(taskiqs_own):
+            taskiqs_own(signal.SIGTERM, None)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(number, hear, number)
+
+
+def retire() -> None:
+    """End this process as SIGTERM would; taskiq's main process starts another."""
+    os.kill(os.getpid(), signal.SIGTERM)

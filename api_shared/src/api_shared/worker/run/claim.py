@@ -1,0 +1,139 @@
+"""From a delivery to a claim: no message is acked before the ledger guards its job."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from api_shared.client.task import JobTask
+from api_shared.errors import (
+    AcceptanceUnknown,
+    LedgerUnavailable,
+    UniqueTaken,
+    UnreadableRecord,
+    UsageError,
+)
+from api_shared.job import Job, Reason, Status
+from api_shared.ledger.operations import (
+    Claim,
+    Claimed,
+    Refused,
+    Release,
+)
+from api_shared.transport.consumer import Delivery
+from api_shared.transport.dead_letter_headers import dead_letter_headers_of
+from api_shared.transport.message import JobMessage
+from api_shared.worker.run.adopt import _revived
+from api_shared.worker.run.errors import NotOurs
+from api_shared.worker.run.held_claim import HeldClaim
+from api_shared.worker.run.worker_runtime import WorkerRuntime
+
+log = structlog.get_logger()
+
+LEDGER_PAUSE_S = 2.0
+"""How long a worker that cannot reach the ledger takes no messages."""
+UNREADABLE_S = 10.0
+"""After how long a job that this release cannot read is published for another worker."""
+
+
+async def claim_job(
+    task: JobTask[Any, Any], delivery: Delivery, wire: JobMessage, at: WorkerRuntime
+) -> HeldClaim:
+    """
+    Claim the job and ack its delivery, in this order: no message is acked before the ledger
+    guards its job. Raises `NotOurs`.
+    """
+    claim = Claim(wire.job_id, secrets.token_hex(8), at.worker_id, at.runtime.settings.lease_s)
+    try:
+        with at.claims.writing(claim.job_id, claim.token):
+            verdict = await _apply_claim(claim, at)
+            if isinstance(verdict, Refused) and await _revived(
+                verdict.job, task, wire, delivery, at
+            ):
+                verdict = await _apply_claim(claim, at)
+    except (LedgerUnavailable, AcceptanceUnknown) as error:
+        log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
+        delivery.requeue()
+        at.intake.pause(LEDGER_PAUSE_S)
+        raise NotOurs from None
+    except UnreadableRecord as error:
+        await _hand_over(delivery, claim, error, at)
+        raise NotOurs from None
+    except UsageError as error:
+        is_taken = isinstance(error, UniqueTaken)
+        reason = Reason.UNIQUE_TAKEN if is_taken else Reason.INVALID_ARGUMENTS
+        await at.bury(delivery, reason, str(error))
+        raise NotOurs from None
+    match verdict:
+        case Claimed(job) if job.task != wire.task:
+            await _let_go(job, claim, at)
+            await _bury_stranger(delivery, wire, job, at)
+        case Claimed(job):
+            delivery.ack()
+            return HeldClaim(job, claim.token, at.runtime.ledger, at.runtime.notifier)
+        case Refused(None):
+            detail = "accepted once, but its record has expired"
+            await at.bury(delivery, Reason.FORGOTTEN, detail)
+        case Refused(job) if job is not None and job.task != wire.task:
+            await _bury_stranger(delivery, wire, job, at)
+        case Refused(job) if job is not None:
+            _drop(delivery, job)
+    raise NotOurs
+
+
+async def _bury_stranger(delivery: Delivery, wire: JobMessage, job: Job, at: WorkerRuntime) -> None:
+    """A message of another task under this job's id."""
+    detail = f"job {job.id} is a {job.task!r}, this message says {wire.task!r}"
+    await at.bury(delivery, Reason.UNREADABLE, detail)
+
+
+def _drop(delivery: Delivery, job: Job) -> None:
+    """The job is guarded by its record; a stale dead letter was somebody's act, so it is said."""
+    mark = dead_letter_headers_of(delivery.headers)
+    if mark is None:
+        log.debug("delivery.dropped", job_id=job.id, status=job.status)
+    else:
+        log.warning(
+            "dead_letter.stale",
+            job_id=job.id,
+            status=job.status,
+            round=job.round,
+            ended_round=mark.ended_round,
+        )
+    delivery.ack()
+
+
+async def _let_go(job: Job, claim: Claim, at: WorkerRuntime) -> None:
+    """Undo a claim that a message of another task has brought about."""
+    why = "claimed by a message of another task"
+    await at.runtime.ledger.apply(Release(job.id, claim.token, job.seq + 1, 0, why))
+
+
+async def _hand_over(
+    delivery: Delivery, claim: Claim, error: UnreadableRecord, at: WorkerRuntime
+) -> None:
+    """
+    Leave a job to workers of the release that wrote it: no loss, no attempt counted. A dead letter
+    that somebody moved back is one again: whether it begins a round cannot be said here.
+    """
+    log.warning("claim.unreadable", job_id=claim.job_id, error=str(error))
+    why = "written by another release than this worker's"
+    back = Release(claim.job_id, claim.token, error.seq + 1, UNREADABLE_S, why)
+    with suppress(LedgerUnavailable, UnreadableRecord):  # else its lease runs out
+        await at.runtime.ledger.apply(back, deadline_s=at.runtime.settings.lease_s)
+    if dead_letter_headers_of(delivery.headers) is None:
+        delivery.ack()
+    else:
+        await at.dead_letters.dead_letter_message(delivery, Reason.UNREADABLE, str(error))
+
+
+async def _apply_claim(claim: Claim, at: WorkerRuntime) -> Claimed | Refused:
+    """A job may turn queued between the claim's write and its read-back: then try once more."""
+    deadline_s = at.runtime.settings.lease_s
+    verdict = await at.runtime.ledger.apply(claim, deadline_s=deadline_s)
+    if isinstance(verdict, Refused) and verdict.job and verdict.job.status is Status.QUEUED:
+        verdict = await at.runtime.ledger.apply(claim, deadline_s=deadline_s)
+    return verdict

@@ -1,0 +1,211 @@
+"""Running a task's function under its limits: dependencies, stop, time, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Literal
+
+import structlog
+from taskiq.exceptions import NoResultError, TaskRejectedError
+from taskiq.message import TaskiqMessage
+
+from api_shared.client.contract import InvalidResult
+from api_shared.client.task import JobTask
+from api_shared.errors import (
+    Discard,
+    Snooze,
+    SoftTimeLimitExceeded,
+    TimeLimitExceeded,
+    TooLarge,
+)
+from api_shared.json_text import MAX_DEPTH, is_too_deep
+from api_shared.settings import Settings
+from api_shared.worker.job_process import ProcessExecutor, Slot
+from api_shared.worker.run.dependencies import _Injected
+from api_shared.worker.run.execute_in_process import execute_in_process
+from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop, running_claim
+from api_shared.worker.run.outcome import (
+    Cancelled,
+    Done,
+    Interrupted,
+    LostClaim,
+    Outcome,
+    failure,
+    snoozed,
+)
+
+log = structlog.get_logger()
+
+STOP_GRACE_S = 5.0
+"""
+How long a body that was told to stop may take to clean up, before its slot is taken; if it blocks
+the event loop, before it costs its process.
+"""
+MIN_GRACE_S = 0.1
+"""What it has for that in any case, at its hard limit too."""
+AROUND_PROCESS_S = 120.0
+"""
+What a synchronous task has beyond its hard limit, which its process keeps: for its dependencies,
+and for a fork server that is slow to start.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """In seconds, counted from the start of the body; the contract's own, else the settings'."""
+
+    soft_s: float
+    hard_s: float
+
+    @classmethod
+    def of(cls, task: JobTask[Any, Any], settings: Settings) -> Limits:
+        contract = task.contract
+        hard_s = contract.hard_limit_s or max(settings.task_time_limit, contract.soft_limit_s or 0)
+        soft_s = contract.soft_limit_s or min(settings.task_soft_time_limit, hard_s)
+        return cls(soft_s, hard_s)
+
+    def around_process(self) -> Limits:
+        """Of all that a synchronous task does, its process included."""
+        soft_s = self.hard_s + AROUND_PROCESS_S
+        return Limits(soft_s, soft_s + STOP_GRACE_S)
+
+
+class WillNotStop(Exception):
+    """The body went on after it was cancelled."""
+
+
+class Escaped(Exception):
+    """The body raised what would have ended more than itself: its asyncio task, or the worker."""
+
+
+async def execute(
+    task: JobTask[Any, Any],
+    claim: HeldClaim,
+    message: TaskiqMessage,
+    *,
+    settings: Settings,
+    compute: ProcessExecutor,
+    slot: Slot | None,
+) -> Outcome:
+    """Run the function once; whatever it does becomes an `Outcome`."""
+    limits = Limits.of(task, settings)
+    limit_bytes = settings.max_result_bytes
+
+    async def call() -> str:
+        running_claim.set(claim)
+        args = task.contract.parse([], claim.job.args)
+        async with _Injected(task, claim, message, settings) as injected:
+            if task.bound.is_async:
+                value = await task.bound.function(**task.bound.arguments(args), **injected)
+            else:
+                value = await execute_in_process(
+                    task, args, injected, claim, limits.soft_s, limits.hard_s, compute, slot
+                )
+        text = task.contract.encode_result(value)
+        if is_too_deep(text):
+            raise InvalidResult(task.contract.name, [f"nested deeper than {MAX_DEPTH}"])
+        if len(text) > limit_bytes:
+            raise TooLarge(
+                f"the result of {claim.job.task}", len(text), limit_bytes, "MAX_RESULT_BYTES"
+            )
+        return text
+
+    watched = limits if task.bound.is_async else limits.around_process()
+    text, error, stopped = await _watch(_contained(call()), claim, watched)
+    return _outcome(task, text, error, stopped, limits)
+
+
+async def _contained(body: Awaitable[str]) -> str:
+    """asyncio would let these two out of the event loop, and so end the worker."""
+    try:
+        return await body
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Escaped(f"raised {error!r}") from error
+
+
+async def _watch(
+    call: Coroutine[Any, Any, str], claim: HeldClaim, limits: Limits
+) -> tuple[str | None, BaseException | None, Stop | Literal["limit"] | None]:
+    """
+    Await `call` in a task of its own; cancel it when the claim is stopped or its time is up.
+
+    At its soft limit a body has until its hard limit to save what is worth saving; a stop that
+    comes meanwhile shortens that. A body that goes on all the same is left behind, in
+    `claim.body`: it holds no slot, and its writes are refused.
+    """
+    body = asyncio.create_task(call)
+    claim.body = running = RunningTask(body, limits.soft_s, limits.hard_s)
+    stopped: Stop | Literal["limit"] | None = None
+    ends_at = running.soft_limit_at
+    while True:
+        watched: set[asyncio.Future[Any]] = {body}
+        if not claim.stopped.done():
+            watched.add(claim.stopped)
+        wait_s = max(0.0, ends_at - monotonic())
+        try:
+            await asyncio.wait(watched, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # nobody waits for this job any more
+            body.cancel()
+            raise
+        if body.done():
+            break
+        reason = claim.stop_reason
+        if reason is not None and stopped in (None, "limit"):
+            stopped = reason
+            ends_at = min(monotonic() + STOP_GRACE_S, running.hard_limit_at)
+        elif stopped is None and monotonic() >= ends_at:
+            stopped = "limit"
+            ends_at = running.hard_limit_at
+        elif monotonic() >= ends_at:
+            log.error(
+                "task.will_not_stop", why=stopped, run_s=round(monotonic() - running.started_at, 3)
+            )
+            return None, WillNotStop(), stopped
+        else:  # a timer that is a little early
+            continue
+        ends_at = max(ends_at, monotonic() + MIN_GRACE_S)
+        body.cancel()
+    claim.body = None
+    try:
+        return body.result(), None, stopped
+    except asyncio.CancelledError as error:  # its traceback says where the body was
+        return None, error, stopped or claim.stop_reason
+    except BaseException as error:
+        return None, error, stopped
+
+
+def _outcome(
+    task: JobTask[Any, Any],
+    text: str | None,
+    error: BaseException | None,
+    stopped: Stop | Literal["limit"] | None,
+    limits: Limits,
+) -> Outcome:
+    if text is not None:
+        return Done(json.loads(text), text)
+    assert error is not None  # noqa: S101 - no result, so there is an error
+    if stopped is Stop.LOST:
+        return LostClaim()
+    if stopped is Stop.CANCEL:
+        return Cancelled()
+    if stopped is Stop.DRAIN:
+        return Interrupted()
+    if stopped == "limit" and not isinstance(error, (Snooze, Discard)):
+        limit: Exception = SoftTimeLimitExceeded(limits.soft_s)
+        if isinstance(error, WillNotStop) or not task.bound.is_async:
+            limit = TimeLimitExceeded(limits.hard_s)
+        limit.__traceback__ = error.__traceback__
+        return failure(limit, task.contract)
+    if isinstance(error, asyncio.CancelledError):
+        error = Escaped("raised CancelledError, though nobody had stopped it")
+    if isinstance(error, Snooze):
+        return snoozed(error)
+    if isinstance(error, NoResultError):
+        return Done(None, "null")
+    if isinstance(error, TaskRejectedError):
+        error = Discard("the task rejected its message")
+    return failure(error, task.contract)

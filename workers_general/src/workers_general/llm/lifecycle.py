@@ -1,0 +1,58 @@
+"""What a worker process has for language models, from its start to its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+import structlog
+from taskiq import TaskiqEvents, TaskiqState
+
+from api_shared.client.job_broker import JobBroker
+from workers_general.llm.errors import LLMError
+from workers_general.llm.job_llm import MODELS
+from workers_general.llm.models import Models, opened_models
+
+log = structlog.get_logger()
+
+PROBE_S = 30.0
+
+
+def serve_models(broker: JobBroker) -> None:
+    """
+    Jobs of this broker's workers share the connections of their process.
+
+    A server that does not answer at the start is said in the log; jobs wait and retry.
+    """
+    kept = AsyncExitStack()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for each request
+
+    async def start(state: TaskiqState) -> None:
+        settings = broker.runtime.settings
+        models = await kept.enter_async_context(opened_models(settings, shared=True))
+        state[MODELS] = models
+        probing = asyncio.create_task(_probe(models))
+        kept.callback(probing.cancel)
+
+    async def stop(state: TaskiqState) -> None:
+        state.data.pop(MODELS, None)
+        await kept.aclose()
+
+    broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, start)
+    broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, stop)
+
+
+async def _probe(models: Models) -> None:
+    backend = models.chat
+    if backend is None:
+        log.info("llm.extractive", why="LLM_SERVER_URL is not set")
+        return
+    try:
+        async with asyncio.timeout(PROBE_S):
+            probed = await backend.probe()
+    except (LLMError, TimeoutError) as error:
+        why = str(error) or f"no answer within {PROBE_S:g} s"
+        log.warning("llm.not_ready", backend=backend.name, server=backend.server, why=why)
+        return
+    log.info("llm.ready", backend=backend.name, server=backend.server, model=probed.model)

@@ -1,0 +1,67 @@
+"""All documents of an index by id, over its segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers_ml.index.hashes import keys_of
+from workers_ml.index.segment import Part, Segment
+
+
+class Directory:
+    """
+    Finds the row of a live document.
+
+    A row is counted over all segments: row r of segment s is `offsets[s] + r`. Besides 16 bytes a
+    document nothing is held in memory; the ids stay in the segments' files.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._segments = [part.segment for part in parts]
+        sizes = [len(segment) for segment in self._segments]
+        self.offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+        self.live = np.concatenate([np.empty(0, np.bool_), *(part.live for part in parts)])
+        keys = [segment.id_keys for segment in self._segments]
+        all_keys = np.concatenate([np.empty(0, np.uint64), *keys])
+        self._order = np.argsort(all_keys, kind="stable")
+        self._keys = all_keys[self._order]
+
+    def __len__(self) -> int:
+        return int(self.live.sum())
+
+    def find(self, document_ids: Sequence[str]) -> list[int | None]:
+        """The row of each, None for those that are not there."""
+        keys = keys_of(document_ids)
+        firsts = np.searchsorted(self._keys, keys, "left")
+        ends = np.searchsorted(self._keys, keys, "right")
+        return [
+            self._match(document_id, range(first, end))
+            for document_id, first, end in zip(document_ids, firsts, ends, strict=True)
+        ]
+
+    def document_id(self, row: int) -> str:
+        segment, own_row = self._place(row)
+        return segment.document_id(own_row)
+
+    def content_hash(self, row: int) -> bytes:
+        segment, own_row = self._place(row)
+        return bytes(segment.hashes[own_row])
+
+    def row(self, row: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+        """Features and counts of a document."""
+        segment, own_row = self._place(row)
+        return segment.rows.row(own_row)
+
+    def _match(self, document_id: str, places: range) -> int | None:
+        for place in places:
+            row = int(self._order[place])
+            if self.live[row] and self.document_id(row) == document_id:
+                return row
+        return None
+
+    def _place(self, row: int) -> tuple[Segment, int]:
+        number = int(np.searchsorted(self.offsets, row, "right")) - 1
+        return self._segments[number], row - int(self.offsets[number])
