@@ -14,7 +14,7 @@ from api_shared.errors import JobFailed
 from api_shared.job import Job, Reason, Status, new_job_id
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.operations import Insert
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from fixtures.workers import LONG_S, Platform, until
 from jobs import tasks
 from jobs.broker import broker
@@ -22,9 +22,9 @@ from jobs.broker import broker
 
 async def publish(platform: Platform, body: bytes, headers: Any = None, priority: int = 0) -> None:
     """As any program might, to the default queue."""
-    outbox = platform.general.runtime.outbox
-    assert isinstance(outbox, Publisher)
-    await outbox._publish("taskiq", "taskiq", body, priority=priority, headers=headers or {})
+    publisher = platform.general.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)
+    await publisher._publish("taskiq", "taskiq", body, priority=priority, headers=headers or {})
 
 
 def message(task: str, job_id: str | None = None, **kwargs: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""How a worker stops: in peace, in a hurry, told twice, and by refusing to start."""
+"""How a worker stops: in peace, in a fast_shutdown, told twice, and by refusing to start."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from api_shared.job import Job, Status, new_job_id
 from api_shared.ledger.protocol import JobFilter
 from api_shared.testing.servers import Services
 from api_shared.testing.servers.process_identity import ProcessIdentity
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from fixtures.workers import LONG_S, SHORT_TIMES, TESTS, Platform, platform_on, until
 from jobs import tasks
 from jobs.broker import broker
@@ -356,13 +356,15 @@ async def test_a_message_that_nobody_could_record_is_kept_until_somebody_can(
 ) -> None:
     """A foreign message is its job's only trace: it is not acked before the ledger has it."""
     worker = await platform.worker("jobs.main:broker")
-    outbox = platform.general.runtime.outbox
-    assert isinstance(outbox, Publisher)
+    publisher = platform.general.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)
     body = {"task_id": new_job_id(), "task_name": "add", "labels": {}, "args": [20, 22]}
     mongodb = platform.services.mongodb
     mongodb.kill()
     try:
-        await outbox._publish("taskiq", "taskiq", json.dumps(body).encode(), priority=0, headers={})
+        await publisher._publish(
+            "taskiq", "taskiq", json.dumps(body).encode(), priority=0, headers={}
+        )
         await until(lambda: "claim.ledger_away" in worker.log)
     finally:
         await asyncio.to_thread(mongodb.start)

@@ -29,7 +29,7 @@ async def test_a_row_holds_at_its_small_size(
     result = await run_row(scenario, scenario.small, SEED, services, tmp_path, print)
     report = result.report
     assert report.findings == (), "\n".join(report.findings)
-    assert report.tally.findings == ()
-    assert (report.tally.lost, report.tally.ended_twice, report.tally.open) == (0, 0, 0)
-    assert report.tally.accepted > 0
+    assert report.audit.findings == ()
+    assert (report.audit.lost, report.audit.ended_twice, report.audit.open) == (0, 0, 0)
+    assert report.audit.accepted > 0
     assert report.holds

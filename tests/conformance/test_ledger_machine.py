@@ -272,14 +272,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_tally_finds_nothing(self) -> None:
         nobody: tuple[str, ...] = ()
-        tally = self.same(
+        audit = self.same(
             [
-                self.run(ledger.tally(Scope(), overdue_s=0, dispatched=nobody))
+                self.run(ledger.audit(Scope(), overdue_s=0, dispatched=nobody))
                 for ledger in self.ledgers
             ]
         )
-        assert tally.is_sound
-        assert tally.accepted == len(self.ids)
+        assert audit.is_sound
+        assert audit.accepted == len(self.ids)
 
     @invariant()
     def a_claim_is_settled_once(self) -> None:

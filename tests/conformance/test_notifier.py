@@ -82,7 +82,7 @@ async def test_an_event_reaches_those_who_follow_the_job_its_owner_or_all(
         notifier.subscribe() as of_all,
     ):
         for each in told:
-            notifier.tell(each)
+            notifier.publish(each)
         for subscription in (of_job, of_owner, of_all):
             assert [await subscription.next(30), await subscription.next(30)] == told
 
@@ -93,9 +93,9 @@ async def test_nobody_gets_the_events_of_another_job_or_owner(notifier: Notifier
         notifier.subscribe(job_id=mine) as of_job,
         notifier.subscribe(owner="ann") as of_owner,
     ):
-        notifier.tell(event(other, 1, owner="bob"))
-        notifier.tell(event(other, 2))
-        notifier.tell(event(mine, 3, owner="ann"))
+        notifier.publish(event(other, 1, owner="bob"))
+        notifier.publish(event(other, 2))
+        notifier.publish(event(mine, 3, owner="ann"))
         for subscription in (of_job, of_owner):
             received = await subscription.next(30)
             assert received is not None
@@ -106,9 +106,9 @@ async def test_all_who_follow_one_job_are_told(notifier: Notifier) -> None:
     job_id = new_job_id()
     async with notifier.subscribe(job_id=job_id) as first:
         async with notifier.subscribe(job_id=job_id) as second:
-            notifier.tell(event(job_id, 1))
+            notifier.publish(event(job_id, 1))
             assert (await first.next(30)) == (await second.next(30)) != None  # noqa: E711
-        notifier.tell(event(job_id, 2))
+        notifier.publish(event(job_id, 2))
         received = await first.next(30)
         assert received is not None
         assert received.seq == 2
@@ -119,11 +119,11 @@ async def test_of_progress_that_nobody_read_yet_only_the_latest_is_kept(
 ) -> None:
     job_id = new_job_id()
     async with notifier.subscribe(job_id=job_id) as subscription:
-        notifier.tell(event(job_id, 1))
-        notifier.tell(event(job_id, 2, kind="progress"))
-        notifier.tell(event(job_id, 3, kind="progress"))
-        notifier.tell(event(job_id, 4))
-        notifier.tell(event(job_id, 5, kind="progress"))
+        notifier.publish(event(job_id, 1))
+        notifier.publish(event(job_id, 2, kind="progress"))
+        notifier.publish(event(job_id, 3, kind="progress"))
+        notifier.publish(event(job_id, 4))
+        notifier.publish(event(job_id, 5, kind="progress"))
         received = [await subscription.next(30) for _ in range(3)]
         assert [each.seq for each in received if each] == [1, 4, 5]
 
@@ -143,8 +143,8 @@ async def test_a_reader_that_is_too_slow_is_told_that_it_missed_something(
     last = UNREAD_LIMIT + 5
     async with notifier.subscribe(job_id=job_id) as slow, notifier.subscribe(owner="ann") as quick:
         for seq in range(last):
-            notifier.tell(event(job_id, seq))
-        notifier.tell(event(job_id, last, owner="ann"))
+            notifier.publish(event(job_id, seq))
+        notifier.publish(event(job_id, last, owner="ann"))
         assert await quick.next(30) is not None
         assert await slow.next(30) is None
         oldest = await slow.next(30)
@@ -156,8 +156,8 @@ async def test_a_subscription_can_be_iterated(notifier: Notifier) -> None:
     job_id = new_job_id()
     seen = []
     async with notifier.subscribe(job_id=job_id) as subscription, asyncio.timeout(30):
-        notifier.tell(event(job_id, 1))
-        notifier.tell(event(job_id, 2))
+        notifier.publish(event(job_id, 1))
+        notifier.publish(event(job_id, 2))
         async for each in subscription:
             seen.append(each.seq)
             if each.seq == 2:
@@ -169,7 +169,7 @@ async def test_a_result_is_stored_with_its_event(notifier: Notifier) -> None:
     job_id = new_job_id()
     assert await notifier.load_result(job_id) is None
     async with notifier.subscribe(job_id=job_id) as subscription:
-        notifier.tell(event(job_id, 1), StoredResult(job_id, b'{"x":1}'))
+        notifier.publish(event(job_id, 1), StoredResult(job_id, b'{"x":1}'))
         assert await subscription.next(30) is not None
         assert await notifier.load_result(job_id) == b'{"x":1}'
 
@@ -196,7 +196,7 @@ async def test_one_cannot_follow_a_job_and_an_owner_at_once(notifier: Notifier) 
 async def test_after_close_nothing_raises_and_nothing_is_waited_for(notifier: Notifier) -> None:
     job_id = new_job_id()
     await notifier.close()
-    notifier.tell(event(job_id, 1), StoredResult(job_id, b"{}"))
+    notifier.publish(event(job_id, 1), StoredResult(job_id, b"{}"))
     notifier.publish_cancel(job_id)
 
 

@@ -23,7 +23,7 @@ from api_shared.schedules.planning import new_record
 from api_shared.schedules.schedule import Declaration, Definition, ScheduleRecord
 from api_shared.schedules.store import remove_schedule
 from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
-from fixtures.doubles import Outbox, backing_on
+from fixtures.doubles import RecordingPublisher, backing_on
 from fixtures.ledgers import a_job, claimed, inserted, mongo_ledger, until
 from fixtures.schedules import put_on
 
@@ -196,7 +196,7 @@ async def test_ten_tickers_fire_each_missed_tick_once_while_some_are_cancelled(
 
     schedule = Schedule(Every(timedelta(seconds=60)), missed=Missed.ALL, overlap=Overlap.ALLOW)
     contract = Contract("sweep", Nothing, int, schedule=schedule)
-    runtime = replace(backing_on(MemoryLedger(), Outbox()), ledger=ledger)
+    runtime = replace(backing_on(MemoryLedger(), RecordingPublisher()), ledger=ledger)
     tickers = [PeriodicJobs(runtime, lambda: (contract,), Random(n)) for n in range(10)]
     await tickers[0].declare()
     declared = await ledger.schedules.get("sweep")

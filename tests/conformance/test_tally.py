@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api_shared.job import Job, JobError, Reason, Status, new_job_id
-from api_shared.ledger.audit import EXAMPLES, Broken, Finding, Scope, Tally
+from api_shared.ledger.audit import EXAMPLES, Audit, Finding, Scope, Violation
 from api_shared.ledger.change import NOW, Change, Plus
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Cancel, Complete, Fail, Retry
@@ -56,14 +56,14 @@ async def retried_and_cancelled(ledger: Ledger, **fields: Any) -> Job:
     return job
 
 
-async def counted(ledger: Ledger, scope: Scope = Scope(), **options: Any) -> Tally:  # noqa: B008 - frozen
-    return await ledger.tally(scope, **{"overdue_s": 60, "dispatched": (), **options})
+async def counted(ledger: Ledger, scope: Scope = Scope(), **options: Any) -> Audit:  # noqa: B008 - frozen
+    return await ledger.audit(scope, **{"overdue_s": 60, "dispatched": (), **options})
 
 
 async def test_an_empty_ledger_is_sound(ledger: Ledger) -> None:
-    tally = await counted(ledger)
-    assert tally == Tally()
-    assert tally.is_sound
+    audit = await counted(ledger)
+    assert audit == Audit()
+    assert audit.is_sound
 
 
 async def test_each_job_is_counted_by_how_it_ended(ledger: Ledger) -> None:
@@ -75,8 +75,8 @@ async def test_each_job_is_counted_by_how_it_ended(ledger: Ledger) -> None:
     await inserted(ledger)
     running = await inserted(ledger)
     await claimed(ledger, running.id)
-    tally = await counted(ledger)
-    assert tally == Tally(accepted=7, completed=2, failed=2, cancelled=1, open=2)
+    audit = await counted(ledger)
+    assert audit == Audit(accepted=7, completed=2, failed=2, cancelled=1, open=2)
 
 
 async def test_a_job_that_was_claimed_twice_ran_again(ledger: Ledger) -> None:
@@ -86,8 +86,8 @@ async def test_a_job_that_was_claimed_twice_ran_again(ledger: Ledger) -> None:
     await ledger.change(Change(job.id, {}, {"status": Status.QUEUED, "seq": Plus(1)}, note=""))
     held, token = await claimed(ledger, job.id)
     await ledger.apply(Cancel(job.id, token, held.seq + 1, 60))
-    tally = await counted(ledger)
-    assert (tally.ran_again, tally.cancelled, tally.is_sound) == (1, 1, True)
+    audit = await counted(ledger)
+    assert (audit.ran_again, audit.cancelled, audit.is_sound) == (1, 1, True)
 
 
 async def test_refused_writes_are_counted_whatever_became_of_their_jobs(ledger: Ledger) -> None:
@@ -102,14 +102,14 @@ async def test_refused_writes_are_counted_whatever_became_of_their_jobs(ledger: 
             before.history,
         )
         await ledger.change(count_late_write(job.id))
-    tally = await counted(ledger)
-    assert (tally.late_writes_refused, tally.is_sound) == (4, True)
+    audit = await counted(ledger)
+    assert (audit.late_writes_refused, audit.is_sound) == (4, True)
 
 
-LOSSES: dict[Broken, Callable[[Ledger], Awaitable[Job]]] = {}
+LOSSES: dict[Violation, Callable[[Ledger], Awaitable[Job]]] = {}
 
 
-def loss(broken: Broken) -> Callable[..., Any]:
+def loss(broken: Violation) -> Callable[..., Any]:
     def keep(make: Callable[[Ledger], Awaitable[Job]]) -> Callable[[Ledger], Awaitable[Job]]:
         LOSSES[broken] = make
         return make
@@ -117,26 +117,26 @@ def loss(broken: Broken) -> Callable[..., Any]:
     return keep
 
 
-@loss(Broken.STRANDED)
+@loss(Violation.STRANDED)
 async def stranded(ledger: Ledger) -> Job:
     job = await inserted(ledger)
     await ledger.change(Change(job.id, {}, {}, remove=("due_at",)))
     return job
 
 
-@loss(Broken.OVERDUE)
+@loss(Violation.OVERDUE)
 async def overdue(ledger: Ledger) -> Job:
     return await inserted(ledger, due_in_s=-100)
 
 
-@loss(Broken.NO_DEAD_LETTER)
+@loss(Violation.NO_DEAD_LETTER)
 async def without_dead_letter(ledger: Ledger) -> Job:
     job = await failed(ledger, told=False)
     await ledger.change(Change(job.id, {}, {}, remove=("due_at",)))
     return job
 
 
-@loss(Broken.ENDED_TWICE)
+@loss(Violation.ENDED_TWICE)
 async def ended_twice(ledger: Ledger) -> Job:
     job = await completed(ledger)
     again = {"status": Status.CANCELLED, "seq": Plus(1), "ended_at": NOW}
@@ -146,14 +146,16 @@ async def ended_twice(ledger: Ledger) -> Job:
 
 @pytest.mark.parametrize("broken", list(LOSSES))
 async def test_a_broken_promise_is_found_and_its_job_is_named(
-    ledger: Ledger, broken: Broken
+    ledger: Ledger, broken: Violation
 ) -> None:
     await completed(ledger)
     job = await LOSSES[broken](ledger)
-    tally = await counted(ledger, dispatched=("general",))
-    assert tally.findings == (Finding(job.id, broken),)
-    assert (tally.lost, tally.ended_twice) == ((0, 1) if broken is Broken.ENDED_TWICE else (1, 0))
-    assert not tally.is_sound
+    audit = await counted(ledger, dispatched=("general",))
+    assert audit.findings == (Finding(job.id, broken),)
+    assert (audit.lost, audit.ended_twice) == (
+        (0, 1) if broken is Violation.ENDED_TWICE else (1, 0)
+    )
+    assert not audit.is_sound
 
 
 async def test_a_job_in_its_second_round_may_end_again(ledger: Ledger) -> None:
@@ -162,8 +164,8 @@ async def test_a_job_in_its_second_round_may_end_again(ledger: Ledger) -> None:
     await ledger.change(Change(job.id, {}, start, remove=("expires_at",), note=""))
     held, token = await claimed(ledger, job.id)
     await ledger.apply(Complete(job.id, token, held.seq + 1, "1", 60))
-    tally = await counted(ledger)
-    assert (tally.completed, tally.failed, tally.ended_twice) == (1, 0, 0)
+    audit = await counted(ledger)
+    assert (audit.completed, audit.failed, audit.ended_twice) == (1, 0, 0)
 
 
 async def test_a_job_that_nobody_could_have_acted_on_is_not_lost_for_being_overdue(
@@ -176,16 +178,16 @@ async def test_a_job_that_nobody_could_have_acted_on_is_not_lost_for_being_overd
         {"dispatched": ("general",), "overdue_s": 200},
     ]
     for options in absent:
-        tally = await counted(ledger, **options)
-        assert (tally.lost, tally.open) == (0, 1), options
+        audit = await counted(ledger, **options)
+        assert (audit.lost, audit.open) == (0, 1), options
 
 
 async def test_no_more_findings_come_back_than_a_person_reads(ledger: Ledger) -> None:
     for _ in range(EXAMPLES + 3):
         await stranded(ledger)
-    tally = await counted(ledger)
-    assert tally.lost == EXAMPLES + 3
-    assert len(tally.findings) == EXAMPLES
+    audit = await counted(ledger)
+    assert audit.lost == EXAMPLES + 3
+    assert len(audit.findings) == EXAMPLES
 
 
 async def test_a_scope_counts_its_jobs_alone(ledger: Ledger) -> None:
@@ -211,9 +213,9 @@ async def test_a_scope_counts_its_jobs_alone(ledger: Ledger) -> None:
 
 async def test_what_was_accepted_and_is_not_there_is_lost(ledger: Ledger) -> None:
     job, gone = await completed(ledger), new_job_id()
-    tally = await verify(ledger, Scope(), accepted=[job.id.upper(), gone])
-    assert (tally.accepted, tally.completed, tally.lost) == (2, 1, 1)
-    assert tally.findings == (Finding(gone, Broken.VANISHED),)
+    audit = await verify(ledger, Scope(), accepted=[job.id.upper(), gone])
+    assert (audit.accepted, audit.completed, audit.lost) == (2, 1, 1)
+    assert audit.findings == (Finding(gone, Violation.VANISHED),)
     assert await ledger.absent([]) == []
 
 
@@ -224,6 +226,6 @@ async def test_an_overdue_job_is_lost_only_while_a_worker_of_its_broker_has_had_
     assert (await verify(ledger, Scope(), overdue_s=50)).is_sound, "no worker is alive"
     await ledger.report_worker(WorkerInfo("w-1", "general", "host", 1, ("taskiq",), 0, {}))
     assert (await verify(ledger, Scope(), overdue_s=50)).is_sound, "it has just started"
-    tally = await verify(ledger, Scope(), overdue_s=0)
-    assert tally.findings == (Finding(job.id, Broken.OVERDUE),)
+    audit = await verify(ledger, Scope(), overdue_s=0)
+    assert audit.findings == (Finding(job.id, Violation.OVERDUE),)
     assert (await verify(ledger, Scope(), overdue_s=None)).is_sound, "RabbitMQ is away, say"

@@ -415,7 +415,7 @@ async def test_every_question_to_a_server_that_is_away_is_answered_without_secre
         ledger.prepare(),
         ledger.server_version(),
         ledger.usage_of("ann"),
-        ledger.tally(Scope(), overdue_s=0, dispatched=()),
+        ledger.audit(Scope(), overdue_s=0, dispatched=()),
     ]
     async with asyncio.timeout(30):
         answers = await asyncio.gather(*questions, return_exceptions=True)

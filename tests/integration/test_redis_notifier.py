@@ -119,7 +119,7 @@ async def hears(notifier: RedisNotifier, timeout_s: float = 30) -> None:
     seqs = iter(range(100_000))
     async with notifier.subscribe(job_id=job_id) as subscription, asyncio.timeout(timeout_s):
         while True:
-            notifier.tell(event(job_id, next(seqs)))
+            notifier.publish(event(job_id, next(seqs)))
             if await subscription.next(0.1) is not None:
                 return
 
@@ -132,10 +132,10 @@ async def test_a_watcher_sees_the_end_that_came_while_redis_was_dead(
     events = watch(life.id, ledger=life.ledger, notifier=notifier, reread_s=RARELY_S)
     async with asyncio.timeout(60):
         seen = [await anext(events)]
-        notifier.tell(await life.run())
+        notifier.publish(await life.run())
         seen.append(await anext(events))
         valkey.kill()
-        notifier.tell(await life.end())
+        notifier.publish(await life.end())
         seen += [each async for each in events]
         valkey.start()
     assert [each.seq for each in seen] == [entry.seq for entry in await life.history()]
@@ -180,7 +180,7 @@ async def test_a_server_that_takes_no_text_keeps_no_event_from_being_told(
     outgoing.add("kept")
     async with notifier.subscribe(job_id=job_id) as events:
         notifier.publish_text(outgoing)
-        notifier.tell(event(job_id, 1))
+        notifier.publish(event(job_id, 1))
         assert await events.next(30) is not None
     assert outgoing.unsent() == Written(1, 0, "kept")
 
@@ -207,9 +207,9 @@ async def test_a_watcher_goes_on_after_a_restart_without_waiting_for_its_next_lo
         pending = asyncio.ensure_future(anext(events))
         valkey.start()
         await hears(notifier)
-        notifier.tell(await life.run())
+        notifier.publish(await life.run())
         seen.append(await pending)
-        notifier.tell(await life.end())
+        notifier.publish(await life.end())
         seen += [each async for each in events]
     assert [each.status for each in seen] == ["queued", "processing", "completed"]
 
@@ -247,7 +247,7 @@ async def test_a_server_that_swallows_everything_is_noticed(
         try:
             loop = asyncio.get_running_loop()
             started_at = loop.time()
-            notifier.tell(event(job_id, 1))
+            notifier.publish(event(job_id, 1))
             assert await notifier.load_result(job_id) is None
             assert await subscription.next(60) is None
             assert loop.time() - started_at < 30
@@ -267,7 +267,7 @@ async def test_all_watchers_of_a_process_share_one_connection(
         listening = [client for client in await admin.client_list() if int(client["sub"])]
         assert [int(client["sub"]) for client in listening] == [50]
         for seq, (job_id, _) in enumerate(watchers):
-            notifier.tell(event(job_id, seq))
+            notifier.publish(event(job_id, seq))
         for seq, (_, subscription) in enumerate(watchers):
             received = await subscription.next(30)
             assert received is not None
@@ -289,7 +289,7 @@ async def test_watchers_that_come_and_go_at_once_are_all_subscribed(
         nonlocal heard
         job_id = job_ids[number % 5]
         async with notifier.subscribe(job_id=job_id) as subscription:
-            notifier.tell(event(job_id, number))
+            notifier.publish(event(job_id, number))
             while (received := await subscription.next(30)) is not None:
                 if received.seq == number:
                     heard += 1
@@ -343,7 +343,7 @@ async def test_telling_while_redis_is_dead_returns_at_once_and_is_logged_once(
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         for seq in range(20_000):
-            notifier.tell(event("0" * 24, seq), StoredResult("0" * 24, b"{}"))
+            notifier.publish(event("0" * 24, seq), StoredResult("0" * 24, b"{}"))
         assert loop.time() - started_at < 20
         async with notifier.subscribe() as subscription:
             await subscription.next(0.5)
@@ -365,13 +365,13 @@ async def test_what_is_told_while_redis_is_away_is_bounded_and_the_newest_arrive
     job_id = new_job_id()
     async with notifier.subscribe(job_id=job_id) as subscription:
         valkey.kill()
-        notifier.tell(event(job_id, 0))
+        notifier.publish(event(job_id, 0))
         assert await subscription.next(30) is None
         for seq in range(1, 12_001):
-            notifier.tell(event("0" * 24, seq))
+            notifier.publish(event("0" * 24, seq))
         valkey.start()
         await hears(notifier)
-        notifier.tell(event(job_id, 12_001))
+        notifier.publish(event(job_id, 12_001))
         async with asyncio.timeout(30):
             async for received in subscription:
                 assert received.seq == 12_001
@@ -389,7 +389,7 @@ async def test_a_server_without_memory_left_is_an_outage_of_results_only(tmp_pat
                 notifier.subscribe(job_id=job_id) as subscription,
             ):
                 for seq in range(3):
-                    notifier.tell(event(job_id, seq), StoredResult(job_id, b"{}"))
+                    notifier.publish(event(job_id, seq), StoredResult(job_id, b"{}"))
                     assert await subscription.next(30) is not None
         assert [log["event"] for log in logs] == ["notifier.unreachable"]
         assert "maxmemory" in logs[0]["error"]
@@ -403,9 +403,9 @@ async def test_an_event_that_cannot_be_encoded_spoils_nothing_else(
     job_id = new_job_id()
     bad = JobEvent("status", job_id, 1, Status.QUEUED, "t", "q", owner="\ud800")
     async with notifier.subscribe(job_id=job_id) as subscription:
-        notifier.tell(bad)
+        notifier.publish(bad)
         notifier.publish_cancel("\ud800")
-        notifier.tell(event(job_id, 2))
+        notifier.publish(event(job_id, 2))
         received = await subscription.next(30)
     assert received is not None
     assert received.seq == 2
@@ -439,7 +439,7 @@ async def test_a_result_is_json_that_expires(valkey: PrivateValkey, admin: Any) 
     settings = settings_for(valkey.url, result_ttl_s=100)
     job_id = new_job_id()
     async with started(settings) as notifier:
-        notifier.tell(event(job_id, 1), StoredResult(job_id, b'{"x":1}'))
+        notifier.publish(event(job_id, 1), StoredResult(job_id, b'{"x":1}'))
         key = f"{settings.redis_prefix}:result:{job_id}"
 
         async def is_stored() -> bool:
@@ -463,8 +463,8 @@ async def test_close_tells_what_is_left_and_leaves_nothing_behind(
     async with started(settings) as listening, listening.subscribe(job_id=job_id) as subscription:
         async with started(settings) as telling, telling.subscribe(job_id=new_job_id()):
             for seq in range(2000):
-                telling.tell(event("0" * 24, seq))
-            telling.tell(event(job_id, 1))
+                telling.publish(event("0" * 24, seq))
+            telling.publish(event(job_id, 1))
         assert await subscription.next(30) is not None
     assert asyncio.all_tasks() <= tasks_before
 
@@ -487,7 +487,7 @@ async def test_close_does_not_wait_for_a_server_that_is_gone(
             else:
                 valkey.freeze()
             for seq in range(100):
-                notifier.tell(event("0" * 24, seq))
+                notifier.publish(event("0" * 24, seq))
         closing_at = loop.time()
     assert loop.time() - closing_at < 15, "the last round had its whole deadline"
     if way == "frozen":
@@ -498,7 +498,7 @@ async def test_a_process_that_listens_to_nothing_has_no_listening_connection(
     notifier: RedisNotifier, admin: Any
 ) -> None:
     job_id = new_job_id()
-    notifier.tell(event(job_id, 1), StoredResult(job_id, b"{}"))
+    notifier.publish(event(job_id, 1), StoredResult(job_id, b"{}"))
 
     async def is_stored() -> bool:
         return await notifier.load_result(job_id) is not None
@@ -517,7 +517,7 @@ async def test_no_password_is_logged_or_said(
     try:
         with structlog.testing.capture_logs() as logs:
             async with started(settings_for(url)) as notifier, notifier.subscribe() as subscription:
-                notifier.tell(event(new_job_id(), 1))
+                notifier.publish(event(new_job_id(), 1))
                 await subscription.next(0.2)
                 await notifier.load_result("0" * 24)
                 with pytest.raises(ServerError) as refused:

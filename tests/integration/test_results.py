@@ -121,7 +121,7 @@ async def tell(notifier: RedisNotifier, job: Job) -> None:
     """As `run_job` does: the last event and the result in one pipeline."""
     result = StoredResult(job.id, encode_result(taskiq_result_of(job)))
     async with notifier.subscribe(job_id=job.id) as subscription:
-        notifier.tell(status_event(job), result)
+        notifier.publish(status_event(job), result)
         assert await subscription.next(30) is not None
 
 
@@ -330,7 +330,7 @@ async def test_results_are_read_again_when_redis_is_back(
     ledger.job = None
 
     async def is_ready() -> bool:
-        notifier.tell(
+        notifier.publish(
             status_event(COMPLETED), StoredResult(JOB.id, encode_result(taskiq_result_of(FAILED)))
         )
         return await notifier.load_result(JOB.id) is not None

@@ -22,11 +22,11 @@ from api_shared.ledger.protocol import JobFilter
 from api_shared.settings import Settings, load_settings
 from api_shared.testing.servers.ports import free_ports
 from api_shared.transport import consumer as consumer_module
-from api_shared.transport.connection import Link
+from api_shared.transport.connection import Connection
 from api_shared.transport.consumer import FULL_AFTER_S, Consumer, Delivery
 from api_shared.transport.dead_letter_headers import DeadLetterHeaders
 from api_shared.transport.errors import RabbitUnavailable
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import Topology, depth
 from fixtures.workers import Platform, until
 from jobs import tasks
@@ -35,10 +35,10 @@ from jobs.broker import broker
 RANKED = ("critical", "taskiq", "low")
 
 
-def publisher_of(platform: Platform) -> Publisher:
-    outbox = platform.general.runtime.outbox
-    assert isinstance(outbox, Publisher)
-    return outbox
+def publisher_of(platform: Platform) -> AmqpPublisher:
+    publisher = platform.general.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)
+    return publisher
 
 
 async def publish(
@@ -52,11 +52,11 @@ async def publish(
 @asynccontextmanager
 async def consuming(
     platform: Platform, *names: str, prefetch: int = 50
-) -> AsyncIterator[tuple[Consumer, Link]]:
+) -> AsyncIterator[tuple[Consumer, Connection]]:
     settings: Settings = load_settings().model_copy(update={"worker_prefetch": prefetch})
     topology: Topology = platform.general.runtime.topology
     consumer = Consumer(settings, topology.wanted(names))
-    link = Link(
+    connection = Connection(
         settings.amqp_url,
         name="test",
         heartbeat_s=60,
@@ -64,16 +64,16 @@ async def consuming(
         on_open=consumer.use,
     )
     consumer.start()
-    await link.start(wait_s=60)
+    await connection.start(wait_s=60)
     try:
-        yield consumer, link
+        yield consumer, connection
     finally:
         await consumer.close()
-        await link.close()
+        await connection.close()
 
 
 async def ready(platform: Platform, queue: str) -> int:
-    async with publisher_of(platform).link.side_channel() as channel:
+    async with publisher_of(platform).connection.side_channel() as channel:
         return await depth(channel, queue) or 0
 
 
@@ -217,8 +217,8 @@ async def test_a_confirm_that_does_not_come_fails_the_publish_in_its_deadline(
 ) -> None:
     """A server that accepts the connection's bytes and says nothing more: a frozen machine."""
     publisher = publisher_of(platform)
-    channel = await publisher.link.wait_open()
-    impatient = Publisher(publisher.link, platform.general.runtime.topology, deadline_s=2)
+    channel = await publisher.connection.wait_open()
+    impatient = AmqpPublisher(publisher.connection, platform.general.runtime.topology, deadline_s=2)
     frozen = asyncio.Event()
 
     async def swallow(_: Any) -> None:
@@ -268,8 +268,8 @@ async def test_acks_out_of_order_settle_each_message_once(platform: Platform) ->
     rng = random.Random(3)
     seen: Counter[bytes] = Counter()
     given_back: set[bytes] = set()
-    async with consuming(platform, prefetch=200) as (consumer, link):
-        opened = link.opened
+    async with consuming(platform, prefetch=200) as (consumer, connection):
+        opened = connection.opened
         slots = asyncio.Semaphore(150)
 
         async def finish(delivery: Delivery) -> None:
@@ -298,7 +298,7 @@ async def test_acks_out_of_order_settle_each_message_once(platform: Platform) ->
         await consumer.settle()
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
-        assert link.opened == opened, "the channel stayed open"
+        assert connection.opened == opened, "the channel stayed open"
     assert max(seen.values()) == 1
     assert await ready(platform, "taskiq") == 0
 
@@ -320,7 +320,7 @@ async def test_thousands_of_jobs_are_claimed_once_each(platform: Platform) -> No
     await until(all_done, 180)
     jobs = await platform.ledger.find(JobFilter(), limit=count + 1)
     assert Counter((job.status, job.claim_no) for job in jobs) == {(Status.COMPLETED, 1): count}
-    assert [link for link in platform.workers if '"opened": 2' in link.log] == []
+    assert [connection for connection in platform.workers if '"opened": 2' in connection.log] == []
 
 
 # Holding no more than is taken.
@@ -418,14 +418,14 @@ async def test_a_service_whose_queue_was_made_anew_with_other_arguments_says_so_
     path = f"queues/{platform.name}/low"
     platform.management("DELETE", path)
     platform.management("PUT", path, {"durable": True, "arguments": {"x-max-priority": 3}})
-    link = publisher_of(platform).link
-    assert link._connection is not None
-    await link._connection.close()
-    await until(lambda: link.failure is not None)
-    assert link.channel is None
+    connection = publisher_of(platform).connection
+    assert connection._connection is not None
+    await connection._connection.close()
+    await until(lambda: connection.failure is not None)
+    assert connection.channel is None
     platform.management("DELETE", path)
-    await until(lambda: link.channel is not None)
-    assert link.failure is None
+    await until(lambda: connection.channel is not None)
+    assert connection.failure is None
     said = [line for line in capsys.readouterr().err.splitlines() if "QueueMismatch" in line]
     assert sum('"level": "error"' in line for line in said) == 1
 

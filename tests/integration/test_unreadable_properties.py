@@ -11,7 +11,7 @@ from bson import ObjectId
 from api_shared.client.dead_letters.dead_letter import Kind, letter_of
 from api_shared.client.dead_letters.reader import DeadLetterReader
 from api_shared.job import Status
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from fixtures.raw_messages import (
     HEADERS,
     PRIORITY,
@@ -62,9 +62,11 @@ async def test_its_dead_letter_says_why_and_keeps_what_could_be_read(platform: P
     await publish_raw(platform.amqp_url, "taskiq", body, flags, raw)
     await platform.worker("jobs.main:broker")
     await until(lambda: len(platform.queue_messages("taskiq.dlq")) == 1)
-    outbox = platform.general.runtime.outbox
-    assert isinstance(outbox, Publisher)
-    async with DeadLetterReader.open(outbox.link, platform.general.runtime.topology.queues) as pile:
+    publisher = platform.general.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)
+    async with DeadLetterReader.open(
+        publisher.connection, platform.general.runtime.topology.queues
+    ) as pile:
         [message] = [message async for message in pile.walk()]
         letter = await letter_of(message, platform.ledger)
     assert message.body == body
@@ -77,12 +79,14 @@ async def test_its_dead_letter_says_why_and_keeps_what_could_be_read(platform: P
 async def test_such_a_message_in_a_dead_letter_queue_hides_no_other(platform: Platform) -> None:
     for kind, (flags, properties) in UNREADABLE.items():
         await publish_raw(platform.amqp_url, "taskiq.dlq", kind.encode(), flags, properties)
-    outbox = platform.general.runtime.outbox
-    assert isinstance(outbox, Publisher)
-    async with DeadLetterReader.open(outbox.link, platform.general.runtime.topology.queues) as pile:
+    publisher = platform.general.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)
+    async with DeadLetterReader.open(
+        publisher.connection, platform.general.runtime.topology.queues
+    ) as pile:
         found = [message.body.decode() async for message in pile.walk()]
     assert found == list(UNREADABLE)
-    assert outbox.link.opened == 1
+    assert publisher.connection.opened == 1
 
 
 async def test_moved_back_to_its_queue_a_good_job_of_them_runs(platform: Platform) -> None:
@@ -100,12 +104,12 @@ async def test_moved_back_to_its_queue_a_good_job_of_them_runs(platform: Platfor
     await publish_raw(platform.amqp_url, "taskiq", body, TIMESTAMP, in_microseconds)
     await platform.worker("jobs.main:broker")
     await until(lambda: platform.dead_letters() == [("unreadable", body.decode())])
-    outbox = platform.general.runtime.outbox
-    assert isinstance(outbox, Publisher)
+    publisher = platform.general.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)
     topology = platform.general.runtime.topology
-    async with DeadLetterReader.open(outbox.link, topology.queues) as pile:
+    async with DeadLetterReader.open(publisher.connection, topology.queues) as pile:
         [dead] = [dead async for dead in pile.walk()]
-        await outbox.put_back(dead.queue, dead.body, headers=dict(dead.headers), priority=0)
+        await publisher.put_back(dead.queue, dead.body, headers=dict(dead.headers), priority=0)
         await pile.remove(dead)
 
     async def has_run() -> bool:

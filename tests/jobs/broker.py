@@ -1,8 +1,8 @@
 """The tests' own general broker: it knows no contract but those of `jobs.tasks`."""
 
 from api_shared.client.job_broker import JobBroker
-from api_shared.client.started_brokers import doors
+from api_shared.client.started_brokers import started
 
-_before = dict(doors)
+_before = dict(started)
 broker = JobBroker("general")
-doors.update(_before)  # tests choose the door: `platform.start(broker)`
+started.update(_before)  # tests choose the door: `platform.start(broker)`

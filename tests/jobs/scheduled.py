@@ -7,12 +7,12 @@ import os
 from datetime import timedelta
 
 from api_shared import Cron, Every, JobBroker, Missed, Overlap, Schedule
-from api_shared.client.started_brokers import doors
+from api_shared.client.started_brokers import started
 from api_shared.worker.engine import attach
 
-_before = dict(doors)
+_before = dict(started)
 broker = JobBroker("general")
-doors.update(_before)  # tests choose the door: `platform.start(broker)`
+started.update(_before)  # tests choose the door: `platform.start(broker)`
 
 SECOND = Every(timedelta(seconds=1))
 EVERY_S = int(os.environ.get("SWEEP_EVERY_S", "3600"))

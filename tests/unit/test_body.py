@@ -24,7 +24,7 @@ from api_shared.worker.run.execute import AROUND_PROCESS_S, execute
 from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop
 from api_shared.worker.run.outcome import (
     Cancelled,
-    Done,
+    Completed,
     Failed,
     Interrupted,
     LostClaim,
@@ -99,12 +99,12 @@ async def test_a_result_is_done_as_json(broker: JobBroker) -> None:
     async def add(a: int, b: int = 1) -> int:
         return a + b
 
-    assert await outcome_of(add, await a_claim('{"a": 41}')) == Done(42, "42")
+    assert await outcome_of(add, await a_claim('{"a": 41}')) == Completed(42, "42")
 
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(Snooze(90), Snoozed(90)), (NoResultError(), Done(None, "null"))],
+    [(Snooze(90), Snoozed(90)), (NoResultError(), Completed(None, "null"))],
 )
 async def test_what_a_body_says_by_raising_is_heard(
     broker: JobBroker, claim: HeldClaim, error: Exception, outcome: Outcome
@@ -198,7 +198,7 @@ async def test_a_body_that_returns_at_its_soft_limit_is_done(
             return "what there is"
         return ""
 
-    assert await outcome_of(partial, claim) == Done("what there is", '"what there is"')
+    assert await outcome_of(partial, claim) == Completed("what there is", '"what there is"')
 
 
 async def test_a_body_that_swallows_its_stop_is_left_behind_at_the_hard_limit(
@@ -280,7 +280,7 @@ async def test_a_timeout_of_the_bodys_own_is_no_limit_of_ours(
             return "handled"
         return ""
 
-    assert await outcome_of(inner, claim) == Done("handled", '"handled"')
+    assert await outcome_of(inner, claim) == Completed("handled", '"handled"')
 
 
 class SlowCompute(ProcessExecutor):
@@ -334,7 +334,7 @@ async def test_a_synchronous_task_may_block_the_loop_no_longer_than_its_limit_an
     def crunch(_: None = TaskiqDepends(lambda: seen.append(claim.body))) -> int:
         return 1
 
-    assert await outcome_of(crunch, claim, compute=QuickCompute()) == Done(1, "1")
+    assert await outcome_of(crunch, claim, compute=QuickCompute()) == Completed(1, "1")
     assert [running and running.soft_limit_s for running in seen] == [60 + AROUND_PROCESS_S]
 
 
@@ -390,7 +390,7 @@ async def test_a_body_that_has_its_result_when_it_is_stopped_is_done(
             return 1
         return 0
 
-    assert await outcome_of(work, claim) == Done(1, "1")
+    assert await outcome_of(work, claim) == Completed(1, "1")
 
 
 # Dependencies.
@@ -421,7 +421,7 @@ async def test_each_job_gets_its_own_dependencies(broker: JobBroker) -> None:
     claims = [await a_claim(), await a_claim()]
     outcomes = await asyncio.gather(*(outcome_of(own, claim) for claim in claims))
     for claim, outcome in zip(claims, outcomes, strict=True):
-        assert isinstance(outcome, Done)
+        assert isinstance(outcome, Completed)
         assert outcome.value == [claim.job.id] * 3 + ["blue"]
     assert sorted(opened) == sorted(closed)
 
@@ -497,7 +497,7 @@ async def test_taskiqs_context_cannot_answer_the_message(
 
     outcome = await outcome_of(steer, claim)
     expected: dict[str, Callable[[], bool]] = {
-        "ack": lambda: outcome == Done("went on", '"went on"'),
+        "ack": lambda: outcome == Completed("went on", '"went on"'),
         "requeue": lambda: outcome == Snoozed(0),
         "reject": lambda: failed(outcome).error.reason is Reason.DISCARDED,
     }
@@ -511,6 +511,6 @@ async def test_a_body_records_and_recalls(broker: JobBroker, claim: HeldClaim) -
         await job.record("seen", {"n": 1})
         return [job.recall("seen"), job.recall("unknown")]
 
-    assert await outcome_of(work, claim) == Done([{"n": 1}, None], '[{"n":1},null]')
+    assert await outcome_of(work, claim) == Completed([{"n": 1}, None], '[{"n":1},null]')
     await until(lambda: claim._reporter is not None)
     await claim.settle()

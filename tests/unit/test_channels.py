@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 from api_shared.notifier.redis.outage import Outage
-from api_shared.notifier.redis.pubsub import Channels
-from api_shared.notifier.subscription import Mailbox, each_once
+from api_shared.notifier.redis.pubsub import PubSub
+from api_shared.notifier.subscription import QueuedSubscription, each_once
 from fixtures.private_valkey import eventually
 
 
@@ -35,9 +35,9 @@ class PlayedConnection:
 
 async def test_a_confirmation_from_before_an_unsubscribe_is_not_taken_for_the_new_one() -> None:
     server = PlayedConnection()
-    channels = Channels(lambda: server, lambda _, payload: payload, Outage(), Random(1))
+    channels = PubSub(lambda: server, lambda _, payload: payload, Outage(), Random(1))
     channels.start()
-    mailbox: Mailbox[Any] = Mailbox(each_once)
+    mailbox: QueuedSubscription[Any] = QueuedSubscription(each_once)
 
     async def listen() -> None:
         async with channels.listen("job", mailbox):

@@ -14,7 +14,7 @@ from api_shared.cli.chaos import described, markdown_lines
 from api_shared.cli.exit_codes import ExitCode
 from api_shared.cli.main import run_command
 from api_shared.job import Entry, Job, Status
-from api_shared.ledger.audit import Broken, Finding, Tally
+from api_shared.ledger.audit import Audit, Finding, Violation
 from api_shared.testing.chaos.recovery import recoveries
 from api_shared.testing.chaos.registry import UnknownScenario, row, rows
 from api_shared.testing.chaos.report import Report
@@ -22,7 +22,7 @@ from api_shared.testing.chaos.run import Result
 from api_shared.testing.chaos.trace import read_trace, traced
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-SOUND = Tally(accepted=3, completed=3)
+SOUND = Audit(accepted=3, completed=3)
 
 
 def entry(seq: int, status: Status, at_s: float, worker: str | None = None) -> Entry:
@@ -121,7 +121,7 @@ def test_the_markdown_table_has_a_cell_for_each_column() -> None:
 
 
 def test_the_json_of_a_row_says_what_it_found() -> None:
-    found = Finding("a" * 24, Broken.VANISHED)
+    found = Finding("a" * 24, Violation.VANISHED)
     broken = Report(replace(SOUND, lost=1, findings=(found,)), ("it hung",))
     text = json.loads(json.dumps(described(result(broken))))
     assert (text["held"], text["lost"], text["seed"]) == (False, 1, 7)

@@ -16,7 +16,7 @@ from api_shared.job import Job, JobError, Reason, Status, UniqueScope
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claimed, Complete, Fail, Insert, Operation, Refused
 from api_shared.ledger.transitions import requeue
-from api_shared.testing.memory_broker import Nowhere
+from api_shared.testing.memory_broker import Sink
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.dead_letter_headers import dead_letter_headers_of
 from api_shared.transport.errors import RabbitUnavailable
@@ -27,7 +27,7 @@ from api_shared.worker.run.errors import NotOurs
 from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim
 from api_shared.worker.run.worker_runtime import BURIAL_PAUSE_S, WorkerRuntime
-from fixtures.doubles import Clock, Outbox, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, backing_on
 from fixtures.ledgers import a_job, claimed, inserted
 
 V = TypeVar("V")
@@ -73,7 +73,7 @@ class LosesAnswers(MemoryLedger):
         return verdict
 
 
-class Pauses(Nowhere):
+class Pauses(Sink):
     """How long no messages were to be taken."""
 
     def __init__(self) -> None:
@@ -89,15 +89,15 @@ class Intake:
     def __init__(self) -> None:
         self.clock = Clock()
         self.ledger = LosesAnswers(self.clock)
-        self.outbox = Outbox()
+        self.publisher = RecordingPublisher()
         self.answers = Answers()
         self.pauses = Pauses()
-        self.runtime = backing_on(self.ledger, self.outbox)
+        self.runtime = backing_on(self.ledger, self.publisher)
         broker = JobBroker("general")
         settings = self.runtime.settings
         self.task = broker.task(CONTRACT)(_summarize)
         self.dead_letters = DeadLetters(
-            self.outbox, self.runtime.topology, self.ledger, {}, retention_s=settings.retention_s
+            self.publisher, self.runtime.topology, self.ledger, {}, retention_s=settings.retention_s
         )
         no_body_runs: Any = None
         self.place = WorkerRuntime(
@@ -136,7 +136,7 @@ class Intake:
         held, token = await claimed(self.ledger, job_id)
         assert await self.ledger.apply(Fail(job_id, token, held.seq + 1, ERROR, 5))
         await self.dead_letters.dead_letter_job(await self.read(job_id))
-        return self.outbox.dead[-1][1], {ACCEPTED: 1, **self.outbox.marks[-1].headers}
+        return self.publisher.dead[-1][1], {ACCEPTED: 1, **self.publisher.marks[-1].headers}
 
     async def read(self, job_id: str) -> Job:
         job = await self.ledger.get(job_id)
@@ -175,7 +175,7 @@ async def test_a_stale_dead_letter_is_dropped_and_its_job_left_alone(intake: Int
     assert await intake.deliver(body, headers) is None
     assert await intake.read(job.id) == before
     assert intake.answers.acked == 1
-    assert len(intake.outbox.dead) == 2, "the present round's dead letter is there already"
+    assert len(intake.publisher.dead) == 2, "the present round's dead letter is there already"
 
 
 async def test_a_message_that_is_no_dead_letter_cannot_begin_a_round(intake: Intake) -> None:
@@ -184,7 +184,7 @@ async def test_a_message_that_is_no_dead_letter_cannot_begin_a_round(intake: Int
     before = await intake.read(job.id)
     assert await intake.deliver(body, {ACCEPTED: 1}) is None
     assert await intake.read(job.id) == before
-    assert (intake.answers.acked, len(intake.outbox.dead)) == (1, 1)
+    assert (intake.answers.acked, len(intake.publisher.dead)) == (1, 1)
 
 
 @pytest.mark.parametrize("headers", [{"x-dead-reason": "error"}, {"x-dead-reason": b"error"}])
@@ -206,7 +206,7 @@ async def test_a_message_of_another_task_under_a_failed_jobs_id_is_kept_and_begi
     before = await intake.read(job.id)
     assert await intake.deliver(encode(a_job(id=job.id)), headers) is None
     assert await intake.read(job.id) == before
-    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["error", "unreadable"]
+    assert [reason for _, _, reason, _ in intake.publisher.dead] == ["error", "unreadable"]
 
 
 async def test_of_two_copies_moved_back_one_runs(intake: Intake) -> None:
@@ -235,8 +235,8 @@ async def test_a_job_long_forgotten_is_buried_and_runs_when_it_is_moved_back(
 ) -> None:
     body = encode(a_job())
     assert await intake.deliver(body, {ACCEPTED: 1}) is None
-    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["forgotten"]
-    claim = await intake.deliver(body, {ACCEPTED: 1, **intake.outbox.marks[-1].headers})
+    assert [reason for _, _, reason, _ in intake.publisher.dead] == ["forgotten"]
+    claim = await intake.deliver(body, {ACCEPTED: 1, **intake.publisher.marks[-1].headers})
     assert claim is not None
     assert claim.job.round == 1
 
@@ -244,7 +244,7 @@ async def test_a_job_long_forgotten_is_buried_and_runs_when_it_is_moved_back(
 async def test_while_rabbitmq_takes_no_dead_letters_no_messages_are_taken_either(
     intake: Intake,
 ) -> None:
-    intake.outbox.error = RabbitUnavailable("not connected")
+    intake.publisher.error = RabbitUnavailable("not connected")
     assert await intake.deliver(encode(a_job()), {ACCEPTED: 1}) is None
     assert (intake.answers.given_back, intake.pauses.seconds) == (1, [BURIAL_PAUSE_S])
 
@@ -274,13 +274,13 @@ async def test_a_dead_letter_whose_unique_twin_is_open_is_buried_again_and_names
     twin = await inserted(intake.ledger, **unique)
     assert await intake.deliver(body, headers) is None
     assert (await intake.read(job.id)).status is Status.FAILED
-    _, _, reason, detail = intake.outbox.dead[-1]
+    _, _, reason, detail = intake.publisher.dead[-1]
     assert reason == "unique_taken"
     assert twin.id in detail
     # Once the twin has ended, the same letter can be moved back.
-    again = {**headers, **intake.outbox.marks[-1].headers}
+    again = {**headers, **intake.publisher.marks[-1].headers}
     assert (mark := dead_letter_headers_of(again)) is not None
-    assert mark == replace(intake.outbox.marks[-1], round=1)
+    assert mark == replace(intake.publisher.marks[-1], round=1)
     await intake.fail(twin.id)
     assert await intake.deliver(body, again) is not None
 
@@ -303,7 +303,7 @@ async def test_a_foreign_message_that_breaks_its_contracts_validator_is_buried(
 ) -> None:
     body = encode(a_job(args_json='{"text": "strange"}'))
     assert await intake.deliver(body, {}) is None
-    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["invalid_arguments"]
+    assert [reason for _, _, reason, _ in intake.publisher.dead] == ["invalid_arguments"]
     assert (intake.answers.acked, intake.answers.given_back) == (1, 0)
 
 
@@ -328,7 +328,7 @@ async def test_a_job_that_this_release_cannot_read_is_left_to_other_workers(
     assert left is not None
     assert (left.status, left.attempt, left.lost) == (Status.RETRYING, 0, 0)
     assert left.history[-1].note == "written by another release than this worker's"
-    assert (intake.answers.acked, intake.outbox.dead) == (1, [])
+    assert (intake.answers.acked, intake.publisher.dead) == (1, [])
 
 
 async def test_a_dead_letter_moved_back_is_kept_where_this_release_cannot_read_its_job(
@@ -340,5 +340,5 @@ async def test_a_dead_letter_moved_back_is_kept_where_this_release_cannot_read_i
     await inserted(ledger, id=job.id, status=Status.FAILED)
     intake.place = replace(intake.place, runtime=replace(intake.runtime, ledger=ledger))
     assert await intake.deliver(body, headers) is None
-    assert [reason for _, _, reason, _ in intake.outbox.dead] == ["error", "unreadable"]
+    assert [reason for _, _, reason, _ in intake.publisher.dead] == ["error", "unreadable"]
     assert intake.answers.acked == 1

@@ -17,7 +17,7 @@ SERVERS = sorted(SERVICE_NAMES.values())
 WORKERS = ["worker-general", "worker-ml"]
 NOT_SETTINGS = {"PYTHONPATH"}
 STOP_MARGIN_S = 15
-"""What a stop takes besides the drain: bodies that do not end, processes, links, taskiq itself."""
+"""What a stop takes besides the drain: bodies that do not end, processes, connections, taskiq."""
 
 
 def settings_of(environment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Settings:

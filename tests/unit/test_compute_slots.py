@@ -134,9 +134,9 @@ def test_a_folder_that_somebody_has_replaced_has_no_free_slot(tmp_path: Path) ->
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "connection").symlink_to(tmp_path / "real")
     with pytest.raises(SlotFolderUnsafe, match="is not a folder"):
-        SlotFolder(tmp_path / "link", 1)
+        SlotFolder(tmp_path / "connection", 1)
 
 
 def test_no_slots_at_all_is_refused(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Fail, Release, Retry, TakeLastChance
 from api_shared.ledger.protocol import WorkerInfo
 from api_shared.ledger.transitions import request_cancel
-from api_shared.transport.connection import Link
+from api_shared.transport.connection import Connection
 from api_shared.transport.errors import RabbitUnavailable
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from api_shared.worker.maintenance import dispatcher as dispatcher_module
 from api_shared.worker.maintenance.dead_letters import DeadLetters
 from api_shared.worker.maintenance.dispatcher import BATCH, Dispatcher
-from fixtures.doubles import Clock, Outbox, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, backing_on
 from fixtures.ledgers import claimed, inserted
 
 LEASE_S = 15.0
@@ -47,17 +47,17 @@ class RabbitMQ:
         self.is_away = False
         self.is_mute = False
         self.opened = 1
-        self.outbox = Outbox()
+        self.publisher = RecordingPublisher()
 
     def holds(self, queue: str) -> int:
-        published = sum(job.queue == queue for job in self.outbox.published)
+        published = sum(job.queue == queue for job in self.publisher.published)
         return published + self.depths.get(queue, 0)
 
     def purge(self) -> None:
-        self.outbox.published.clear()
+        self.publisher.published.clear()
         self.depths.clear()
 
-    # What `_depth` and `declare` call of a link and its channels.
+    # What `_depth` and `declare` call of a connection and its channels.
 
     @asynccontextmanager
     async def side_channel(self) -> AsyncIterator[Any]:
@@ -82,18 +82,18 @@ class RabbitMQ:
     async def queue_bind(self, *_: Any, **__: Any) -> None: ...
 
 
-class Publishes(Publisher):
+class Publishes(AmqpPublisher):
     def __init__(self, rabbit: RabbitMQ) -> None:
         self.rabbit = rabbit
 
     @property
-    def link(self) -> Link:
-        link: Any = self.rabbit
-        typed: Link = link
+    def connection(self) -> Connection:
+        connection: Any = self.rabbit
+        typed: Connection = connection
         return typed
 
     async def publish_job(self, job: Job) -> None:
-        await self.rabbit.outbox.publish_job(job)
+        await self.rabbit.publisher.publish_job(job)
 
 
 class Ledger(MemoryLedger):
@@ -113,10 +113,10 @@ class World:
         self.ledger = Ledger(self.clock)
         self.rabbit = RabbitMQ()
         self.told: list[FailedJob] = []
-        self.runtime = backing_on(self.ledger, self.rabbit.outbox, lease_s=LEASE_S)
+        self.runtime = backing_on(self.ledger, self.rabbit.publisher, lease_s=LEASE_S)
         contract = Contract("text.summarize", Nothing, int, on_failure=self.told.append)
         self.dead_letters = DeadLetters(
-            self.rabbit.outbox,
+            self.rabbit.publisher,
             self.runtime.topology,
             self.ledger,
             {contract.name: contract},
@@ -145,7 +145,7 @@ class World:
     async def queued(self, **fields: Any) -> Job:
         """Accepted and published."""
         job = await inserted(self.ledger, **fields)
-        await self.rabbit.outbox.publish_job(job)
+        await self.rabbit.publisher.publish_job(job)
         return job
 
     async def processing(self, **fields: Any) -> tuple[Job, str]:
@@ -155,7 +155,7 @@ class World:
 
     @property
     def published(self) -> list[str]:
-        return [job.id for job in self.rabbit.outbox.published]
+        return [job.id for job in self.rabbit.publisher.published]
 
 
 @pytest.fixture
@@ -197,10 +197,10 @@ async def test_ten_dispatchers_publish_a_job_once(world: World) -> None:
 
 async def test_a_publish_that_fails_is_left_to_the_next_look(world: World) -> None:
     job = await inserted(world.ledger, status=Status.SCHEDULED, due_in_s=0)
-    world.rabbit.outbox.error = RabbitUnavailable("not connected")
+    world.rabbit.publisher.error = RabbitUnavailable("not connected")
     await world.after(0)
     assert (await world.read(job)).status is Status.QUEUED
-    world.rabbit.outbox.error = None
+    world.rabbit.publisher.error = None
     await world.after(30)
     assert world.published == [job.id]
 
@@ -327,8 +327,8 @@ async def test_jobs_of_a_queue_that_the_settings_name_no_more_go_to_the_default_
     await world.after(30)
     moved = [waiting, later, lost]
     assert sorted(world.published) == sorted(job.id for job in moved)
-    assert {job.queue for job in world.rabbit.outbox.published} == {"taskiq"}
-    assert [queue for queue, *_ in world.rabbit.outbox.dead] == ["taskiq"]
+    assert {job.queue for job in world.rabbit.publisher.published} == {"taskiq"}
+    assert [queue for queue, *_ in world.rabbit.publisher.dead] == ["taskiq"]
     assert (await world.read(failed)).failure_told
 
 
@@ -405,7 +405,7 @@ async def test_a_second_loss_waits_and_a_third_fails_the_job_for_good(world: Wor
     failed = await world.read(job)
     assert failed.error is not None
     assert failed.error.reason is Reason.LOST
-    assert [reason for _, _, reason, _ in world.rabbit.outbox.dead] == ["lost"]
+    assert [reason for _, _, reason, _ in world.rabbit.publisher.dead] == ["lost"]
 
 
 async def test_a_lost_job_that_was_asked_to_end_is_cancelled(world: World) -> None:
@@ -461,7 +461,7 @@ async def test_a_failed_job_is_buried_once_and_its_hook_told_once(world: World) 
     assert world.told == []
     await world.after(1)
     await world.after(1000)
-    [(queue, body, reason, detail)] = world.rabbit.outbox.dead
+    [(queue, body, reason, detail)] = world.rabbit.publisher.dead
     assert (queue, reason, detail) == ("taskiq", "error", "ValueError: no luck")
     assert job.id.encode() in body
     assert [told.job_id for told in world.told] == [job.id]
@@ -470,11 +470,11 @@ async def test_a_failed_job_is_buried_once_and_its_hook_told_once(world: World) 
 async def test_a_dead_letter_that_was_not_confirmed_is_published_again(world: World) -> None:
     job, token = await world.processing()
     assert await world.ledger.apply(Fail(job.id, token, job.seq + 1, ERROR, 0))
-    world.rabbit.outbox.error = RabbitUnavailable("not connected")
+    world.rabbit.publisher.error = RabbitUnavailable("not connected")
     await world.after(0)
     still = await world.read(job)
     assert (still.failure_told, still.expires_at) == (False, None)
-    world.rabbit.outbox.error = None
+    world.rabbit.publisher.error = None
     await world.after(60)
     buried = await world.read(job)
     assert (buried.failure_told, buried.due_at) == (True, None)
@@ -497,7 +497,7 @@ async def test_an_ended_job_is_never_due(world: World, end: str) -> None:
         await world.ledger.change(cancel_waiting(job.id, retention_s=1e6))
     await world.after(1e5)
     assert (await world.read(job)).status == end
-    assert (world.published, world.rabbit.outbox.dead) == ([], [])
+    assert (world.published, world.rabbit.publisher.dead) == ([], [])
 
 
 # Patience.

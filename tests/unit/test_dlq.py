@@ -78,13 +78,13 @@ async def test_a_failed_job_is_queued_then_published_and_its_letter_goes_last(
     again = await world.read(job.id)
     assert (again.status, again.round, again.expires_at) == (Status.QUEUED, 2, None)
     assert again.history[-1].note == "requeued after time_limit: too long"
-    assert [each.id for each in world.outbox.published] == [job.id]
+    assert [each.id for each in world.publisher.published] == [job.id]
     assert world.pile.removed == [(letter.message, 1)]
 
 
 async def test_a_requeue_holds_while_rabbitmq_does_not_take_the_publish(world: World) -> None:
     job = await world.failed()
-    world.outbox.error = RabbitUnavailable("not connected")
+    world.publisher.error = RabbitUnavailable("not connected")
     assert await world.put_back(await world.letter_of(job)) is Outcome.REQUEUED
     assert (await world.read(job.id)).due_at is not None, "the dispatcher publishes it"
 
@@ -100,7 +100,7 @@ async def test_a_letter_stays_while_the_ledger_does_not_take_the_round(
     monkeypatch.setattr(world.ledger, "change", away)
     with pytest.raises(LedgerUnavailable):
         await world.put_back(letter)
-    assert (world.pile.removed, world.outbox.published) == ([], [])
+    assert (world.pile.removed, world.publisher.published) == ([], [])
 
 
 async def test_the_second_copy_of_a_letter_is_stale_and_stays(world: World) -> None:
@@ -130,14 +130,14 @@ async def test_a_letter_without_a_record_goes_back_with_its_headers(
     if expires == "before the look":
         letter = await world.letter_of(job)
     assert await world.put_back(letter) is Outcome.PUT_BACK
-    ((queue, body, headers),) = world.outbox.back
+    ((queue, body, headers),) = world.publisher.back
     assert (queue, body, headers["x-dead-round"]) == ("taskiq", encode(job), 1)
     assert world.pile.removed == [(letter.message, 1)]
 
 
 async def test_garbage_that_rabbitmq_does_not_take_back_stays(world: World) -> None:
     letter = await world.letter(b"\xff")
-    world.outbox.error = RabbitUnavailable("not connected")
+    world.publisher.error = RabbitUnavailable("not connected")
     with pytest.raises(RabbitUnavailable):
         await world.put_back(letter)
     assert world.pile.removed == []

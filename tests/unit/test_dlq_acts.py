@@ -22,7 +22,7 @@ class Counter(World):
 
     def __init__(self) -> None:
         super().__init__()
-        publisher: Any = self.outbox
+        publisher: Any = self.publisher
         self.desks = [DlqSource(self.runtime, publisher, self.pile)]
 
     async def buried(self, **fields: Any) -> Job:
@@ -139,7 +139,7 @@ async def test_a_second_copy_of_a_requeued_letter_goes_with_it(counter: Counter)
         ("purged", "a copy: its job is queued, round 2"),
     ]
     assert len(counter.pile.removed) == 2
-    assert len(counter.outbox.published) == 1
+    assert len(counter.publisher.published) == 1
 
 
 async def test_a_letter_that_was_stale_before_stays(counter: Counter) -> None:

@@ -16,7 +16,7 @@ from api_shared.errors import QueueMismatch
 from api_shared.job import Status
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.testing.memory_broker import Nowhere
+from api_shared.testing.memory_broker import Sink
 from api_shared.transport.topology import topology_of
 from api_shared.worker import engine
 from api_shared.worker.maintenance.dead_letters import DeadLetters
@@ -25,7 +25,7 @@ from api_shared.worker.process.drain import outlast_leases, release_all
 from api_shared.worker.process.preflight import ImportFailures
 from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim, Stop
-from api_shared.worker.run.outcome import Done
+from api_shared.worker.run.outcome import Completed
 from api_shared.worker.run.settle import settle_job
 from api_shared.worker.run.worker_runtime import WorkerRuntime
 from fixtures.doubles import backing_on
@@ -132,15 +132,15 @@ async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
     place = WorkerRuntime(
         worker_id="w",
         runtime=runtime,
-        intake=Nowhere(),
+        intake=Sink(),
         claims=claims,
-        dead_letters=DeadLetters(Nowhere(), topology, ledger, {}, retention_s=60),
+        dead_letters=DeadLetters(Sink(), topology, ledger, {}, retention_s=60),
         compute=not_needed,
         floor=not_needed,
         stuck_tasks=not_needed,
     )
     await ledger.give_up()
-    assert await settle_job(task, claim, Done(1, "1"), 0.1, place) is None
+    assert await settle_job(task, claim, Completed(1, "1"), 0.1, place) is None
     left = await ledger.get(claim.job.id)
     assert left is not None
     assert (left.status, left.attempt) == (Status.PROCESSING, 0)
@@ -163,7 +163,7 @@ async def test_a_worker_that_must_end_after_a_reconnect_hands_on_first(
     monkeypatch.setattr(engine, "abort_worker", abort_worker)
     worker = engine.WorkerEngine([], ImportFailures())
     place = SimpleNamespace(claims=claims, runtime=backing_on(MemoryLedger()))
-    parts: Any = SimpleNamespace(link=Mismatched(), place=place)
+    parts: Any = SimpleNamespace(connection=Mismatched(), place=place)
     worker._parts = parts
     claim.stopped.add_done_callback(lambda _: claims.remove(claim))
     with pytest.raises(Refused, match="x-max-priority"):

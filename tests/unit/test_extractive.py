@@ -134,7 +134,7 @@ def test_a_sentence_without_words_has_a_rank_and_does_not_lose_any() -> None:
 
 
 def test_a_text_of_ten_thousand_sentences_is_ranked() -> None:
-    """With a link for each of its 50 million pairs it would take minutes and gigabytes."""
+    """With a connection for each of its 50 million pairs it would take minutes and gigabytes."""
     rng = random.Random(1)
     words = [f"word{number}" for number in range(5000)]
     sentences = [f"{' '.join(rng.choices(words, k=3))}. X" for _ in range(10_000)]

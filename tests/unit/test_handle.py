@@ -37,5 +37,5 @@ async def test_a_job_that_is_requeued_as_its_failure_is_told_gives_the_result_of
     await until(lambda: len(reads) > 3)  # it watches the next round
     held, token = await claimed(world.ledger, failed.id)
     await world.ledger.apply(Complete(failed.id, token, held.seq + 1, "7", 60))
-    world.runtime.notifier.tell(status_event(await world.read(failed.id)))
+    world.runtime.notifier.publish(status_event(await world.read(failed.id)))
     assert await waiting == 7

@@ -32,7 +32,7 @@ from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.protocol import JobFilter
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.message import decode, encode
-from fixtures.doubles import Clock, Outbox, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, backing_on
 
 
 class Args(BaseModel):
@@ -87,13 +87,13 @@ def ledger(clock: Clock) -> FlakyLedger:
 
 
 @pytest.fixture
-def outbox() -> Outbox:
-    return Outbox()
+def publisher() -> RecordingPublisher:
+    return RecordingPublisher()
 
 
 @pytest.fixture
-def runtime(ledger: FlakyLedger, outbox: Outbox) -> Runtime:
-    return backing_on(ledger, outbox)
+def runtime(ledger: FlakyLedger, publisher: RecordingPublisher) -> Runtime:
+    return backing_on(ledger, publisher)
 
 
 def asked(text: Any = "x", **options: Any) -> Submission[Any, Any]:
@@ -115,7 +115,7 @@ async def kept(runtime: Runtime) -> list[Job]:
 
 
 async def test_an_accepted_job_is_in_the_ledger_published_and_told(
-    runtime: Runtime, outbox: Outbox, clock: Clock
+    runtime: Runtime, publisher: RecordingPublisher, clock: Clock
 ) -> None:
     async with runtime.notifier.subscribe(owner="ada") as events:
         job = await kiqed(
@@ -123,7 +123,7 @@ async def test_an_accepted_job_is_in_the_ledger_published_and_told(
         )
         told = await events.next(0)
     assert await runtime.ledger.get(job.id) == job
-    assert outbox.published == [job]
+    assert publisher.published == [job]
     assert (job.status, job.queue, job.priority, job.seq) == (Status.QUEUED, "keywords", 7, 1)
     assert (job.owner, job.correlation_id, job.labels) == ("ada", "c-1", {"tenant": "blue"})
     assert job.due_at == clock.now + timedelta(seconds=30)
@@ -132,35 +132,37 @@ async def test_an_accepted_job_is_in_the_ledger_published_and_told(
 
 
 async def test_the_record_is_written_before_anything_is_published(
-    runtime: Runtime, ledger: FlakyLedger, outbox: Outbox
+    runtime: Runtime, ledger: FlakyLedger, publisher: RecordingPublisher
 ) -> None:
     ledger.error = LedgerUnavailable("no primary")
     with pytest.raises(LedgerUnavailable):
         await kiqed(asked(), runtime)
-    assert outbox.published == []
+    assert publisher.published == []
 
 
-async def test_a_publish_that_fails_fails_no_kiq(runtime: Runtime, outbox: Outbox) -> None:
-    outbox.error = RabbitUnavailable("not connected")
+async def test_a_publish_that_fails_fails_no_kiq(
+    runtime: Runtime, publisher: RecordingPublisher
+) -> None:
+    publisher.error = RabbitUnavailable("not connected")
     job = await kiqed(asked(), runtime)
     assert await runtime.ledger.get(job.id) == job
     assert job.due_at is not None
 
 
 async def test_a_job_for_later_is_scheduled_and_not_published(
-    runtime: Runtime, outbox: Outbox, clock: Clock
+    runtime: Runtime, publisher: RecordingPublisher, clock: Clock
 ) -> None:
     in_an_hour = await kiqed(asked(delay=timedelta(hours=1)), runtime)
     at = datetime(2030, 5, 1, tzinfo=UTC)
     on_a_day = await kiqed(asked(at=at), runtime)
     assert [in_an_hour.status, on_a_day.status] == [Status.SCHEDULED] * 2
     assert [in_an_hour.due_at, on_a_day.due_at] == [clock.now + timedelta(hours=1), at]
-    assert outbox.published == []
+    assert publisher.published == []
 
 
-async def test_no_delay_is_now(runtime: Runtime, outbox: Outbox) -> None:
+async def test_no_delay_is_now(runtime: Runtime, publisher: RecordingPublisher) -> None:
     job = await kiqed(asked(delay=timedelta(0)), runtime)
-    assert outbox.published == [job]
+    assert publisher.published == [job]
 
 
 async def test_the_queue_of_a_kiq_wins_over_the_contracts(runtime: Runtime) -> None:
@@ -171,8 +173,10 @@ async def test_the_queue_of_a_kiq_wins_over_the_contracts(runtime: Runtime) -> N
 # Refused, with nothing kept.
 
 
-async def test_an_unroutable_job_is_withdrawn(runtime: Runtime, outbox: Outbox) -> None:
-    outbox.error = Unroutable("keywords", "taskiq")
+async def test_an_unroutable_job_is_withdrawn(
+    runtime: Runtime, publisher: RecordingPublisher
+) -> None:
+    publisher.error = Unroutable("keywords", "taskiq")
     async with runtime.notifier.subscribe() as events:
         with pytest.raises(Unroutable):
             await kiqed(asked(), runtime)
@@ -182,18 +186,20 @@ async def test_an_unroutable_job_is_withdrawn(runtime: Runtime, outbox: Outbox) 
 
 @pytest.mark.parametrize("unique_key", [None, "k"])
 async def test_an_unroutable_job_that_could_not_be_withdrawn_is_not_said_to_be(
-    runtime: Runtime, ledger: FlakyLedger, outbox: Outbox, unique_key: str | None
+    runtime: Runtime, ledger: FlakyLedger, publisher: RecordingPublisher, unique_key: str | None
 ) -> None:
-    outbox.error, ledger.is_gone_later = Unroutable("keywords", "taskiq"), True
+    publisher.error, ledger.is_gone_later = Unroutable("keywords", "taskiq"), True
     with pytest.raises(AcceptanceUnknown) as raised:
         await kiqed(asked(unique_key=unique_key), runtime)
     assert [job.id for job in await kept(runtime)] == [raised.value.job_id]
     assert isinstance(raised.value.__cause__, Unroutable), "it says why, too"
 
 
-async def test_an_unroutable_repetition_withdraws_nothing(runtime: Runtime, outbox: Outbox) -> None:
+async def test_an_unroutable_repetition_withdraws_nothing(
+    runtime: Runtime, publisher: RecordingPublisher
+) -> None:
     job = await kiqed(asked(), runtime)
-    outbox.error = Unroutable("keywords", "taskiq")
+    publisher.error = Unroutable("keywords", "taskiq")
     assert await kiqed(asked(job_id=job.id), runtime) == job
     assert await kept(runtime) == [job]
 
@@ -223,13 +229,17 @@ async def test_an_unroutable_repetition_withdraws_nothing(runtime: Runtime, outb
     ],
 )
 async def test_a_wrong_option_is_an_error_before_anything_is_kept(
-    runtime: Runtime, outbox: Outbox, options: dict[str, Any], error: type[Exception], words: str
+    runtime: Runtime,
+    publisher: RecordingPublisher,
+    options: dict[str, Any],
+    error: type[Exception],
+    words: str,
 ) -> None:
     with pytest.raises(error, match=words) as raised:
         await kiqed(asked(**options), runtime)
     assert isinstance(raised.value, UsageError)
     assert await kept(runtime) == []
-    assert outbox.published == []
+    assert publisher.published == []
 
 
 async def test_arguments_of_just_the_allowed_size_are_taken(ledger: FlakyLedger) -> None:
@@ -256,12 +266,14 @@ async def test_whatever_is_accepted_can_be_read_by_a_worker(runtime: Runtime) ->
 # One job, however often it is asked for.
 
 
-async def test_the_same_job_id_twice_is_one_job(runtime: Runtime, outbox: Outbox) -> None:
+async def test_the_same_job_id_twice_is_one_job(
+    runtime: Runtime, publisher: RecordingPublisher
+) -> None:
     job_id = new_job_id()
     first = await kiqed(asked(job_id=job_id), runtime)
     second = await kiqed(asked(job_id=job_id.upper()), runtime)
     assert first == second
-    assert len(outbox.published) == len(await kept(runtime)) == 1
+    assert len(publisher.published) == len(await kept(runtime)) == 1
 
 
 @pytest.mark.parametrize("other", [asked("y"), asked(contract=OTHER)], ids=["args", "task"])
@@ -276,7 +288,7 @@ async def test_the_same_job_id_for_something_else_is_taken(
 
 
 async def test_a_lost_answer_is_unknown_and_asking_again_is_safe(
-    runtime: Runtime, ledger: FlakyLedger, outbox: Outbox
+    runtime: Runtime, ledger: FlakyLedger, publisher: RecordingPublisher
 ) -> None:
     job_id = new_job_id()
     ledger.error, ledger.loses_answers = AcceptanceUnknown(job_id), True
@@ -286,4 +298,4 @@ async def test_a_lost_answer_is_unknown_and_asking_again_is_safe(
     job = await kiqed(asked(job_id=raised.value.job_id), runtime)
     assert await kept(runtime) == [job]
     assert job.due_at is not None, "the dispatcher publishes it: the second kiq does not"
-    assert outbox.published == []
+    assert publisher.published == []

@@ -12,7 +12,7 @@ import pytest
 from taskiq import TaskiqDepends
 
 from api_shared.client.job_broker import JobBroker
-from api_shared.client.started_brokers import doors
+from api_shared.client.started_brokers import started
 from api_shared.errors import JobFailed
 from api_shared.job import Job, Reason, new_job_id
 from api_shared.storage import StorageUnavailable, open_storage
@@ -44,9 +44,9 @@ from workers_general.llm.protocol import (
 )
 from workers_general.testing import ScriptedModel, using_model
 
-_before = dict(doors)
+_before = dict(started)
 broker = JobBroker("general")
-doors.update(_before)
+started.update(_before)
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 WAV = b"RIFF\x00\x00\x00\x00WAVEfmt " + bytes(100)

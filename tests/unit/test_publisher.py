@@ -9,7 +9,7 @@ import pytest
 from api_shared.testing import default_settings
 from api_shared.transport.dead_letter_headers import DeadLetterHeaders
 from api_shared.transport.pamqp_patches import patch_pamqp
-from api_shared.transport.publisher import MAX_HEADERS_BYTES, Publisher
+from api_shared.transport.publisher import MAX_HEADERS_BYTES, AmqpPublisher
 from api_shared.transport.topology import topology_of
 
 TOPOLOGY = topology_of("general", default_settings())
@@ -17,8 +17,8 @@ QUEUE = TOPOLOGY.default
 MARK = DeadLetterHeaders("unreadable", "no JSON", QUEUE.name)
 
 
-class Link:
-    """A link, and its channel."""
+class Connection:
+    """A connection, and its channel."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
@@ -35,13 +35,13 @@ class Link:
 
 
 @pytest.fixture
-def link() -> Link:
+def connection() -> Connection:
     patch_pamqp()
-    return Link()
+    return Connection()
 
 
-async def bury(link: Any, headers: dict[str, Any]) -> None:
-    publisher = Publisher(link, TOPOLOGY, deadline_s=1)
+async def bury(connection: Any, headers: dict[str, Any]) -> None:
+    publisher = AmqpPublisher(connection, TOPOLOGY, deadline_s=1)
     await publisher.publish_dead_letter(QUEUE, b"{", MARK, headers=headers)
 
 
@@ -54,10 +54,10 @@ def nested(levels: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("headers", [{"load": 1e300}, {"raw": b"\xff"}, nested(10)])
 async def test_a_dead_letter_carries_the_headers_of_its_message(
-    link: Link, headers: dict[str, Any]
+    connection: Connection, headers: dict[str, Any]
 ) -> None:
-    await bury(link, headers)
-    assert link.sent == [(f"{QUEUE.name}.dlq", headers | MARK.headers)]
+    await bury(connection, headers)
+    assert connection.sent == [(f"{QUEUE.name}.dlq", headers | MARK.headers)]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ async def test_a_dead_letter_carries_the_headers_of_its_message(
     ],
 )
 async def test_headers_that_cannot_be_sent_are_left_and_the_message_is_buried_all_the_same(
-    link: Link, headers: dict[str, Any]
+    connection: Connection, headers: dict[str, Any]
 ) -> None:
-    await bury(link, headers)
-    assert link.sent == [(f"{QUEUE.name}.dlq", MARK.headers)]
+    await bury(connection, headers)
+    assert connection.sent == [(f"{QUEUE.name}.dlq", MARK.headers)]

@@ -13,7 +13,7 @@ from api_shared import JobBroker
 from api_shared.job import Job, Status
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.transitions import publish_due, rescue
-from api_shared.testing.memory_broker import Nowhere
+from api_shared.testing.memory_broker import Sink
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
 from api_shared.transport.topology import topology_of
@@ -30,7 +30,7 @@ from fixtures.doubles import Clock, backing_on, until
 from fixtures.ledgers import inserted
 
 
-class Intake(Nowhere):
+class Intake(Sink):
     """Counts who holds it."""
 
     holders = 0
@@ -55,19 +55,19 @@ class Place:
 
         @self.broker.task(task_name="work")
         async def work(a: int = 1) -> int:
-            self.seen += [claim.job for claim in self.at.claims]
+            self.seen += [claim.job for claim in self.worker.claims]
             await self.go.wait()
             return a
 
         runtime = backing_on(self.ledger)
         topology = topology_of("general", runtime.settings)
         self.intake = Intake()
-        self.at = WorkerRuntime(
+        self.worker = WorkerRuntime(
             worker_id="w",
             runtime=runtime,
             intake=self.intake,
             claims=ClaimRegistry(self.ledger, lease_s=15, heartbeat_s=4),
-            dead_letters=DeadLetters(Nowhere(), topology, self.ledger, {}, retention_s=60),
+            dead_letters=DeadLetters(Sink(), topology, self.ledger, {}, retention_s=60),
             compute=ProcessExecutor(),
             floor=Isolation(),
             stuck_tasks=StuckTasks(lambda: self.retired.append(True)),
@@ -75,11 +75,11 @@ class Place:
 
     def run(self, job: Job) -> asyncio.Task[Any]:
         body = encode(job)
-        queue = self.at.runtime.topology.queue(job.queue)
-        delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, 0, Nowhere())
+        queue = self.worker.runtime.topology.queue(job.queue)
+        delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, 0, Sink())
         wire = decode(body, max_bytes=len(body))
         task = self.broker.tasks["work"]
-        return asyncio.create_task(run_job(task, delivery, wire, None, self.at))
+        return asyncio.create_task(run_job(task, delivery, wire, None, self.worker))
 
     async def job(self, lost: int = 0) -> Job:
         return await inserted(self.ledger, task="work", args_json="{}", lost=lost)
@@ -167,7 +167,7 @@ async def test_two_last_chances_are_never_taken_side_by_side_however_long_one_wa
 
 async def test_jobs_that_were_lost_once_run_side_by_side(place: Place) -> None:
     running = [place.run(await place.job(lost=1)) for _ in range(3)]
-    await until(lambda: len(place.at.claims) == 3 and len(place.seen) >= 3)
+    await until(lambda: len(place.worker.claims) == 3 and len(place.seen) >= 3)
     place.go.set()
     assert await asyncio.gather(*running) == [1, 1, 1]
 
@@ -175,7 +175,7 @@ async def test_jobs_that_were_lost_once_run_side_by_side(place: Place) -> None:
 async def test_a_job_is_handed_back_where_its_own_leftover_goes_on(place: Place) -> None:
     job = await place.job()
     leftover: asyncio.Task[str] = asyncio.create_task(asyncio.sleep(3600, "late"))
-    place.at.stuck_tasks.add(job.id, leftover)
+    place.worker.stuck_tasks.add(job.id, leftover)
     with pytest.raises(NotOurs):
         await place.run(job)
     assert place.retired == [True]

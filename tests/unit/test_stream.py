@@ -146,7 +146,7 @@ class Writer:
 
     async def claim(self) -> HeldClaim:
         job, token = await claimed(self.ledger, self.id)
-        self.notifier.tell(status_event(job))
+        self.notifier.publish(status_event(job))
         return HeldClaim(job, token, self.ledger, self.notifier)
 
     async def lose(self, claim: HeldClaim) -> HeldClaim:
@@ -160,7 +160,7 @@ class Writer:
         seq, streamed = await claim.settle(), claim.text.has_begun
         write = Complete(self.id, claim.token, seq, result_json, 60, streamed)
         assert await self.ledger.apply(write)
-        self.notifier.tell(status_event(await self.job()))
+        self.notifier.publish(status_event(await self.job()))
 
     async def job(self) -> Job:
         job = await self.ledger.get(self.id)

@@ -31,7 +31,7 @@ from api_shared.schedules.store import (
     resume_schedule,
 )
 from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
-from fixtures.doubles import START, Clock, Outbox, backing_on
+from fixtures.doubles import START, Clock, RecordingPublisher, backing_on
 from fixtures.schedules import put_on
 
 MINUTE = timedelta(minutes=1)
@@ -43,14 +43,14 @@ class SweepArgs(BaseModel):
 
 
 class Book(MemoryScheduleStore):
-    """Counts its writes; `break_after` breaks the link after that many more of them."""
+    """Counts its writes; `break_after` breaks the connection after that many more of them."""
 
     saves = 0
     break_after: int | None = None
 
     async def save(self, record: ScheduleRecord) -> ScheduleRecord | None:
         if self.break_after == 0:
-            raise LedgerUnavailable("the link broke")
+            raise LedgerUnavailable("the connection broke")
         saved = await super().save(record)
         self.saves += 1
         if self.break_after is not None:
@@ -75,16 +75,16 @@ class Ledger(MemoryLedger):
 class World:
     clock: Clock
     ledger: Ledger
-    outbox: Outbox
+    publisher: RecordingPublisher
 
     @classmethod
     def new(cls) -> World:
         clock = Clock()
-        return cls(clock, Ledger(clock), Outbox())
+        return cls(clock, Ledger(clock), RecordingPublisher())
 
     def ticker(self, *contracts: Contract[Any, Any], **settings: Any) -> PeriodicJobs:
         """Of a worker process that knows these contracts."""
-        runtime = backing_on(self.ledger, self.outbox, **settings)
+        runtime = backing_on(self.ledger, self.publisher, **settings)
         return PeriodicJobs(runtime, lambda: contracts, Random(0))
 
     async def fired(self) -> list[tuple[str, datetime]]:
@@ -160,7 +160,7 @@ async def test_a_tick_is_a_job_that_says_whose_it_is(world: World) -> None:
     )
     ticker = await started(world.ticker(contract))
     await world.pass_time(10 * MINUTE, ticker)
-    [job] = world.outbox.published
+    [job] = world.publisher.published
     assert job.id == tick_id("sweep", START + 10 * MINUTE)
     assert (job.task, job.args, job.queue) == ("sweep", {"folder": "/x"}, "low")
     assert (job.priority, job.owner, job.status) == (7, "ops", Status.QUEUED)
@@ -287,10 +287,10 @@ async def test_a_changed_schedule_is_taken_over_with_what_was_due_before(world: 
     new = sweep(Cron("30 * * * *"), args=SweepArgs(folder="/new"), overlap=Overlap.ALLOW)
     ticker = await started(world.ticker(new))
     assert await world.times() == [START + HOUR], "fell due before the change"
-    assert world.outbox.published[0].args == {"folder": "/tmp"}
+    assert world.publisher.published[0].args == {"folder": "/tmp"}
     await world.pass_time(timedelta(minutes=60), ticker)
     assert await world.times() == [START + HOUR, START + timedelta(minutes=90)]
-    assert world.outbox.published[1].args == {"folder": "/new"}
+    assert world.publisher.published[1].args == {"folder": "/new"}
 
 
 async def test_two_releases_side_by_side_do_not_fight(world: World) -> None:
@@ -346,7 +346,7 @@ async def test_many_workers_that_declare_the_same_write_once_a_minute(world: Wor
 
 
 async def test_a_name_that_another_schedule_has_is_left_to_it(world: World) -> None:
-    runtime = backing_on(world.ledger, world.outbox)
+    runtime = backing_on(world.ledger, world.publisher)
     [definition] = definitions_of([sweep()], runtime.topology, runtime.settings)
     made = await put_on(world.ledger, replace(definition, every_s=77))
     await started(world.ticker(sweep()))
@@ -428,10 +428,10 @@ async def test_a_decision_that_nobody_carried_out_is_carried_out_by_another(worl
     ticker = await started(world.ticker(sweep()))
     world.clock.now += 10 * MINUTE
     await ticker.declare()
-    world.outbox.error = RuntimeError("killed")
+    world.publisher.error = RuntimeError("killed")
     with pytest.raises(RuntimeError):
         await ticker.tick_once()
-    world.outbox.error = None
+    world.publisher.error = None
     await look(world.ticker())
     assert (await world.record()).pending != (), "it may still be at it"
     world.clock.advance(6)
@@ -445,7 +445,7 @@ async def test_a_decision_that_nobody_carried_out_is_carried_out_by_another(worl
 async def test_a_decided_tick_runs_as_it_was_though_its_schedule_is_made_anew(
     world: World, is_paused: bool
 ) -> None:
-    runtime = backing_on(world.ledger, world.outbox)
+    runtime = backing_on(world.ledger, world.publisher)
     [old] = definitions_of([sweep()], runtime.topology, runtime.settings)
     made = await put_on(world.ledger, old)
     world.clock.now += 10 * MINUTE
@@ -468,7 +468,7 @@ async def test_one_schedule_that_cannot_be_fired_does_not_stop_the_others(world:
     async def publish(job: Job) -> None:
         ticker.runtime.topology.queue(job.queue)
 
-    ticker.runtime.outbox.publish_job = publish  # type: ignore[method-assign]
+    ticker.runtime.publisher.publish_job = publish  # type: ignore[method-assign]
     world.clock.now += 10 * MINUTE
     await ticker.declare()
     await ticker.tick_once()

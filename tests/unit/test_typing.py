@@ -15,9 +15,7 @@ def checked(path: Path) -> list[str]:
     """mypy's errors in `path`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        out, problems, _ = api.run(
-            [str(path), "--no-error-summary", "--hide-error-context"]
-        )
+        out, problems, _ = api.run([str(path), "--no-error-summary", "--hide-error-context"])
     assert problems == ""
     return [line for line in out.splitlines() if ": error: " in line]
 

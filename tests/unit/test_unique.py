@@ -24,7 +24,7 @@ from api_shared.ledger.operations import Claim, Claimed, Complete
 from api_shared.ledger.protocol import JobFilter
 from api_shared.ledger.transitions import cancel_waiting
 from api_shared.transport.errors import RabbitUnavailable
-from fixtures.doubles import Clock, Outbox, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, backing_on
 
 
 class Args(BaseModel):
@@ -42,13 +42,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def outbox() -> Outbox:
-    return Outbox()
+def publisher() -> RecordingPublisher:
+    return RecordingPublisher()
 
 
 @pytest.fixture
-def runtime(clock: Clock, outbox: Outbox) -> Runtime:
-    return backing_on(MemoryLedger(clock), outbox)
+def runtime(clock: Clock, publisher: RecordingPublisher) -> Runtime:
+    return backing_on(MemoryLedger(clock), publisher)
 
 
 async def kiq(
@@ -74,7 +74,7 @@ async def kept(runtime: Runtime) -> list[Job]:
 
 
 async def test_a_second_kiq_is_given_the_first_job_and_told_so(
-    runtime: Runtime, outbox: Outbox
+    runtime: Runtime, publisher: RecordingPublisher
 ) -> None:
     first = await kiq(runtime, Args(text="a"))
     async with runtime.notifier.subscribe() as events:
@@ -82,7 +82,7 @@ async def test_a_second_kiq_is_given_the_first_job_and_told_so(
         assert await events.next(0) is None, "nothing new has happened"
     assert first == Accepted(first.job)
     assert second == Accepted(first.job, deduplicated=True)
-    assert outbox.published == await kept(runtime) == [first.job]
+    assert publisher.published == await kept(runtime) == [first.job]
 
 
 async def test_with_other_arguments_the_first_job_wins_and_that_is_said(runtime: Runtime) -> None:
@@ -235,10 +235,10 @@ async def test_a_wrong_key_is_an_error_before_anything_is_kept(
 
 
 async def test_an_unroutable_unique_job_fails_and_frees_its_key(
-    runtime: Runtime, outbox: Outbox
+    runtime: Runtime, publisher: RecordingPublisher
 ) -> None:
     """Somebody else may have been given this job: it must not vanish."""
-    outbox.error = Unroutable("keywords", "taskiq")
+    publisher.error = Unroutable("keywords", "taskiq")
     with pytest.raises(Unroutable):
         await kiq(runtime, unique_for=timedelta(hours=1))
     [failed] = await kept(runtime)
@@ -246,12 +246,14 @@ async def test_an_unroutable_unique_job_fails_and_frees_its_key(
     assert failed.error is not None
     assert failed.error.reason is Reason.UNROUTABLE
     assert failed.due_at is not None, "its dead letter is still to be published"
-    outbox.error = None
+    publisher.error = None
     assert not (await kiq(runtime)).deduplicated
 
 
-async def test_a_publish_that_fails_fails_no_unique_kiq(runtime: Runtime, outbox: Outbox) -> None:
-    outbox.error = RabbitUnavailable("not connected")
+async def test_a_publish_that_fails_fails_no_unique_kiq(
+    runtime: Runtime, publisher: RecordingPublisher
+) -> None:
+    publisher.error = RabbitUnavailable("not connected")
     first = await kiq(runtime)
     assert (await kiq(runtime)).job.id == first.job.id
 
@@ -266,8 +268,10 @@ def broker() -> Iterator[JobBroker]:
 
 
 @pytest.fixture
-async def started(broker: JobBroker, clock: Clock, outbox: Outbox) -> AsyncIterator[JobBroker]:
-    await broker.use(backing_on(MemoryLedger(clock), outbox, broker="uniques"))
+async def started(
+    broker: JobBroker, clock: Clock, publisher: RecordingPublisher
+) -> AsyncIterator[JobBroker]:
+    await broker.use(backing_on(MemoryLedger(clock), publisher, broker="uniques"))
     yield broker
     await broker.use(None)
 

@@ -98,7 +98,7 @@ async def test_a_life_told_without_loss_costs_one_read() -> None:
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
     seen = await first(1, events)
     for status in (P, R, Q, P, C):
-        notifier.tell(ledger.enter(status))
+        notifier.publish(ledger.enter(status))
     seen += await rest(events)
     assert statuses(seen) == [Q, P, R, Q, P, C]
     assert ledger.reads == 1
@@ -109,7 +109,7 @@ async def test_an_end_that_follows_progress_costs_one_read_more() -> None:
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
     seen = await first(1, events)
     for told in (ledger.enter(P), ledger.advance(3), ledger.enter(C)):
-        notifier.tell(told)
+        notifier.publish(told)
     seen += await rest(events)
     assert [(event.kind, event.seq) for event in seen] == [
         ("status", 0),
@@ -144,7 +144,7 @@ async def test_an_event_that_was_lost_is_filled_in_from_the_history() -> None:
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
     seen = await first(1, events)
     ledger.enter(P)
-    notifier.tell(ledger.enter(R))
+    notifier.publish(ledger.enter(R))
     seen += await first(2, events)
     assert statuses(seen) == [Q, P, R]
 
@@ -155,7 +155,7 @@ async def test_events_that_overtook_each_other_are_put_in_order() -> None:
     seen = await first(1, events)
     early, late = ledger.enter(P), ledger.enter(C)
     for told in (late, early, late):
-        notifier.tell(told)
+        notifier.publish(told)
     seen += await rest(events)
     assert statuses(seen) == [Q, P, C]
 
@@ -164,13 +164,13 @@ async def test_progress_that_is_older_than_what_was_told_is_passed_over() -> Non
     ledger, notifier = Record(), MemoryNotifier()
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
     await first(1, events)
-    notifier.tell(ledger.enter(P))
+    notifier.publish(ledger.enter(P))
     await first(1, events)
     old, new = ledger.advance(1), ledger.advance(2, by=5)
-    notifier.tell(new)
+    notifier.publish(new)
     seen = await first(1, events)
-    notifier.tell(old)
-    notifier.tell(ledger.enter(C))
+    notifier.publish(old)
+    notifier.publish(ledger.enter(C))
     seen += await rest(events)
     assert [(event.kind, event.seq) for event in seen] == [("progress", 7), ("status", 8)]
 
@@ -181,9 +181,9 @@ async def test_progress_that_a_lost_claim_never_wrote_hides_no_change() -> None:
     seen = await first(1, events)
     told = [ledger.enter(P), *(ledger.unwritten(ahead) for ahead in range(1, 10))]
     for event in (*told, ledger.enter(Q), ledger.enter(P), ledger.unwritten(1)):
-        notifier.tell(event)
+        notifier.publish(event)
         seen += await first(1, events)
-    notifier.tell(ledger.enter(C))
+    notifier.publish(ledger.enter(C))
     seen += await rest(events)
     assert ledger.job is not None
     assert [e.seq for e in seen if e.kind == "status"] == [e.seq for e in ledger.job.history]
@@ -195,12 +195,12 @@ async def test_what_the_ledger_has_of_progress_does_not_take_the_listener_back()
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=0.01)
     await first(1, events)
     for told in (ledger.enter(P), ledger.advance(1), ledger.unwritten(5)):
-        notifier.tell(told)
+        notifier.publish(told)
         await first(1, events)
     following = asyncio.ensure_future(anext(events))
     read_again = ledger.reads + 2
     await until(lambda: ledger.reads >= read_again)
-    notifier.tell(ledger.enter(C))
+    notifier.publish(ledger.enter(C))
     assert (await following).status is C
 
 
@@ -209,7 +209,7 @@ async def test_progress_of_a_claim_nobody_told_of_brings_the_claim() -> None:
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=RARELY_S)
     await first(1, events)
     ledger.enter(P)
-    notifier.tell(ledger.advance(1))
+    notifier.publish(ledger.advance(1))
     seen = await first(2, events)
     assert [(event.kind, event.seq) for event in seen] == [("status", 1), ("progress", 2)]
 
@@ -230,7 +230,7 @@ async def test_without_a_notifier_the_ledger_alone_tells_all() -> None:
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=0.01)
     seen = await first(1, events)
     for status in (P, C):
-        notifier.tell(ledger.enter(status))
+        notifier.publish(ledger.enter(status))
         seen += await first(1, events)
     assert statuses(seen) == [Q, P, C]
     assert await rest(events) == []
@@ -239,7 +239,7 @@ async def test_without_a_notifier_the_ledger_alone_tells_all() -> None:
 async def test_steady_progress_does_not_keep_the_watcher_from_the_ledger() -> None:
     ledger, notifier = Record(), MemoryNotifier()
     notifier.away = True
-    notifier.tell(ledger.enter(P))
+    notifier.publish(ledger.enter(P))
     notifier.away = False
     events = watch(ledger.id, ledger=ledger, notifier=notifier, reread_s=0.05)
     await first(2, events)
@@ -249,7 +249,7 @@ async def test_steady_progress_does_not_keep_the_watcher_from_the_ledger() -> No
 
     async def keep_telling() -> None:
         for seq in range(1, 100_000):
-            notifier.tell(replace(stale, seq=100 + seq))
+            notifier.publish(replace(stale, seq=100 + seq))
             await asyncio.sleep(0)
 
     telling = asyncio.create_task(keep_telling())
@@ -264,7 +264,7 @@ async def test_a_ledger_that_is_away_for_a_moment_does_not_end_the_watch() -> No
     await first(1, events)
     ledger.unavailable = 3
     ledger.enter(P)
-    notifier.tell(ledger.enter(C))
+    notifier.publish(ledger.enter(C))
     assert statuses(await rest(events)) == [P, C]
 
 
@@ -345,7 +345,7 @@ def test_whatever_is_lost_repeated_or_overtaken_each_status_is_told_once_in_orde
         seen = await first(1, events)
         ledger.job = ended
         for event in arriving:
-            notifier.tell(event)
+            notifier.publish(event)
             if data.draw(st.booleans()):
                 with suppress(StopAsyncIteration):
                     seen += await first(1, events)

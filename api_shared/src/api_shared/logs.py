@@ -71,7 +71,7 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
     logging.getLogger("taskiq.receiver.receiver").addFilter(ReceiverNoise())
-    # It says each failed attempt to connect; the link says once that RabbitMQ is away.
+    # It says each failed attempt to connect; the connection says once that RabbitMQ is away.
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
 
 

@@ -84,11 +84,11 @@ def _run(wanted: list[Scenario], seed: int, *, small: bool) -> list[Result]:
 
 
 def _say_result(result: Result) -> None:
-    tally = result.report.tally
+    audit = result.report.audit
     word = "held" if result.report.holds else "DID NOT HOLD"
     say(
-        f"{result.scenario.name}: {word} after {result.took_s:.0f} s; {tally.accepted:,} accepted, "
-        f"{tally.completed:,} completed, {tally.lost} lost, {tally.ended_twice} ended twice"
+        f"{result.scenario.name}: {word} after {result.took_s:.0f} s; {audit.accepted:,} accepted, "
+        f"{audit.completed:,} completed, {audit.lost} lost, {audit.ended_twice} ended twice"
     )
     for finding in findings_of(result):
         say(f"  {finding}")
@@ -109,22 +109,22 @@ def _print_rows(wanted: list[Scenario], *, as_json: bool) -> None:
 def findings_of(result: Result) -> list[str]:
     """What did not hold, in words; of the jobs the first that broke a promise."""
     report = result.report
-    jobs = [f"{finding.job_id} {finding.broken}" for finding in report.tally.findings]
+    jobs = [f"{finding.job_id} {finding.broken}" for finding in report.audit.findings]
     return [*report.findings, *jobs]
 
 
 def described(result: Result) -> dict[str, Any]:
     """A row as JSON."""
     report = result.report
-    tally = asdict(report.tally)
-    del tally["findings"]
+    audit = asdict(report.audit)
+    del audit["findings"]
     return {
         "row": result.scenario.name,
         "fault": result.scenario.fault,
         "size": result.size,
         "seed": result.seed,
         "held": report.holds,
-        **tally,
+        **audit,
         "recovery_p50_s": report.recovery_at(0.5),
         "recovery_p99_s": report.recovery_at(0.99),
         "figures": report.figures,
@@ -146,10 +146,10 @@ def markdown_lines(results: list[Result]) -> list[str]:
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    tally, report = result.report.tally, result.report
+    audit, report = result.report.audit, result.report
     counts = (
-        tally.accepted, tally.completed, tally.failed, tally.cancelled, tally.open, tally.lost,
-        tally.ended_twice, tally.late_writes_refused, tally.ran_again,
+        audit.accepted, audit.completed, audit.failed, audit.cancelled, audit.open, audit.lost,
+        audit.ended_twice, audit.late_writes_refused, audit.ran_again,
     )  # fmt: skip
     half, most = report.recovery_at(0.5), report.recovery_at(0.99)
     recovery = "" if half is None or most is None else f"{half:.1f}, {most:.1f} s"

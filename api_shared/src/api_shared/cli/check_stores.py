@@ -13,7 +13,7 @@ from api_shared.cli.masking import masked_url
 from api_shared.doctor import Finding, Findings
 from api_shared.errors import ServerError
 from api_shared.ledger.mongo.server_check import Checkup, examine
-from api_shared.notifier.redis.keys import Names
+from api_shared.notifier.redis.keys import Keys
 from api_shared.notifier.redis.notifier import RedisNotifier, pool_options
 from api_shared.settings import Settings
 
@@ -85,7 +85,7 @@ async def check_redis(settings: Settings) -> list[Finding]:
 
 async def _write(settings: Settings) -> Finding:
     """What the platform does there: keep a result for a while, tell an event."""
-    names = Names(settings.redis_prefix)
+    names = Keys(settings.redis_prefix)
     key = names.result(f"doctor-{secrets.token_hex(6)}")
     url = settings.redis_address
     options = {name: value for name, value in pool_options().items() if name != "timeout"}

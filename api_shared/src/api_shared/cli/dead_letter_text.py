@@ -36,7 +36,7 @@ def row(letter: DeadLetter, at: datetime) -> tuple[str, ...]:
 def fields_of(
     letter: DeadLetter, at: datetime, *, with_args: bool, with_body: bool
 ) -> list[tuple[str, str]]:
-    """Names and values for a person: the letter's, then its job's."""
+    """Keys and values for a person: the letter's, then its job's."""
     message = letter.message
     buried = "" if message.buried_at is None else clock(message.buried_at)
     fields = [

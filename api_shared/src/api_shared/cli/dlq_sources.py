@@ -15,9 +15,9 @@ from api_shared.client.dead_letters.requeue import Answer, put_back
 from api_shared.client.runtime import Runtime
 from api_shared.errors import UnknownQueue
 from api_shared.notifier.redis.notifier import RedisNotifier
-from api_shared.transport.connection import Link
+from api_shared.transport.connection import Connection
 from api_shared.transport.errors import RabbitUnavailable
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import Topology, declare, topology_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class DlqSource:
     """One broker's dead letters. What is read stays hidden from others until the desk is closed."""
 
     runtime: Runtime
-    publisher: Publisher
+    publisher: AmqpPublisher
     pile: DeadLetterReader
 
     async def requeue(self, letter: DeadLetter, *, forget_journal: bool) -> Answer:
@@ -58,7 +58,7 @@ async def dlq_sources_of(settings: Settings, queue: str | None) -> AsyncIterator
     Raises `UnknownQueue`, `RabbitUnavailable`, `QueueMismatch`.
     """
     topologies = _topologies(settings, queue)
-    async with rabbitmq_of(settings):  # says why it cannot be reached; a link tries again
+    async with rabbitmq_of(settings):  # says why it cannot be reached; a connection tries again
         pass
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(ledger_of(settings))
@@ -67,10 +67,10 @@ async def dlq_sources_of(settings: Settings, queue: str | None) -> AsyncIterator
         stack.push_async_callback(notifier.close)
         desks = []
         for topology in topologies:
-            link = await stack.enter_async_context(_link_of(settings, topology))
-            publisher = Publisher(link, topology, deadline_s=settings.publish_deadline_s)
+            connection = await stack.enter_async_context(_link_of(settings, topology))
+            publisher = AmqpPublisher(connection, topology, deadline_s=settings.publish_deadline_s)
             queues = [each for each in topology.queues if queue in (None, each.name)]
-            pile = await stack.enter_async_context(DeadLetterReader.open(link, queues))
+            pile = await stack.enter_async_context(DeadLetterReader.open(connection, queues))
             runtime = Runtime(settings, topology, ledger, notifier, publisher)
             desks.append(DlqSource(runtime, publisher, pile))
         yield desks
@@ -112,8 +112,8 @@ def _topologies(settings: Settings, queue: str | None) -> list[Topology]:
 
 
 @asynccontextmanager
-async def _link_of(settings: Settings, topology: Topology) -> AsyncIterator[Link]:
-    link = Link(
+async def _link_of(settings: Settings, topology: Topology) -> AsyncIterator[Connection]:
+    connection = Connection(
         settings.amqp_url,
         name=f"{topology.broker}-dlq",
         heartbeat_s=settings.rabbitmq_heartbeat_s,
@@ -121,9 +121,9 @@ async def _link_of(settings: Settings, topology: Topology) -> AsyncIterator[Link
         on_open=lambda channel: declare(channel, topology),
     )
     try:
-        await link.start(wait_s=settings.connect_deadline_s)
-        if link.channel is None:
+        await connection.start(wait_s=settings.connect_deadline_s)
+        if connection.channel is None:
             raise RabbitUnavailable(f"no answer within {settings.connect_deadline_s:g} s")
-        yield link
+        yield connection
     finally:
-        await link.close()
+        await connection.close()

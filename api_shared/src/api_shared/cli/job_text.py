@@ -116,7 +116,7 @@ def fields_of(
     with_result: bool = False,
 ) -> list[tuple[str, str]]:
     """
-    Names and values for a person; what has no value is left out.
+    Keys and values for a person; what has no value is left out.
 
     `owner_usage`: what all jobs of its owner have used up together.
     """

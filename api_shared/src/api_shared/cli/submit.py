@@ -202,10 +202,10 @@ def _say_if_deduplicated(handle: JobHandle[Any]) -> None:
 
 
 def _say_if_unpublished(broker: JobBroker, handle: JobHandle[Any]) -> None:
-    from api_shared.transport.publisher import Publisher
+    from api_shared.transport.publisher import AmqpPublisher
 
-    outbox = broker.runtime.outbox
-    if isinstance(outbox, Publisher) and outbox.link.channel is None:
+    publisher = broker.runtime.publisher
+    if isinstance(publisher, AmqpPublisher) and publisher.connection.channel is None:
         say(
             f"RabbitMQ (RABBITMQ_URL) is not reachable: job {handle.task_id} is accepted, and is "
             f"published by a worker when RabbitMQ is back"

@@ -15,7 +15,7 @@ from api_shared.cli.output import AsJson, print_json, print_table, say
 from api_shared.errors import InvalidOption, ServerError
 
 if TYPE_CHECKING:
-    from api_shared.ledger.audit import Scope, Tally
+    from api_shared.ledger.audit import Audit, Scope
     from api_shared.settings import Settings
 
 EPILOG = """
@@ -70,20 +70,20 @@ def verify(
         None if until is None else _when("--until", until),
         correlation_id,
     )
-    tally, queues, failure = run(lambda settings: _look(settings, scope))
+    audit, queues, failure = run(lambda settings: _look(settings, scope))
     if as_json:
-        print_json({**asdict(tally), "queues": queues})
+        print_json({**asdict(audit), "queues": queues})
     else:
-        figures = asdict(tally)
+        figures = asdict(audit)
         print_table(("jobs", ""), [(text, f"{figures[name]:,}") for name, text in LINES.items()])
         if queues is not None:
             words = f"{queues['ready']:,} ready, {queues['dead']:,} in the dead-letter queues"
             say(f"messages in RabbitMQ: {words}")
-        for finding in tally.findings:
+        for finding in audit.findings:
             say(f"job {finding.job_id}: {finding.broken}: {MEANINGS[finding.broken]}")
     if failure is not None:
         say(f"kiq: {failure}; queued jobs wait for it and do not count as lost")
-    if not tally.is_sound:
+    if not audit.is_sound:
         raise typer.Exit(FINDINGS)
     if failure is not None:
         raise typer.Exit(ExitCode.UNREACHABLE)
@@ -91,7 +91,7 @@ def verify(
 
 async def _look(
     settings: Settings, scope: Scope
-) -> tuple[Tally, dict[str, int] | None, ServerError | None]:
+) -> tuple[Audit, dict[str, int] | None, ServerError | None]:
     from api_shared.ledger.verify import OVERDUE_S
     from api_shared.ledger.verify import verify as count
 
@@ -102,8 +102,8 @@ async def _look(
         failure = error
     async with ledger_of(settings) as ledger:
         overdue_s = None if failure else max(OVERDUE_S, 4 * settings.lease_s)
-        tally = await count(ledger, scope, overdue_s=overdue_s, alive_within_s=settings.lease_s)
-        return tally, queues, failure
+        audit = await count(ledger, scope, overdue_s=overdue_s, alive_within_s=settings.lease_s)
+        return audit, queues, failure
 
 
 async def _depths(settings: Settings) -> dict[str, int]:

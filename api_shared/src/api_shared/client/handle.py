@@ -38,7 +38,7 @@ async def cancel_job(job_id: str, runtime: Runtime) -> CancelAnswer:
     while True:
         cancelled = await ledger.change(cancel_waiting(job_id, retention_s=retention_s))
         if cancelled is not None:
-            runtime.notifier.tell(status_event(cancelled))
+            runtime.notifier.publish(status_event(cancelled))
             return CancelAnswer.CANCELLED
         if await ledger.change(request_cancel(job_id)) is not None:
             runtime.notifier.publish_cancel(job_id)
@@ -70,7 +70,7 @@ async def reschedule_job(
     while True:
         moved = await runtime.ledger.change(reschedule(parse_job_id(job_id), due))
         if moved is not None:
-            runtime.notifier.tell(status_event(moved))
+            runtime.notifier.publish(status_event(moved))
             return RescheduleAnswer.MOVED
         job = await read_job(job_id, runtime)
         if job.status.is_terminal:

@@ -22,7 +22,7 @@ from api_shared.client.kiq import Accepted, accept
 from api_shared.client.middleware import GuardedMiddleware
 from api_shared.client.result_backend import JobResultBackend
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission, doors
+from api_shared.client.started_brokers import Submission, started
 from api_shared.client.submission import submission_of
 from api_shared.client.task import JobTask
 from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
@@ -31,8 +31,8 @@ from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.logs import configure_logging
 from api_shared.notifier.redis.notifier import RedisNotifier
 from api_shared.settings import InvalidSettings, Settings, load_settings
-from api_shared.transport.connection import Link
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.connection import Connection
+from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import Topology, declare, topology_of
 
 P = ParamSpec("P")
@@ -70,7 +70,7 @@ class Binder(Protocol[R]):
 class Engine(Protocol):
     """The worker's side of a broker: what takes deliveries and runs them."""
 
-    async def start(self, broker: JobBroker, publisher: Publisher) -> None: ...
+    async def start(self, broker: JobBroker, publisher: AmqpPublisher) -> None: ...
 
     def deliveries(self) -> AsyncGenerator[AckableMessage, None]: ...
 
@@ -99,7 +99,7 @@ class JobBroker(AioPikaBroker):
         self.engine: Engine | None = None
         self._contracts: dict[str, Contract[Any, Any]] = {}
         self._runtime: Runtime | None = None
-        self._link: Link | None = None
+        self._connection: Connection | None = None
         self._borrowed = False
         self.made[name] = self
 
@@ -221,7 +221,7 @@ class JobBroker(AioPikaBroker):
     @property
     def runtime(self) -> Runtime:
         if self._runtime is None:
-            raise NotStarted(self.name, doors)
+            raise NotStarted(self.name, started)
         return self._runtime
 
     async def startup(self) -> None:
@@ -243,15 +243,17 @@ class JobBroker(AioPikaBroker):
         if not structlog.is_configured():
             configure_logging(settings)
         topology = topology_of(self.name, settings)
-        self._link = self._make_link(settings, topology)
-        publisher = Publisher(self._link, topology, deadline_s=settings.publish_deadline_s)
+        self._connection = self._make_link(settings, topology)
+        publisher = AmqpPublisher(
+            self._connection, topology, deadline_s=settings.publish_deadline_s
+        )
         ledger, notifier = MongoLedger(settings), RedisNotifier(settings)
         await ledger.start()
         await notifier.start()
         await self.use(Runtime(settings, topology, ledger, notifier, publisher))
         self._borrowed = False
         try:
-            await self._link.start(wait_s=settings.connect_deadline_s)
+            await self._connection.start(wait_s=settings.connect_deadline_s)
         except QueueMismatch as error:
             if self.is_worker_process:
                 abort_worker([str(error)])
@@ -277,9 +279,9 @@ class JobBroker(AioPikaBroker):
         """`CONTRACT.kiq` goes through the broker of the contract's name that was started last."""
         self._runtime, self._borrowed = runtime, borrowed
         if runtime is not None:
-            doors[self.name] = self
-        elif doors.get(self.name) is self:
-            del doors[self.name]
+            started[self.name] = self
+        elif started.get(self.name) is self:
+            del started[self.name]
 
     def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """What taskiq's receiver takes its messages from, itself: closing it begins the drain."""
@@ -294,9 +296,9 @@ class JobBroker(AioPikaBroker):
         if self._runtime is None or self._borrowed:
             return
         await AsyncBroker.shutdown(self)
-        if self._link is not None:
-            await self._link.close()
-            self._link = None
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
         await self._runtime.notifier.close()
         await self._runtime.ledger.close()
         self._stand_on(None, borrowed=False)
@@ -309,8 +311,8 @@ class JobBroker(AioPikaBroker):
                 abort_worker([str(error)])
             raise
 
-    def _make_link(self, settings: Settings, topology: Topology) -> Link:
-        return Link(
+    def _make_link(self, settings: Settings, topology: Topology) -> Connection:
+        return Connection(
             settings.amqp_url,
             name=f"{self.name}-publish",
             heartbeat_s=settings.rabbitmq_heartbeat_s,

@@ -60,7 +60,7 @@ async def take_in(insert: Insert, runtime: Runtime) -> Inserted:
         return inserted
     try:
         if job.status is Status.QUEUED:
-            await runtime.outbox.publish_job(job)
+            await runtime.publisher.publish_job(job)
     except RabbitUnavailable as error:
         log.info("kiq.publish_later", job_id=job.id, task=job.task, error=str(error))
     except Unroutable as error:
@@ -69,7 +69,7 @@ async def take_in(insert: Insert, runtime: Runtime) -> Inserted:
         except LedgerUnavailable:  # the record may stay, and the dispatcher has it then
             raise AcceptanceUnknown(job.id) from error
         raise
-    runtime.notifier.tell(status_event(job))
+    runtime.notifier.publish(status_event(job))
     return inserted
 
 
@@ -100,7 +100,7 @@ async def _give_up(insert: Insert, job: Job, error: Unroutable, runtime: Runtime
     job_error = JobError(Reason.UNROUTABLE, type(error).__name__, str(error))
     failed = await runtime.ledger.change(fail_queued(job, job_error))
     if failed is not None:
-        runtime.notifier.tell(status_event(failed))
+        runtime.notifier.publish(status_event(failed))
 
 
 def _same_job(asked: Job, there: Job) -> Job:

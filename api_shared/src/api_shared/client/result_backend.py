@@ -30,7 +30,7 @@ from api_shared.errors import (
 from api_shared.job import Job, Reason, Status
 from api_shared.ledger.protocol import Ledger
 from api_shared.notifier.protocol import Notifier
-from api_shared.notifier.redis.keys import Names
+from api_shared.notifier.redis.keys import Keys
 from api_shared.notifier.redis.notifier import DEADLINE_S, pool_options
 from api_shared.settings import Settings
 
@@ -52,7 +52,7 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
             settings.redis_address,
             result_px_time=max(1, int(settings.result_ttl_s * 1000)),
             serializer=JSONSerializer(),
-            prefix_str=Names(settings.redis_prefix).results,
+            prefix_str=Keys(settings.redis_prefix).results,
             max_connection_pool_size=4,
             **pool_options(),
         )

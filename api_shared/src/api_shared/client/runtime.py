@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from api_shared.ledger.protocol import Ledger
 from api_shared.notifier.protocol import Notifier
 from api_shared.settings import Settings
-from api_shared.transport.publisher import Outbox
+from api_shared.transport.publisher import Publisher
 from api_shared.transport.topology import Topology
 
 
@@ -19,4 +19,4 @@ class Runtime:
     topology: Topology
     ledger: Ledger
     notifier: Notifier
-    outbox: Outbox
+    publisher: Publisher

@@ -95,7 +95,7 @@ class LedgerScheduleSource(ScheduleSource):
             retention_s = runtime.settings.retention_s
             change = cancel_waiting(_job_id_of(schedule_id), retention_s=retention_s)
             if (job := await runtime.ledger.change(change)) is not None:
-                runtime.notifier.tell(status_event(job))
+                runtime.notifier.publish(status_event(job))
 
     def pre_send(self, task: ScheduledTask) -> None:
         """`taskiq scheduler` asks before it sends: the workers do it."""

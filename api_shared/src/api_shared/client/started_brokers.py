@@ -74,11 +74,11 @@ class Enqueuer(Protocol):
     async def submit(self, submission: Submission[Any, Any]) -> Any: ...
 
 
-doors: dict[str, Enqueuer] = {}
+started: dict[str, Enqueuer] = {}
 """The started brokers of this process by name; each puts itself here, and takes itself away."""
 
 
 def started_broker(broker: str) -> Enqueuer:
-    if broker not in doors:
-        raise NotStarted(broker, doors)
-    return doors[broker]
+    if broker not in started:
+        raise NotStarted(broker, started)
+    return started[broker]

@@ -1,4 +1,4 @@
-"""Counting what became of jobs: the figures by which the promises are checked."""
+"""Figures of what became of jobs, by which the promises are checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 from api_shared.job import Job, Status
 
 EXAMPLES = 20
-"""How many findings a tally names; it counts all of them."""
+"""How many findings an audit names; it counts all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Scope:
     correlation_id: str | None = None
 
 
-class Broken(StrEnum):
+class Violation(StrEnum):
     """Which promise a job breaks."""
 
     STRANDED = "stranded"
@@ -38,17 +38,17 @@ class Broken(StrEnum):
     """Two ends in one round of its history."""
 
 
-LOST = frozenset(Broken) - {Broken.ENDED_TWICE}
+LOST = frozenset(Violation) - {Violation.ENDED_TWICE}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     job_id: str
-    broken: Broken
+    broken: Violation
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Audit:
     """
     `open` jobs have not ended; `lost` ones are open or failed, and going nowhere.
 
@@ -72,9 +72,9 @@ class Tally:
         return not self.lost and not self.ended_twice
 
 
-def tally_of(
+def audit_of(
     jobs: Iterable[Job], now: datetime, *, overdue_s: float, dispatched: Collection[str]
-) -> Tally:
+) -> Audit:
     """Count these records; `dispatched`: the brokers whose dispatchers are taken to be at work."""
     latest = now - timedelta(seconds=overdue_s)
     counts: Counter[str] = Counter()
@@ -89,8 +89,8 @@ def tally_of(
             findings.append(Finding(job.id, lost))
         if _ended_twice(job):
             counts["ended_twice"] += 1
-            findings.append(Finding(job.id, Broken.ENDED_TWICE))
-    return Tally(**counts, findings=tuple(findings[:EXAMPLES]))
+            findings.append(Finding(job.id, Violation.ENDED_TWICE))
+    return Audit(**counts, findings=tuple(findings[:EXAMPLES]))
 
 
 def is_counted(job: Job, scope: Scope) -> bool:
@@ -101,14 +101,14 @@ def is_counted(job: Job, scope: Scope) -> bool:
     )
 
 
-def _lost(job: Job, latest: datetime, dispatched: Collection[str]) -> Broken | None:
+def _lost(job: Job, latest: datetime, dispatched: Collection[str]) -> Violation | None:
     if job.due_at is not None:
         is_overdue = job.broker in dispatched and job.due_at <= latest
-        return Broken.OVERDUE if is_overdue else None
+        return Violation.OVERDUE if is_overdue else None
     if not job.status.is_terminal:
-        return Broken.STRANDED
+        return Violation.STRANDED
     if job.status is Status.FAILED and not job.failure_told:
-        return Broken.NO_DEAD_LETTER
+        return Violation.NO_DEAD_LETTER
     return None
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from api_shared.job import Job, Status
-from api_shared.ledger.audit import Scope, Tally
+from api_shared.ledger.audit import Audit, Scope
 from api_shared.ledger.change import Change
 from api_shared.ledger.operations import Operation
 from api_shared.ledger.requests import RecordedRequests
@@ -131,7 +131,7 @@ class Ledger(Protocol):
     async def usage_of(self, owner: str) -> dict[str, int]:
         """What the jobs of `owner` that are still recorded have used up together, by name."""
 
-    async def tally(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Tally:
+    async def audit(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Audit:
         """
         What became of the jobs of `scope`. A job that is due since `overdue_s` counts as lost if
         its broker is one of `dispatched`.

@@ -43,7 +43,7 @@ def defer_check(job: Job, *, in_s: float) -> Change:
     return Change(job.id, guard, {"looks": Plus(1), "due_at": NowPlus(in_s)})
 
 
-def move(job: Job, *, queue: str) -> Change:
+def reroute(job: Job, *, queue: str) -> Change:
     """The job goes to another queue; what is due of it stays so."""
     return Change(job.id, _as_read(job), {"queue": queue})
 

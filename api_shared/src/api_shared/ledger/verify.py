@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from api_shared.ledger.audit import EXAMPLES, Broken, Finding, Scope, Tally
+from api_shared.ledger.audit import EXAMPLES, Audit, Finding, Scope, Violation
 from api_shared.ledger.protocol import Ledger
 
 OVERDUE_S = 120.0
@@ -23,7 +23,7 @@ async def verify(
     accepted: Collection[str] = (),
     overdue_s: float | None = OVERDUE_S,
     alive_within_s: float = 15,
-) -> Tally:
+) -> Audit:
     """
     Count the jobs of `scope`.
 
@@ -43,12 +43,12 @@ async def verify(
             and worker.seen_at is not None
             and (worker.seen_at - worker.started_at).total_seconds() >= overdue_s
         }
-    tally = await ledger.tally(scope, overdue_s=overdue_s or 0, dispatched=dispatched)
+    audit = await ledger.audit(scope, overdue_s=overdue_s or 0, dispatched=dispatched)
     vanished = await ledger.absent(accepted)
-    findings = (*(Finding(job_id, Broken.VANISHED) for job_id in vanished), *tally.findings)
+    findings = (*(Finding(job_id, Violation.VANISHED) for job_id in vanished), *audit.findings)
     return replace(
-        tally,
-        accepted=tally.accepted + len(vanished),
-        lost=tally.lost + len(vanished),
+        audit,
+        accepted=audit.accepted + len(vanished),
+        lost=audit.lost + len(vanished),
         findings=findings[:EXAMPLES],
     )

@@ -68,7 +68,7 @@ class JobEvent:
             if fields["v"] != EVENT_VERSION or fields["kind"] not in ("status", "progress"):
                 raise ValueError("an event of another version")
             if not isinstance(fields["job_id"], str) or type(fields["seq"]) is not int:
-                raise ValueError("an event that names no job or has no number")
+                raise ValueError("an event that keys no job or has no number")
             at, due_at, progress = (fields.get(name) for name in ("at", "due_at", "progress"))
             known = {name: fields[name] for name in cls.__slots__ if name in fields}
             return cls(

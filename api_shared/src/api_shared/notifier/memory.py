@@ -8,8 +8,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from api_shared.notifier.events import JobEvent, StoredResult
-from api_shared.notifier.redis.keys import Names
-from api_shared.notifier.subscription import Mailbox, each_once, latest_progress, one_is_enough
+from api_shared.notifier.redis.keys import Keys
+from api_shared.notifier.subscription import (
+    QueuedSubscription,
+    each_once,
+    latest_progress,
+    one_is_enough,
+)
 from api_shared.notifier.text_stream import Outgoing, Written
 
 
@@ -18,8 +23,8 @@ class MemoryNotifier:
 
     def __init__(self) -> None:
         self.away = False
-        self._names = Names("memory")
-        self._mailboxes: defaultdict[str, list[Mailbox[Any]]] = defaultdict(list)
+        self._keys = Keys("memory")
+        self._subscriptions: defaultdict[str, list[QueuedSubscription[Any]]] = defaultdict(list)
         self._results: dict[str, bytes] = {}
         self._texts: dict[str, list[tuple[int, Written]]] = {}
         self._stretches = 0
@@ -30,31 +35,31 @@ class MemoryNotifier:
     async def close(self) -> None:
         """Nothing to close: what was told is told."""
 
-    def tell(self, event: JobEvent, result: StoredResult | None = None) -> None:
+    def publish(self, event: JobEvent, result: StoredResult | None = None) -> None:
         if self.away:
             return
         if result is not None:
             self._results[result.job_id] = result.value
-        for channel in self._names.channels_of(event):
+        for channel in self._keys.channels_of(event):
             self._deliver(channel, event)
 
     def publish_cancel(self, job_id: str) -> None:
         if not self.away:
-            self._deliver(self._names.cancel, job_id)
+            self._deliver(self._keys.cancel, job_id)
 
     @asynccontextmanager
     async def subscribe(
         self, *, job_id: str | None = None, owner: str | None = None
-    ) -> AsyncIterator[Mailbox[JobEvent]]:
-        channel = self._names.channel_for(job_id=job_id, owner=owner)
-        mailbox: Mailbox[JobEvent] = Mailbox(latest_progress)
-        with self._listening(channel, mailbox):
-            yield mailbox
+    ) -> AsyncIterator[QueuedSubscription[JobEvent]]:
+        channel = self._keys.channel_for(job_id=job_id, owner=owner)
+        subscription: QueuedSubscription[JobEvent] = QueuedSubscription(latest_progress)
+        with self._listening(channel, subscription):
+            yield subscription
 
     async def cancel_requests(self) -> AsyncGenerator[str, None]:
-        mailbox: Mailbox[str] = Mailbox(each_once)
-        with self._listening(self._names.cancel, mailbox):
-            async for job_id in mailbox:
+        subscription: QueuedSubscription[str] = QueuedSubscription(each_once)
+        with self._listening(self._keys.cancel, subscription):
+            async for job_id in subscription:
                 yield job_id
 
     def publish_text(self, outgoing: Outgoing) -> None:
@@ -69,14 +74,14 @@ class MemoryNotifier:
             self._stretches += 1
             kept.append((self._stretches, written))
         outgoing.confirm(written)
-        self._deliver(self._names.text_news(outgoing.job_id), "more")
+        self._deliver(self._keys.text_news(outgoing.job_id), "more")
 
     @asynccontextmanager
     async def follow_text(self, job_id: str) -> AsyncIterator[_Following]:
-        mailbox: Mailbox[str] = Mailbox(one_is_enough)
-        mailbox.lose()
-        with self._listening(self._names.text_news(job_id), mailbox):
-            yield _Following(mailbox, lambda: self._read_text(job_id))
+        subscription: QueuedSubscription[str] = QueuedSubscription(one_is_enough)
+        subscription.lose()
+        with self._listening(self._keys.text_news(job_id), subscription):
+            yield _Following(subscription, lambda: self._read_text(job_id))
 
     def _read_text(self, job_id: str) -> list[tuple[int, Written]]:
         return [] if self.away else self._texts.get(job_id, [])
@@ -90,46 +95,46 @@ class MemoryNotifier:
     @property
     def listening(self) -> int:
         """How many subscriptions are open."""
-        return sum(map(len, self._mailboxes.values()))
+        return sum(map(len, self._subscriptions.values()))
 
     def lose(self) -> None:
         """What the restart of a server does: results are gone, listeners may have missed events."""
         self._results.clear()
         self._texts.clear()
-        for mailboxes in self._mailboxes.values():
-            for mailbox in mailboxes:
-                mailbox.lose()
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.lose()
 
     def _deliver(self, channel: str, item: JobEvent | str) -> None:
-        for mailbox in self._mailboxes.get(channel, ()):
-            mailbox.deliver(item)
+        for subscription in self._subscriptions.get(channel, ()):
+            subscription.deliver(item)
 
     @contextmanager
-    def _listening(self, channel: str, mailbox: Mailbox[Any]) -> Iterator[None]:
-        self._mailboxes[channel].append(mailbox)
+    def _listening(self, channel: str, subscription: QueuedSubscription[Any]) -> Iterator[None]:
+        self._subscriptions[channel].append(subscription)
         try:
             yield
         finally:
-            self._mailboxes[channel].remove(mailbox)
-            if not self._mailboxes[channel]:
-                del self._mailboxes[channel]
+            self._subscriptions[channel].remove(subscription)
+            if not self._subscriptions[channel]:
+                del self._subscriptions[channel]
 
 
 class _Following:
     """What a job writes; each stretch, numbered by the notifier, is given once."""
 
     def __init__(
-        self, mailbox: Mailbox[str], read: Callable[[], list[tuple[int, Written]]]
+        self, subscription: QueuedSubscription[str], read: Callable[[], list[tuple[int, Written]]]
     ) -> None:
-        self._mailbox = mailbox
+        self._subscription = subscription
         self._read = read
         self._last = 0
 
     async def next(self, timeout_s: float) -> list[Written]:
-        await self._mailbox.next(timeout_s)
+        await self._subscription.next(timeout_s)
         news = [(number, written) for number, written in self._read() if number > self._last]
         self._last = news[-1][0] if news else self._last
         return [written for _, written in news]
 
     def wake(self) -> None:
-        self._mailbox.lose()
+        self._subscription.lose()

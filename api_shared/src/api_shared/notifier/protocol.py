@@ -40,7 +40,7 @@ class Notifier(Protocol):
     async def close(self) -> None:
         """Tell what is still to be told, within a second, then close."""
 
-    def tell(self, event: JobEvent, result: StoredResult | None = None) -> None:
+    def publish(self, event: JobEvent, result: StoredResult | None = None) -> None:
         """Publish to the job's, its owner's and the common channel; store the result with it."""
 
     def publish_cancel(self, job_id: str) -> None:

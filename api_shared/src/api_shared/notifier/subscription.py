@@ -14,7 +14,7 @@ T = TypeVar("T")
 UNREAD_LIMIT = 1000
 
 
-class Mailbox(Generic[T]):
+class QueuedSubscription(Generic[T]):
     """
     Fed by whoever holds the connection, read by one watcher.
 

@@ -24,8 +24,8 @@ from api_shared.ledger.transitions import publish_due
 from api_shared.notifier.events import status_event
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.settings import Settings
-from api_shared.testing.memory_broker import Nowhere, default_settings, standing_on
-from api_shared.testing.thread_executor import ComputeInThread
+from api_shared.testing.memory_broker import Sink, default_settings, standing_on
+from api_shared.testing.thread_executor import ThreadExecutor
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
 from api_shared.transport.topology import topology_of
@@ -179,7 +179,7 @@ class _Runner:
         self, broker: JobBroker, settings: Settings, claims: ClaimRegistry, place: Place
     ) -> None:
         topology = topology_of(broker.name, settings)
-        nowhere = Nowhere()
+        nowhere = Sink()
         self.broker = broker
         self._run = place.run
         self.place = WorkerRuntime(
@@ -194,7 +194,7 @@ class _Runner:
                 broker._contracts,
                 retention_s=settings.retention_s,
             ),
-            compute=ComputeInThread(max_result_bytes=settings.max_result_bytes),
+            compute=ThreadExecutor(max_result_bytes=settings.max_result_bytes),
             floor=Isolation(),
             stuck_tasks=StuckTasks(_nothing),
         )
@@ -213,7 +213,7 @@ class _Runner:
         queued = await runtime.ledger.change(due)
         if queued is None:
             return await self._read(job)
-        runtime.notifier.tell(status_event(queued))
+        runtime.notifier.publish(status_event(queued))
         return queued
 
     async def run_once(self, job: Job) -> Job:
@@ -221,7 +221,7 @@ class _Runner:
         runtime = self.place.runtime
         body = encode(job)
         delivery = Delivery(
-            (0, 0, 0), body, runtime.topology.queue(job.queue), {ACCEPTED: 1}, 0, Nowhere()
+            (0, 0, 0), body, runtime.topology.queue(job.queue), {ACCEPTED: 1}, 0, Sink()
         )
         wire = decode(body, max_bytes=len(body))
         try:

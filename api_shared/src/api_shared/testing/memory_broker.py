@@ -40,7 +40,7 @@ def standing_on(broker: JobBroker, runtime: Runtime) -> Iterator[None]:
         broker.result_backend = results_before
 
 
-class Nowhere:
+class Sink:
     """Takes messages, dead letters and answers, and keeps none."""
 
     async def publish_job(self, job: Job) -> None: ...
@@ -53,6 +53,10 @@ class Nowhere:
         *,
         headers: FieldTable | None = None,
         priority: int = 0,
+    ) -> None: ...
+
+    async def put_back(
+        self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
     ) -> None: ...
 
     def ack(self, tag: int) -> None: ...

@@ -14,7 +14,7 @@ from api_shared.worker.job_process.exit import Outcome, Raised, Returned
 from api_shared.worker.job_process.job_process import OnProgress
 
 
-class ComputeInThread(ProcessExecutor):
+class ThreadExecutor(ProcessExecutor):
     """Synchronous functions one after the other in a thread, without limits on time or memory."""
 
     def __init__(self, *, max_result_bytes: int) -> None:

@@ -24,11 +24,11 @@ MAX_WAIT_S = 3.0
 CLOSE_S = 5.0
 
 
-class Link:
+class Connection:
     """
     A connection with one channel (publisher confirms, returned messages raise).
 
-    `on_open` prepares each new channel; while it raises `QueueMismatch` the link shows it as
+    `on_open` prepares each new channel; while it raises `QueueMismatch` the connection shows it as
     `failure`. `channel` is None while the connection is down: nobody waits by accident.
     """
 
@@ -56,13 +56,16 @@ class Link:
 
     async def start(self, *, wait_s: float) -> None:
         """Start connecting and wait at most `wait_s` for it. Raises `QueueMismatch`."""
-        self._task = asyncio.create_task(self._keep_open(), name=f"link-{self._name}")
+        self._task = asyncio.create_task(self._keep_open(), name=f"rabbitmq-{self._name}")
         try:
             async with asyncio.timeout(wait_s):
                 await self.wait_open()
         except TimeoutError:
             log.warning(
-                "rabbitmq.unreachable", link=self._name, waited_s=wait_s, error=self._last_error
+                "rabbitmq.unreachable",
+                connection=self._name,
+                waited_s=wait_s,
+                error=self._last_error,
             )
 
     async def close(self) -> None:
@@ -120,15 +123,15 @@ class Link:
             self.opened += 1
             self._changed.set()
             say = log.debug if self.opened == 1 else log.info
-            say("rabbitmq.connected", link=self._name, opened=self.opened)
+            say("rabbitmq.connected", connection=self._name, opened=self.opened)
             await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
             self.channel = None
-            log.warning("rabbitmq.lost", link=self._name)
+            log.warning("rabbitmq.lost", connection=self._name)
             await self._drop()
             await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
 
     def _say_why_not(self, error: Exception) -> None:
-        """A mismatch at once and once, for it stays until somebody mends it."""
+        """A mismatch at once and once, for it stays until somebody fixes it."""
         self._last_error = words(error)
         known_before, self.failure = self.failure, None
         say = log.debug if isinstance(error, RabbitUnavailable | TimeoutError) else log.exception
@@ -136,7 +139,7 @@ class Link:
             self.failure = error
             self._changed.set()
             say = log.debug if known_before else log.error
-        say("rabbitmq.connect_failed", link=self._name, error=self._last_error)
+        say("rabbitmq.connect_failed", connection=self._name, error=self._last_error)
 
     async def _open(self) -> tuple[Channel, list[asyncio.Future[object]]]:
         async with asyncio.timeout(self._connect_deadline_s):

@@ -205,7 +205,7 @@ class Consumer:
                     self._channel_failed(error)
 
     def _channel_failed(self, error: BaseException) -> None:
-        """The link opens another channel; until then there is nothing to take."""
+        """The connection opens another channel; until then there is nothing to take."""
         log.debug("rabbitmq.channel_failed", error=str(error))
         self._channel = None
         self._forget()
@@ -316,7 +316,7 @@ class Consumer:
             self._news.set()  # whoever began to take meanwhile consumes again
 
     async def _notice_cancelled(self) -> None:
-        """The link notices that the channel is closed, and opens another."""
+        """The connection notices that the channel is closed, and opens another."""
         channel = self._channel
         if self._tags and channel is not None and not self._still_consuming(channel):
             log.warning("consumer.cancelled_by_broker", queues=list(self._tags))

@@ -15,7 +15,7 @@ from pamqp.common import FieldTable
 
 from api_shared.errors import Unroutable
 from api_shared.job import Job
-from api_shared.transport.connection import Link
+from api_shared.transport.connection import Connection
 from api_shared.transport.dead_letter_headers import DeadLetterHeaders
 from api_shared.transport.errors import RabbitUnavailable, driver_errors
 from api_shared.transport.message import ACCEPTED, encode
@@ -29,15 +29,11 @@ MAX_NESTING = 50
 """The driver reads tables hundreds deep, and can write fewer: how many depends on its caller."""
 
 
-class Outbox(Protocol):
-    """Where accepted jobs go."""
+class Publisher(Protocol):
+    """Where jobs and dead letters go. Each method raises `Unroutable` and `RabbitUnavailable`."""
 
     async def publish_job(self, job: Job) -> None:
-        """Raises `Unroutable` and `RabbitUnavailable`."""
-
-
-class DeadLetterbox(Protocol):
-    """Where dead letters go."""
+        """An accepted job to its queue."""
 
     async def publish_dead_letter(
         self,
@@ -48,32 +44,27 @@ class DeadLetterbox(Protocol):
         headers: FieldTable | None = None,
         priority: int = 0,
     ) -> None:
-        """Raises `Unroutable` and `RabbitUnavailable`."""
-
-
-class Letterbox(Protocol):
-    """Where dead letters are put back."""
+        """To the queue's dead-letter queue, with `mark` among its headers."""
 
     async def put_back(
         self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
     ) -> None:
-        """Raises `Unroutable` and `RabbitUnavailable`."""
+        """A dead letter to the queue that it came from, as it is."""
 
 
-class Publisher:
-    """Publishes on one link. Raises `RabbitUnavailable` at once while the link is down."""
+class AmqpPublisher(Publisher):
+    """Persistent and confirmed. Raises `RabbitUnavailable` at once while `connection` is down."""
 
-    def __init__(self, link: Link, topology: Topology, *, deadline_s: float) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, topology: Topology, *, deadline_s: float) -> None:
+        self._connection = connection
         self._topology = topology
         self._deadline_s = deadline_s
 
     @property
-    def link(self) -> Link:
-        return self._link
+    def connection(self) -> Connection:
+        return self._connection
 
     async def publish_job(self, job: Job) -> None:
-        """Raises `Unroutable` and `RabbitUnavailable`."""
         queue = self._topology.queue(job.queue)
         await self._publish(
             self._topology.exchange,
@@ -94,7 +85,7 @@ class Publisher:
     ) -> None:
         """
         To the queue's dead-letter queue, the message whole: moved from there to its queue, it is
-        as it was. One that somebody deleted is declared again. Raises as `publish_job` does.
+        as it was. One that somebody deleted is declared again.
         """
         whole = {**(headers or {}), **mark.headers}
         sent = whole if _can_be_sent(whole) else mark.headers
@@ -111,7 +102,6 @@ class Publisher:
     async def put_back(
         self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
     ) -> None:
-        """A dead letter to the queue it came from, as it is. Raises as `publish_job` does."""
         await self._publish(
             self._topology.exchange, queue.routing_key, body, priority=priority, headers=headers
         )
@@ -120,7 +110,10 @@ class Publisher:
         """On a channel of its own: a no would close the one that others publish on."""
         name, arguments = declarations_of(queue)[0]
         with driver_errors():
-            async with asyncio.timeout(self._deadline_s), self._link.side_channel() as channel:
+            async with (
+                asyncio.timeout(self._deadline_s),
+                self._connection.side_channel() as channel,
+            ):
                 await channel.queue_declare(name, durable=True, arguments=arguments)
         log.warning("queue.declared_again", queue=name)
 
@@ -134,10 +127,12 @@ class Publisher:
         headers: FieldTable,
         at: datetime | None = None,
     ) -> None:
-        channel = self._link.channel
+        channel = self._connection.channel
         if channel is None:
             raise RabbitUnavailable("not connected")
-        if await self._link.is_blocked():  # the driver would keep what is published until it is not
+        if (
+            await self._connection.is_blocked()
+        ):  # the driver would keep what is published until it is not
             raise RabbitUnavailable("it takes no messages now, for lack of memory or disk space")
         properties = Basic.Properties(
             content_type="application/json",

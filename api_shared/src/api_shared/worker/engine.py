@@ -27,11 +27,11 @@ from api_shared.ledger.transitions import fail_queued
 from api_shared.logs import redact_library_logs
 from api_shared.notifier.events import status_event
 from api_shared.settings import MOST_ARGUMENTS_BYTES
-from api_shared.transport.connection import Link
+from api_shared.transport.connection import Connection
 from api_shared.transport.consumer import Consumer, Delivery
 from api_shared.transport.errors import being_cancelled
 from api_shared.transport.message import ACCEPTED, JobMessage, Unreadable, decode
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import declare
 from api_shared.worker.job_process import (
     ProcessExecutor,
@@ -80,12 +80,12 @@ class _Parts:
     broker: JobBroker
     consumer: Consumer
     gate: SlotGate
-    link: Link
+    connection: Connection
     place: WorkerRuntime
     keepers: list[asyncio.Task[None]]
     watchdog: Watchdog
     stopping: asyncio.Event
-    hurry: asyncio.Event
+    fast_shutdown: asyncio.Event
 
 
 class WorkerEngine:
@@ -99,7 +99,7 @@ class WorkerEngine:
 
     # Start and stop.
 
-    async def start(self, broker: JobBroker, publisher: Publisher) -> None:
+    async def start(self, broker: JobBroker, publisher: AmqpPublisher) -> None:
         """Refuses (and ends this process) when it is set up wrongly; waits for no server."""
         runtime = broker.runtime
         settings = runtime.settings
@@ -132,7 +132,7 @@ class WorkerEngine:
             await declare(channel, runtime.topology)
             await consumer.use(channel)
 
-        link = Link(
+        connection = Connection(
             settings.amqp_url,
             name=f"{broker.name}-consume",
             heartbeat_s=settings.rabbitmq_heartbeat_s,
@@ -147,10 +147,12 @@ class WorkerEngine:
             heartbeat_s=settings.heartbeat_s,
             limit_s=settings.task_time_limit,
         )
-        stopping, hurry = asyncio.Event(), asyncio.Event()
-        parts = _Parts(broker, consumer, gate, link, place, [], watchdog, stopping, hurry)
+        stopping, fast_shutdown = asyncio.Event(), asyncio.Event()
+        parts = _Parts(
+            broker, consumer, gate, connection, place, [], watchdog, stopping, fast_shutdown
+        )
         self._parts = parts
-        install_signal_handlers(parts.stopping.set, parts.hurry.set)
+        install_signal_handlers(parts.stopping.set, parts.fast_shutdown.set)
         jitter = Random()  # noqa: S311
         dispatcher = Dispatcher(runtime, publisher, dead_letters, jitter, lambda: claims.tokens)
         ticker = PeriodicJobs(runtime, lambda: broker.contracts, jitter)
@@ -171,7 +173,7 @@ class WorkerEngine:
         watchdog.start()
         consumer.start()
         try:
-            await link.start(wait_s=settings.connect_deadline_s)
+            await connection.start(wait_s=settings.connect_deadline_s)
         except QueueMismatch as error:
             abort_worker([str(error)])
         log.info("worker.started", worker=self.worker_id, queues=[q.name for q in queues])
@@ -187,7 +189,7 @@ class WorkerEngine:
             keeper.cancel()
         await asyncio.gather(*parts.keepers, return_exceptions=True)
         await parts.place.compute.close()
-        await parts.link.close()
+        await parts.connection.close()
         try:
             async with asyncio.timeout(2):
                 await parts.place.runtime.ledger.remove_worker(self.worker_id)
@@ -285,7 +287,7 @@ class WorkerEngine:
             if job is not None and job.status is Status.QUEUED and job.task == wire.task:
                 failed = await ledger.change(fail_queued(job, error))
                 if failed is not None:  # due now: the dispatcher buries it
-                    parts.place.runtime.notifier.tell(status_event(failed))
+                    parts.place.runtime.notifier.publish(status_event(failed))
                     delivery.ack()
                     return
         except LedgerUnavailable:
@@ -305,7 +307,7 @@ class WorkerEngine:
     async def _end_drain(self, parts: _Parts, drain_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
-                await parts.hurry.wait()
+                await parts.fast_shutdown.wait()
         runtime = parts.place.runtime
         begin_release(parts.place.claims)
         await outlast_leases(parts.place.claims, lease_s=runtime.settings.lease_s)
@@ -362,7 +364,7 @@ class WorkerEngine:
         parts = self._running
         while True:
             try:
-                await parts.link.wait_open()
+                await parts.connection.wait_open()
             except QueueMismatch as error:
                 lease_s = parts.place.runtime.settings.lease_s
                 await release_all(parts.place.claims, within_s=lease_s)

@@ -168,12 +168,12 @@ def _bounded(schema: JsonSchema) -> dict[str, Any]:
     plain = json.loads(text)
     if not isinstance(plain, dict):
         raise InvalidSchema("an object is wanted")
-    if named := _names(plain):
+    if named := _keys(plain):
         raise InvalidSchema(f"{named} is not taken: reference subschemas as #/$defs/NAME")
     return plain
 
 
-def _names(schema: Any) -> str | None:
+def _keys(schema: Any) -> str | None:
     """A keyword by which a schema renames itself, and so what its references mean."""
     children: Any = ()
     if isinstance(schema, dict):
@@ -183,7 +183,7 @@ def _names(schema: Any) -> str | None:
         children = schema.values()
     elif isinstance(schema, list):
         children = schema
-    return next((name for child in children if (name := _names(child))), None)
+    return next((name for child in children if (name := _keys(child))), None)
 
 
 def _depth(value: Any, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""The doors of all servers in Redis, for all workers; each process has its own while it is away."""
+"""Admission to the model servers that all workers share through Redis."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pamqp.commands import Basic
 
 from api_shared.client.dead_letters.dead_letter import DeadMessage
 from api_shared.errors import ServerError
-from api_shared.transport.connection import Link
+from api_shared.transport.connection import Connection
 from api_shared.transport.errors import driver_errors
 from api_shared.transport.topology import QueueSpec, depth
 
@@ -41,8 +41,10 @@ class DeadLetterReader:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, link: Link, queues: Sequence[QueueSpec]) -> AsyncIterator[DeadLetterReader]:
-        async with link.side_channel() as channel:
+    async def open(
+        cls, connection: Connection, queues: Sequence[QueueSpec]
+    ) -> AsyncIterator[DeadLetterReader]:
+        async with connection.side_channel() as channel:
             yield cls(channel, queues)
 
     async def count(self) -> int:

@@ -22,7 +22,7 @@ from api_shared.ledger import transitions
 from api_shared.ledger.unique_keys import release_lapsed
 from api_shared.notifier.events import status_event
 from api_shared.transport.errors import RabbitUnavailable
-from api_shared.transport.publisher import Letterbox
+from api_shared.transport.publisher import Publisher
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ async def requeue(
             raise
         begun = await runtime.ledger.change(change)
     if begun is not None:
-        runtime.notifier.tell(status_event(begun))
+        runtime.notifier.publish(status_event(begun))
         log.info("job.requeued", job_id=job.id, task=job.task, round=begun.round)
     return begun
 
@@ -95,7 +95,7 @@ async def requeue_job(
     if begun is None:
         return Answer(Outcome.STALE, await runtime.ledger.get(job_id))
     try:
-        await runtime.outbox.publish_job(begun)
+        await runtime.publisher.publish_job(begun)
     except (RabbitUnavailable, Unroutable) as error:  # the dispatcher does it
         log.info("publish.later", job_id=job_id, error=str(error))
     return Answer(Outcome.REQUEUED, begun)
@@ -104,7 +104,7 @@ async def requeue_job(
 async def put_back(
     letter: DeadLetter,
     pile: DeadLetterReader,
-    letterbox: Letterbox,
+    publisher: Publisher,
     runtime: Runtime,
     *,
     forget_journal: bool = False,
@@ -131,7 +131,7 @@ async def put_back(
                 await pile.remove(letter.message)
             return answer
     message = letter.message
-    await letterbox.put_back(
+    await publisher.put_back(
         message.queue, message.body, headers=dict(message.headers), priority=message.priority
     )
     await pile.remove(message)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from api_shared.errors import LedgerUnavailable, UniqueTaken
 from api_shared.job import Entry, Job, Status, parse_job_id
-from api_shared.ledger.audit import Scope, Tally, is_counted, tally_of
+from api_shared.ledger.audit import Audit, Scope, audit_of, is_counted
 from api_shared.ledger.change import (
     HISTORY_LIMIT,
     NOW,
@@ -149,9 +149,9 @@ class MemoryLedger:
                 used = added(used, job.usage)
         return used
 
-    async def tally(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Tally:
+    async def audit(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Audit:
         counted = (job for job in self._living() if is_counted(job, scope))
-        return tally_of(counted, self._now(), overdue_s=overdue_s, dispatched=dispatched)
+        return audit_of(counted, self._now(), overdue_s=overdue_s, dispatched=dispatched)
 
     async def absent(self, job_ids: Collection[str]) -> list[str]:
         return [job_id for job_id in job_ids if self._lookup(job_id) is None]

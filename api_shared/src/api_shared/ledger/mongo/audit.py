@@ -1,4 +1,4 @@
-"""The tally counted by MongoDB: one pass over the jobs, nothing but figures comes back."""
+"""The audit in MongoDB: one pass over the jobs, and only figures come back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from motor.motor_asyncio import AsyncIOMotorCollection
 
 from api_shared.job import TERMINAL, Status
-from api_shared.ledger.audit import EXAMPLES, Broken, Finding, Scope, Tally
+from api_shared.ledger.audit import EXAMPLES, Audit, Finding, Scope, Violation
 from api_shared.ledger.mongo.documents import Document
 
 _ENDS = sorted(status.value for status in TERMINAL)
@@ -20,23 +20,23 @@ async def count_jobs(
     *,
     overdue_s: float,
     dispatched: Collection[str],
-) -> Tally:
-    """As `tally_of` counts. Raises what the driver raises."""
+) -> Audit:
+    """As `audit_of` counts. Raises what the driver raises."""
     looked_at = stages_of(scope, overdue_s=overdue_s, dispatched=dispatched)
     groups = await jobs.aggregate([*looked_at, {"$group": _SUMS}], allowDiskUse=True).to_list(None)
     if not groups:
-        return Tally()
+        return Audit()
     counts: dict[str, Any] = {
         name: int(count) for name, count in groups[0].items() if name != "_id"
     }
     if not counts["lost"] and not counts["ended_twice"]:
-        return Tally(**counts)
+        return Audit(**counts)
     named: list[Document] = [
         {"$match": {"$or": [{"lost": {"$ne": None}}, {"ended_twice": True}]}},
         {"$limit": EXAMPLES},
     ]
     found = await jobs.aggregate([*looked_at, *named]).to_list(None)
-    return Tally(**counts, findings=tuple(f for each in found for f in _findings(each))[:EXAMPLES])
+    return Audit(**counts, findings=tuple(f for each in found for f in _findings(each))[:EXAMPLES])
 
 
 def stages_of(scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> list[Document]:
@@ -87,11 +87,11 @@ def _lost(overdue_s: float, dispatched: Collection[str]) -> Document:
             {"$ne": [{"$ifNull": ["$failure_told", False]}, True]},
         ]
     }
-    branches: list[tuple[Any, Broken | None]] = [
-        ({"$and": [has_time, is_overdue]}, Broken.OVERDUE),
+    branches: list[tuple[Any, Violation | None]] = [
+        ({"$and": [has_time, is_overdue]}, Violation.OVERDUE),
         (has_time, None),
-        ({"$not": [{"$in": ["$status", _ENDS]}]}, Broken.STRANDED),
-        (is_untold, Broken.NO_DEAD_LETTER),
+        ({"$not": [{"$in": ["$status", _ENDS]}]}, Violation.STRANDED),
+        (is_untold, Violation.NO_DEAD_LETTER),
     ]
     return {
         "$switch": {
@@ -122,7 +122,7 @@ _SUMS: Document = {
 
 def _findings(document: Document) -> list[Finding]:
     job_id = str(document["_id"])
-    found = [Finding(job_id, Broken(document["lost"]))] if document["lost"] else []
+    found = [Finding(job_id, Violation(document["lost"]))] if document["lost"] else []
     if document["ended_twice"]:
-        found.append(Finding(job_id, Broken.ENDED_TWICE))
+        found.append(Finding(job_id, Violation.ENDED_TWICE))
     return found

@@ -20,7 +20,7 @@ from pymongo.read_concern import ReadConcern
 
 from api_shared.errors import AcceptanceUnknown, LedgerUnavailable, UniqueTaken
 from api_shared.job import TERMINAL, Job, Status
-from api_shared.ledger.audit import Scope, Tally
+from api_shared.ledger.audit import Audit, Scope
 from api_shared.ledger.batcher import GaveUp
 from api_shared.ledger.change import Change
 from api_shared.ledger.mongo.audit import count_jobs
@@ -253,7 +253,7 @@ class MongoLedger:
             groups = await self._server.jobs.aggregate(pipeline).to_list(None)
         return {group["_id"]: int(group["amount"]) for group in groups}
 
-    async def tally(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Tally:
+    async def audit(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Audit:
         await self.server_version()  # or TALLY_S goes by in the search for a server that is away
         with ledger_errors(), pymongo.timeout(TALLY_S):
             return await count_jobs(

@@ -1,4 +1,4 @@
-"""What channels and keys are called. Wire names: they never change."""
+"""What channels and keys are called. Wire keys: they never change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from api_shared.notifier.events import JobEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class Keys:
     prefix: str
 
     @property

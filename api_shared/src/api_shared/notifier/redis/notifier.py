@@ -16,12 +16,17 @@ from redis.exceptions import RedisError
 from api_shared.errors import InvalidJobId, ServerError
 from api_shared.job import parse_job_id
 from api_shared.notifier.events import JobEvent, StoredResult
-from api_shared.notifier.redis.keys import Names
+from api_shared.notifier.redis.keys import Keys
 from api_shared.notifier.redis.outage import Outage, describe
 from api_shared.notifier.redis.publisher import Publisher
-from api_shared.notifier.redis.pubsub import Channels, Connection
+from api_shared.notifier.redis.pubsub import Connection, PubSub
 from api_shared.notifier.redis.text_stream import TextReader
-from api_shared.notifier.subscription import Mailbox, each_once, latest_progress, one_is_enough
+from api_shared.notifier.subscription import (
+    QueuedSubscription,
+    each_once,
+    latest_progress,
+    one_is_enough,
+)
 from api_shared.notifier.text_stream import Outgoing
 from api_shared.settings import InvalidSettings, Settings
 
@@ -43,32 +48,32 @@ class RedisNotifier:
     def __init__(self, settings: Settings, *, rng: Random | None = None) -> None:
         rng = rng or Random()  # noqa: S311 - jitter, not a secret
         outage = Outage()
-        self._names = Names(settings.redis_prefix)
+        self._keys = Keys(settings.redis_prefix)
         self._pool = _connection_pool(settings)
         self._redis = Redis(connection_pool=self._pool)
         self._publisher = Publisher(
             self._redis,
-            self._names,
+            self._keys,
             outage,
             result_ttl_s=settings.result_ttl_s,
             text_ttl_s=settings.text_ttl_s,
             rng=rng,
         )
-        self._channels = Channels(self._new_connection, self._decode, outage, rng)
+        self._pubsub = PubSub(self._new_connection, self._decode, outage, rng)
 
     async def start(self) -> None:
         """Does not wait for the server: it may be away, and come later."""
         self._publisher.start()
-        self._channels.start()
+        self._pubsub.start()
 
     async def close(self) -> None:
         await self._publisher.close()
-        await self._channels.close()
+        await self._pubsub.close()
         with suppress(RedisError, OSError):
             await self._pool.disconnect()
 
-    def tell(self, event: JobEvent, result: StoredResult | None = None) -> None:
-        self._publisher.tell(event, result)
+    def publish(self, event: JobEvent, result: StoredResult | None = None) -> None:
+        self._publisher.publish(event, result)
 
     def publish_cancel(self, job_id: str) -> None:
         self._publisher.publish_cancel(job_id)
@@ -76,17 +81,17 @@ class RedisNotifier:
     @asynccontextmanager
     async def subscribe(
         self, *, job_id: str | None = None, owner: str | None = None
-    ) -> AsyncIterator[Mailbox[JobEvent]]:
+    ) -> AsyncIterator[QueuedSubscription[JobEvent]]:
         """Returns within about a second, subscribed or not: the ledger has what is missed."""
-        mailbox: Mailbox[JobEvent] = Mailbox(latest_progress)
-        name = self._names.channel_for(job_id=job_id, owner=owner)
-        async with self._channels.listen(name, mailbox):
-            yield mailbox
+        subscription: QueuedSubscription[JobEvent] = QueuedSubscription(latest_progress)
+        name = self._keys.channel_for(job_id=job_id, owner=owner)
+        async with self._pubsub.listen(name, subscription):
+            yield subscription
 
     async def cancel_requests(self) -> AsyncGenerator[str, None]:
-        mailbox: Mailbox[str] = Mailbox(each_once)
-        async with self._channels.listen(self._names.cancel, mailbox):
-            async for job_id in mailbox:
+        subscription: QueuedSubscription[str] = QueuedSubscription(each_once)
+        async with self._pubsub.listen(self._keys.cancel, subscription):
+            async for job_id in subscription:
                 yield job_id
 
     def publish_text(self, outgoing: Outgoing) -> None:
@@ -94,15 +99,15 @@ class RedisNotifier:
 
     @asynccontextmanager
     async def follow_text(self, job_id: str) -> AsyncIterator[TextReader]:
-        mailbox: Mailbox[str] = Mailbox(one_is_enough)
-        mailbox.lose()
-        async with self._channels.listen(self._names.text_news(job_id), mailbox):
-            yield TextReader(self._redis, self._names.text(job_id), mailbox)
+        subscription: QueuedSubscription[str] = QueuedSubscription(one_is_enough)
+        subscription.lose()
+        async with self._pubsub.listen(self._keys.text_news(job_id), subscription):
+            yield TextReader(self._redis, self._keys.text(job_id), subscription)
 
     async def load_result(self, job_id: str) -> bytes | None:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                value = await self._redis.get(self._names.result(job_id))
+                value = await self._redis.get(self._keys.result(job_id))
         except Exception:  # whatever the client raises: the ledger has the result
             return None
         return value if isinstance(value, bytes) else None
@@ -124,9 +129,9 @@ class RedisNotifier:
     def _decode(self, channel: str, payload: bytes) -> JobEvent | str | None:
         """Whatever is not ours on a channel is passed over."""
         try:
-            if self._names.is_text_news(channel):
+            if self._keys.is_text_news(channel):
                 return "more"
-            if channel == self._names.cancel:
+            if channel == self._keys.cancel:
                 return parse_job_id(payload.decode())
             return JobEvent.from_json(payload)
         except (ValueError, InvalidJobId):

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from api_shared.notifier.bounded_queue import BoundedQueue
 from api_shared.notifier.events import JobEvent, StoredResult
-from api_shared.notifier.redis.keys import Names
+from api_shared.notifier.redis.keys import Keys
 from api_shared.notifier.redis.outage import Outage, describe, pause_s
 from api_shared.notifier.redis.text_stream import Command, append_command
 from api_shared.notifier.subscription import latest_progress
@@ -28,25 +28,25 @@ FLUSH_DEADLINE_S = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Event:
     event: JobEvent
     result: StoredResult | None
 
 
 @dataclass(frozen=True, slots=True)
-class _CancelAsked:
+class _Cancel:
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class _TextToTell:
+class _Text:
     outgoing: Outgoing
 
 
 _PARTS = {"EVAL": "text", "SET": "store", "PUBLISH": "publisher"}
 """A server may refuse one kind of command and take the others."""
 
-_Entry = _Told | _CancelAsked | _TextToTell
+_Entry = _Event | _Cancel | _Text
 
 
 class Publisher:
@@ -61,7 +61,7 @@ class Publisher:
     def __init__(
         self,
         redis: Redis,
-        names: Names,
+        keys: Keys,
         outage: Outage,
         *,
         result_ttl_s: float,
@@ -69,7 +69,7 @@ class Publisher:
         rng: Random,
     ) -> None:
         self._redis = redis
-        self._names = names
+        self._keys = keys
         self._outage = outage
         self._result_ttl_ms = max(1, int(result_ttl_s * 1000))
         self._text_ttl_ms = max(1, int(text_ttl_s * 1000))
@@ -94,20 +94,20 @@ class Publisher:
             await asyncio.wait([self._task])
             self._task = None
 
-    def tell(self, event: JobEvent, result: StoredResult | None) -> None:
+    def publish(self, event: JobEvent, result: StoredResult | None) -> None:
         size_bytes = 0 if result is None else len(result.value)
-        self._outbox.add(_Told(event, result), key=latest_progress(event), size_bytes=size_bytes)
+        self._outbox.add(_Event(event, result), key=latest_progress(event), size_bytes=size_bytes)
         self._wake.set()
 
     def publish_cancel(self, job_id: str) -> None:
-        self._outbox.add(_CancelAsked(job_id))
+        self._outbox.add(_Cancel(job_id))
         self._wake.set()
 
     def publish_text(self, outgoing: Outgoing) -> None:
         written = outgoing.unsent()
         if written is not None:
             key = f"text:{outgoing.job_id}:{outgoing.claim_no}"
-            self._outbox.add(_TextToTell(outgoing), key=key, size_bytes=len(written.text))
+            self._outbox.add(_Text(outgoing), key=key, size_bytes=len(written.text))
             self._wake.set()
 
     async def _run(self) -> None:
@@ -125,7 +125,7 @@ class Publisher:
             except Exception as error:  # whatever the client raises: no job fails for it
                 self._outage.notice("publisher", error)
                 for entry in entries:
-                    if isinstance(entry, _TextToTell):
+                    if isinstance(entry, _Text):
                         self.publish_text(entry.outgoing)
                 if not await self._is_back():
                     return
@@ -135,12 +135,12 @@ class Publisher:
         commands: list[Command] = []
         texts: dict[int, tuple[Outgoing, Written]] = {}
         for entry in entries:
-            if not isinstance(entry, _TextToTell):
+            if not isinstance(entry, _Text):
                 commands.extend(self._commands(entry))
             elif written := entry.outgoing.unsent():
                 texts[len(commands)] = (entry.outgoing, written)
                 ttl_ms = self._text_ttl_ms
-                commands.append(append_command(self._names, entry.outgoing, written, ttl_ms=ttl_ms))
+                commands.append(append_command(self._keys, entry.outgoing, written, ttl_ms=ttl_ms))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
@@ -154,17 +154,17 @@ class Publisher:
         for part, its_replies in parts.items():
             self._judge(_PARTS[part], its_replies)
 
-    def _commands(self, entry: _Told | _CancelAsked) -> Sequence[Command]:
+    def _commands(self, entry: _Event | _Cancel) -> Sequence[Command]:
         """Encoded here, one by one, so that what cannot be encoded spoils nothing else."""
         try:
-            if isinstance(entry, _CancelAsked):
-                return [("PUBLISH", self._names.cancel.encode(), entry.job_id.encode())]
+            if isinstance(entry, _Cancel):
+                return [("PUBLISH", self._keys.cancel.encode(), entry.job_id.encode())]
             text = entry.event.to_json().encode()
-            channels = self._names.channels_of(entry.event)
+            channels = self._keys.channels_of(entry.event)
             commands = [("PUBLISH", channel.encode(), text) for channel in channels]
             if entry.result is None:
                 return commands
-            key = self._names.result(entry.result.job_id).encode()
+            key = self._keys.result(entry.result.job_id).encode()
             return [("SET", key, entry.result.value, "PX", self._result_ttl_ms), *commands]
         except (TypeError, ValueError) as error:
             log.warning("notifier.not_encodable", error=describe(error))

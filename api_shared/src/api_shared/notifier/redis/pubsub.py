@@ -20,7 +20,7 @@ SILENCE_S = 1.5
 
 
 class Listener(Protocol):
-    """A mailbox, as the connection sees it."""
+    """A subscription, as the connection sees it."""
 
     def deliver(self, item: Any) -> None: ...
 
@@ -61,7 +61,7 @@ class _Link:
     unanswered: Counter[str] = field(default_factory=Counter)
 
 
-class Channels:
+class PubSub:
     """
     Keeps the server's subscriptions as the listeners want them, across reconnects.
 
@@ -81,7 +81,7 @@ class Channels:
         self._decode = decode
         self._outage = outage
         self._rng = rng
-        self._channels: dict[str, _Channel] = {}
+        self._pubsub: dict[str, _Channel] = {}
         self._changed = asyncio.Event()
         self._link: _Link | None = None
         self._is_away = True
@@ -97,7 +97,7 @@ class Channels:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-        self._tell_all_of_the_loss()
+        self._notify_all_of_the_loss()
 
     @asynccontextmanager
     async def listen(self, name: str, listener: Listener) -> AsyncIterator[None]:
@@ -106,7 +106,7 @@ class Channels:
 
         In the second case the listener is told with `lose` once the subscription stands.
         """
-        channel = self._channels.get(name) or self._open(name)
+        channel = self._pubsub.get(name) or self._open(name)
         channel.listeners.append(listener)
         try:
             await self._settle(channel)
@@ -114,11 +114,11 @@ class Channels:
         finally:
             channel.listeners.remove(listener)
             if not channel.listeners:
-                del self._channels[name]
+                del self._pubsub[name]
                 self._changed.set()
 
     def _open(self, name: str) -> _Channel:
-        channel = self._channels[name] = _Channel()
+        channel = self._pubsub[name] = _Channel()
         if self._link is not None and name in self._link.confirmed:
             channel.settled.set()
         self._changed.set()
@@ -153,13 +153,13 @@ class Channels:
                 self._link = None
                 await link.connection.disconnect(nowait=True)
             self._is_away = True
-            self._tell_all_of_the_loss()
+            self._notify_all_of_the_loss()
             failures = 1 if link.has_worked else failures + 1
             await asyncio.sleep(pause_s(failures, self._rng))
 
     async def _until_wanted(self) -> None:
         """A process that listens to nothing does not look for a server that is gone."""
-        while not self._channels:
+        while not self._pubsub:
             self._outage.forget("channels")
             self._is_away = False
             self._changed.clear()
@@ -168,12 +168,12 @@ class Channels:
     async def _write(self, link: _Link) -> None:
         while True:
             self._changed.clear()
-            gone = link.asked - self._channels.keys()
+            gone = link.asked - self._pubsub.keys()
             if gone:
                 link.asked -= gone
                 link.confirmed -= gone
                 await _send(link, "UNSUBSCRIBE", *gone)
-            new = self._channels.keys() - link.asked
+            new = self._pubsub.keys() - link.asked
             if new:
                 link.asked |= new
                 link.unanswered.update(new)
@@ -201,7 +201,7 @@ class Channels:
             link.unanswered[name] -= 1
             if link.unanswered[name] == 0 and name in link.asked:
                 self._confirm(link, name)
-        channel = self._channels.get(name)
+        channel = self._pubsub.get(name)
         if kind != "message" or channel is None:
             return
         item = self._decode(name, payload)
@@ -214,7 +214,7 @@ class Channels:
         link.has_worked = True
         self._is_away = False
         self._outage.is_over_for("channels")
-        channel = self._channels.get(name)
+        channel = self._pubsub.get(name)
         if channel is not None:
             channel.settled.set()
             if channel.missed:
@@ -222,8 +222,8 @@ class Channels:
                 for listener in channel.listeners:
                     listener.lose()
 
-    def _tell_all_of_the_loss(self) -> None:
-        for channel in self._channels.values():
+    def _notify_all_of_the_loss(self) -> None:
+        for channel in self._pubsub.values():
             channel.settled.set()
             if not channel.missed:
                 channel.missed = True

@@ -7,8 +7,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from api_shared.notifier.redis.keys import Names
-from api_shared.notifier.subscription import Mailbox
+from api_shared.notifier.redis.keys import Keys
+from api_shared.notifier.subscription import QueuedSubscription
 from api_shared.notifier.text_stream import Outgoing, Written
 
 READ_DEADLINE_S = 2.0
@@ -33,25 +33,25 @@ all that it keeps of a job. `XTRIM`, because after a `DEL` the ids might begin b
 Command = tuple[str | bytes | int, ...]
 
 
-def append_command(names: Names, outgoing: Outgoing, written: Written, *, ttl_ms: int) -> Command:
+def append_command(keys: Keys, outgoing: Outgoing, written: Written, *, ttl_ms: int) -> Command:
     return (
-        "EVAL", _APPEND, 1, names.text(outgoing.job_id).encode(),
+        "EVAL", _APPEND, 1, keys.text(outgoing.job_id).encode(),
         written.claim_no, written.offset, written.text.encode(), ttl_ms,
-        names.text_news(outgoing.job_id).encode(),
+        keys.text_news(outgoing.job_id).encode(),
     )  # fmt: skip
 
 
 class TextReader:
-    """Reads on from where it is; the mailbox says when there is more."""
+    """Reads on from where it is; the subscription says when there is more."""
 
-    def __init__(self, redis: Redis, key: str, mailbox: Mailbox[str]) -> None:
+    def __init__(self, redis: Redis, key: str, subscription: QueuedSubscription[str]) -> None:
         self._redis = redis
         self._key = key
-        self._mailbox = mailbox
+        self._subscription = subscription
         self._last_id = "-"
 
     async def next(self, timeout_s: float) -> list[Written]:
-        await self._mailbox.next(timeout_s)
+        await self._subscription.next(timeout_s)
         found: list[Written] = []
         try:
             async with asyncio.timeout(READ_DEADLINE_S):
@@ -62,7 +62,7 @@ class TextReader:
         return found
 
     def wake(self) -> None:
-        self._mailbox.lose()
+        self._subscription.lose()
 
     async def _page(self) -> list[Written]:
         entries: Any = await self._redis.xrange(self._key, min=self._last_id, count=PAGE)

@@ -271,12 +271,12 @@ class Environment:
         `all_complete` False: the row itself checks which jobs fail or are cancelled.
         """
         jobs = await every_job(self.ledger)
-        tally = await verify(self.ledger, Scope(), accepted=self.accepted)
+        audit = await verify(self.ledger, Scope(), accepted=self.accepted)
         beside = read_trace(self.folder).beside_itself
         self.check(not beside, f"{len(beside)} jobs ran twice side by side in one process")
         if all_complete:
-            unfinished = tally.accepted - tally.completed
-            self.check(not unfinished, f"{unfinished} of {tally.accepted} jobs did not complete")
+            unfinished = audit.accepted - audit.completed
+            self.check(not unfinished, f"{unfinished} of {audit.accepted} jobs did not complete")
         kept = self.refused & {job.id for job in jobs}
         self.check(not kept, f"{len(kept)} kiqs were refused and their jobs are there all the same")
         if self.refused:
@@ -284,7 +284,7 @@ class Environment:
         recovery_s = tuple(recoveries(jobs, self.deaths))
         if self.deaths:
             self.check(recovery_s, "no death interrupted a job: this run shows nothing")
-        return Report(tally, tuple(self.findings), recovery_s, figures)
+        return Report(audit, tuple(self.findings), recovery_s, figures)
 
     # Life.
 

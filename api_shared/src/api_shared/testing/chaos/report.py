@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from api_shared.ledger.audit import Tally
+from api_shared.ledger.audit import Audit
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """
-    `tally` is what `kiq verify` counts. `findings`: what did not hold besides, in words.
+    `audit` is what `kiq verify` counts. `findings`: what did not hold besides, in words.
 
     `recovery_s`: for each job that a death interrupted, the seconds until it ran again. `figures`:
     what else is worth reading, by name.
     """
 
-    tally: Tally
+    audit: Audit
     findings: tuple[str, ...] = ()
     recovery_s: tuple[float, ...] = ()
     figures: dict[str, int | float | str] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
-        return self.tally.is_sound and not self.tally.open and not self.findings
+        return self.audit.is_sound and not self.audit.open and not self.findings
 
     def checked(self, held: object, otherwise: str) -> Report:
         """With a finding unless it held: for what only the count tells."""

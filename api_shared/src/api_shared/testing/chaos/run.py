@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from api_shared.ledger.audit import Tally
+from api_shared.ledger.audit import Audit
 from api_shared.testing.chaos.environment import environment_on
 from api_shared.testing.chaos.report import Report
 from api_shared.testing.chaos.scenario import Scenario
@@ -77,7 +77,7 @@ async def run_row(
         async with environment_on(services, folder, say=say) as ground, asyncio.timeout(ROW_S):
             report = await scenario.run(size, rng, ground)
     except Exception:
-        report = Report(Tally(), (f"the row did not end:\n{traceback.format_exc()}",))
+        report = Report(Audit(), (f"the row did not end:\n{traceback.format_exc()}",))
     return Result(scenario, size, seed, report, time.monotonic() - began)
 
 

@@ -158,7 +158,7 @@ class Server:
 
 
 def _set_group(pid: int) -> None:
-    """Done on both sides of the fork, so that the group exists before anyone signals it."""
+    """Completed on both sides of the fork, so that the group exists before anyone signals it."""
     with contextlib.suppress(PermissionError, ProcessLookupError):  # it was faster, or is gone
         os.setpgid(pid, pid)
 

@@ -20,7 +20,7 @@ from api_shared.transport.consumer import Delivery
 from api_shared.transport.dead_letter_headers import DeadLetterHeaders
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.message import ACCEPTED, encode
-from api_shared.transport.publisher import DeadLetterbox
+from api_shared.transport.publisher import Publisher
 from api_shared.transport.topology import Topology
 
 log = structlog.get_logger()
@@ -40,14 +40,14 @@ class DeadLetters:
 
     def __init__(
         self,
-        letterbox: DeadLetterbox,
+        publisher: Publisher,
         topology: Topology,
         ledger: Ledger,
         contracts: Mapping[str, Contract[Any, Any]],
         *,
         retention_s: float,
     ) -> None:
-        self._letterbox = letterbox
+        self._publisher = publisher
         self._topology = topology
         self._ledger = ledger
         self._contracts = contracts
@@ -57,7 +57,7 @@ class DeadLetters:
         """To the queue's dead letters, then ack. False: RabbitMQ did not take it, given back."""
         detail = redact(detail)
         try:
-            await self._letterbox.publish_dead_letter(
+            await self._publisher.publish_dead_letter(
                 delivery.queue,
                 delivery.body,
                 DeadLetterHeaders(reason, detail, delivery.queue.name),
@@ -85,7 +85,7 @@ class DeadLetters:
         try:
             queue = self._topology.queue(job.queue)
             detail = f"{error.type}: {error.message}" if error else ""
-            await self._letterbox.publish_dead_letter(
+            await self._publisher.publish_dead_letter(
                 queue,
                 encode(job),
                 DeadLetterHeaders(

@@ -24,13 +24,13 @@ from api_shared.ledger.change import Change
 from api_shared.ledger.transitions import (
     begin_dead_lettering,
     defer_check,
-    move,
     publish_due,
+    reroute,
     rescue,
 )
 from api_shared.notifier.events import status_event
 from api_shared.transport.errors import RabbitUnavailable, driver_errors
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import declare, depth
 from api_shared.worker.maintenance.dead_letters import DeadLetters
 
@@ -47,12 +47,12 @@ SETTLED_S = 5.0
 @dataclass(slots=True)
 class Dispatcher:
     """
-    `run` for ever. `publisher.link` reopening, and the ledger coming back, are noticed here:
+    `run` for ever. `publisher.connection` reopening, and the ledger coming back, are noticed here:
     after either, queued jobs are looked after at once, and claims left alone for one lease.
     """
 
     runtime: Runtime
-    publisher: Publisher
+    publisher: AmqpPublisher
     dead_letters: DeadLetters
     rng: Random
     held: Callable[[], Mapping[str, str]] = dict
@@ -67,7 +67,7 @@ class Dispatcher:
     async def run(self) -> None:
         settings = self.runtime.settings
         self._be_patient()
-        self._opened_seen = self.publisher.link.opened
+        self._opened_seen = self.publisher.connection.opened
         while True:
             try:
                 busy = await self.dispatch_once()
@@ -127,7 +127,7 @@ class Dispatcher:
         if job.queue in (queue.name for queue in topology.queues):
             return job
         log.warning("job.moved", job_id=job.id, queue=job.queue, to=topology.default.name)
-        moved = await self.runtime.ledger.change(move(job, queue=topology.default.name))
+        moved = await self.runtime.ledger.change(reroute(job, queue=topology.default.name))
         if moved is not None and moved.status is Status.QUEUED:
             await self._publish_again(moved)
             return None
@@ -190,9 +190,9 @@ class Dispatcher:
         by_queue: dict[str, list[Job]] = defaultdict(list)
         for job in overdue:
             by_queue[job.queue].append(job)
-        reopened = self.publisher.link.opened != self._opened_seen
+        reopened = self.publisher.connection.opened != self._opened_seen
         if reopened:
-            self._opened_seen = self.publisher.link.opened
+            self._opened_seen = self.publisher.connection.opened
             self._refilled = {queue.name for queue in self.runtime.topology.queues}
         for queue in self._refilled:
             by_queue.setdefault(queue, [])
@@ -237,15 +237,15 @@ class Dispatcher:
 
     async def _depth(self, queue: str) -> int | None:
         """Ready messages of a queue; one that somebody deleted is declared again and holds none."""
-        link = self.publisher.link
+        connection = self.publisher.connection
         try:
             with driver_errors():
                 async with asyncio.timeout(self.runtime.settings.connect_deadline_s):
-                    async with link.side_channel() as channel:
+                    async with connection.side_channel() as channel:
                         ready = await depth(channel, queue)
                     if ready is not None:
                         return ready
-                    async with link.side_channel() as channel:
+                    async with connection.side_channel() as channel:
                         await declare(channel, self.runtime.topology)
             log.warning("queue.declared_again", queue=queue)
             return 0
@@ -270,7 +270,7 @@ class Dispatcher:
         """Change a job and tell listeners; None: another one was faster."""
         job = await self.runtime.ledger.change(change)
         if job is not None:
-            self.runtime.notifier.tell(status_event(job))
+            self.runtime.notifier.publish(status_event(job))
         return job
 
     async def _publish(self, job: Job) -> None:

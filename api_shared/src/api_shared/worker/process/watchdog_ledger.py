@@ -37,13 +37,13 @@ class Rescue(Protocol):
 class WatchdogLedger:
     """Through a connection of its own each time, in an event loop of its own."""
 
-    at: WorkerRuntime
+    worker: WorkerRuntime
     tasks: Mapping[str, JobTask[Any, Any]]
     open_ledger: Callable[[], Ledger]
 
     def renew(self) -> dict[str, Stop | None]:
-        tokens = self.at.claims.tokens
-        lease_s = self.at.runtime.settings.lease_s
+        tokens = self.worker.claims.tokens
+        lease_s = self.worker.runtime.settings.lease_s
         standing = self._ask(lambda ledger: ledger.heartbeat(tokens, lease_s=lease_s))
         stops: dict[str, Stop | None] = dict.fromkeys(tokens, Stop.LOST)
         for job_id, held in standing.items():
@@ -51,14 +51,14 @@ class WatchdogLedger:
         return stops
 
     def release_all(self, blocker: HeldClaim | None, stop: Stop | None, stack: str) -> None:
-        others = self.at.claims.tokens
+        others = self.worker.claims.tokens
         write = None
         if blocker is not None:
             if others.get(blocker.job.id) == blocker.token:  # else its job is claimed anew
                 del others[blocker.job.id]
             outcome = self._outcome(blocker, stop, stack)
             task = self.tasks[blocker.job.task]
-            write = settlement(task, blocker, outcome, blocker.next_seq(), self.at)
+            write = settlement(task, blocker, outcome, blocker.next_seq(), self.worker)
 
         async def apply_all(ledger: Ledger) -> None:
             if write is not None:

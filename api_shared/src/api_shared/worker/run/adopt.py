@@ -38,7 +38,7 @@ async def _revived(
     task: JobTask[Any, Any],
     wire: JobMessage,
     delivery: Delivery,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
 ) -> bool:
     """
     Whether this message has made a job to be claimed of what was none: a foreign one that was
@@ -48,11 +48,11 @@ async def _revived(
     if job is None:
         if delivery.headers.get(ACCEPTED) and mark is None:
             return False
-        await _adopt(task, wire, delivery, mark, at)
+        await _adopt(task, wire, delivery, mark, worker)
         return True
     if mark is None or job.task != wire.task or not has_ended(job, mark):
         return False
-    await requeue(job, at.runtime, why="dead letter moved back")
+    await requeue(job, worker.runtime, why="dead letter moved back")
     return True
 
 
@@ -61,7 +61,7 @@ async def _adopt(
     wire: JobMessage,
     delivery: Delivery,
     mark: DeadLetterHeaders | None,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
 ) -> None:
     """
     Record the job of a message that has no record, as a kiq would have: one that is a duplicate is
@@ -69,13 +69,13 @@ async def _adopt(
     after the one it ended, or is kept (`UniqueTaken`). Raises `UsageError`, `NotOurs`.
     """
     try:
-        insert = _insert_of(task, wire, delivery, mark, at)
+        insert = _insert_of(task, wire, delivery, mark, worker)
     except UsageError:
         raise
     except Exception as error:  # of the contract's own validators: it would come back for ever
         problem = f"they cannot be checked: {type(error).__name__}"
         raise InvalidArguments(task.contract.name, [problem]) from error
-    inserted = await enter(insert, at.runtime)
+    inserted = await enter(insert, worker.runtime)
     if inserted.job.id != insert.job.id:
         if mark is not None:
             raise UniqueTaken(str(insert.job.unique_key), inserted.job.id)
@@ -90,7 +90,7 @@ def _insert_of(
     wire: JobMessage,
     delivery: Delivery,
     mark: DeadLetterHeaders | None,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
 ) -> Insert:
     """What a kiq of this message would ask the ledger for. Raises whatever a validator raises."""
     submission = replace(submission_of(to_message(wire), task.contract), queue=delivery.queue.name)
@@ -101,7 +101,7 @@ def _insert_of(
             correlation_id=mark.correlation_id or submission.correlation_id,
             priority=submission.priority or min(delivery.priority, MAX_PRIORITY),
         )
-    insert = new_job(submission, at.runtime.topology, at.runtime.settings)
+    insert = new_job(submission, worker.runtime.topology, worker.runtime.settings)
     if mark is not None:
         insert = replace(insert, job=replace(insert.job, round=(mark.round or 0) + 1))
     return insert

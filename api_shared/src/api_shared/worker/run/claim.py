@@ -40,54 +40,58 @@ UNREADABLE_S = 10.0
 
 
 async def claim_job(
-    task: JobTask[Any, Any], delivery: Delivery, wire: JobMessage, at: WorkerRuntime
+    task: JobTask[Any, Any], delivery: Delivery, wire: JobMessage, worker: WorkerRuntime
 ) -> HeldClaim:
     """
     Claim the job and ack its delivery, in this order: no message is acked before the ledger
     guards its job. Raises `NotOurs`.
     """
-    claim = Claim(wire.job_id, secrets.token_hex(8), at.worker_id, at.runtime.settings.lease_s)
+    claim = Claim(
+        wire.job_id, secrets.token_hex(8), worker.worker_id, worker.runtime.settings.lease_s
+    )
     try:
-        with at.claims.writing(claim.job_id, claim.token):
-            verdict = await _apply_claim(claim, at)
+        with worker.claims.writing(claim.job_id, claim.token):
+            verdict = await _apply_claim(claim, worker)
             if isinstance(verdict, Refused) and await _revived(
-                verdict.job, task, wire, delivery, at
+                verdict.job, task, wire, delivery, worker
             ):
-                verdict = await _apply_claim(claim, at)
+                verdict = await _apply_claim(claim, worker)
     except (LedgerUnavailable, AcceptanceUnknown) as error:
         log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
         delivery.requeue()
-        at.intake.pause(LEDGER_PAUSE_S)
+        worker.intake.pause(LEDGER_PAUSE_S)
         raise NotOurs from None
     except UnreadableRecord as error:
-        await _hand_over(delivery, claim, error, at)
+        await _hand_over(delivery, claim, error, worker)
         raise NotOurs from None
     except UsageError as error:
         is_taken = isinstance(error, UniqueTaken)
         reason = Reason.UNIQUE_TAKEN if is_taken else Reason.INVALID_ARGUMENTS
-        await at.bury(delivery, reason, str(error))
+        await worker.bury(delivery, reason, str(error))
         raise NotOurs from None
     match verdict:
         case Claimed(job) if job.task != wire.task:
-            await _let_go(job, claim, at)
-            await _bury_stranger(delivery, wire, job, at)
+            await _let_go(job, claim, worker)
+            await _bury_stranger(delivery, wire, job, worker)
         case Claimed(job):
             delivery.ack()
-            return HeldClaim(job, claim.token, at.runtime.ledger, at.runtime.notifier)
+            return HeldClaim(job, claim.token, worker.runtime.ledger, worker.runtime.notifier)
         case Refused(None):
             detail = "accepted once, but its record has expired"
-            await at.bury(delivery, Reason.FORGOTTEN, detail)
+            await worker.bury(delivery, Reason.FORGOTTEN, detail)
         case Refused(job) if job is not None and job.task != wire.task:
-            await _bury_stranger(delivery, wire, job, at)
+            await _bury_stranger(delivery, wire, job, worker)
         case Refused(job) if job is not None:
             _drop(delivery, job)
     raise NotOurs
 
 
-async def _bury_stranger(delivery: Delivery, wire: JobMessage, job: Job, at: WorkerRuntime) -> None:
+async def _bury_stranger(
+    delivery: Delivery, wire: JobMessage, job: Job, worker: WorkerRuntime
+) -> None:
     """A message of another task under this job's id."""
     detail = f"job {job.id} is a {job.task!r}, this message says {wire.task!r}"
-    await at.bury(delivery, Reason.UNREADABLE, detail)
+    await worker.bury(delivery, Reason.UNREADABLE, detail)
 
 
 def _drop(delivery: Delivery, job: Job) -> None:
@@ -106,14 +110,14 @@ def _drop(delivery: Delivery, job: Job) -> None:
     delivery.ack()
 
 
-async def _let_go(job: Job, claim: Claim, at: WorkerRuntime) -> None:
+async def _let_go(job: Job, claim: Claim, worker: WorkerRuntime) -> None:
     """Undo a claim that a message of another task has brought about."""
     why = "claimed by a message of another task"
-    await at.runtime.ledger.apply(Release(job.id, claim.token, job.seq + 1, 0, why))
+    await worker.runtime.ledger.apply(Release(job.id, claim.token, job.seq + 1, 0, why))
 
 
 async def _hand_over(
-    delivery: Delivery, claim: Claim, error: UnreadableRecord, at: WorkerRuntime
+    delivery: Delivery, claim: Claim, error: UnreadableRecord, worker: WorkerRuntime
 ) -> None:
     """
     Leave a job to workers of the release that wrote it: no loss, no attempt counted. A dead letter
@@ -123,17 +127,17 @@ async def _hand_over(
     why = "written by another release than this worker's"
     back = Release(claim.job_id, claim.token, error.seq + 1, UNREADABLE_S, why)
     with suppress(LedgerUnavailable, UnreadableRecord):  # else its lease runs out
-        await at.runtime.ledger.apply(back, deadline_s=at.runtime.settings.lease_s)
+        await worker.runtime.ledger.apply(back, deadline_s=worker.runtime.settings.lease_s)
     if dead_letter_headers_of(delivery.headers) is None:
         delivery.ack()
     else:
-        await at.dead_letters.dead_letter_message(delivery, Reason.UNREADABLE, str(error))
+        await worker.dead_letters.dead_letter_message(delivery, Reason.UNREADABLE, str(error))
 
 
-async def _apply_claim(claim: Claim, at: WorkerRuntime) -> Claimed | Refused:
+async def _apply_claim(claim: Claim, worker: WorkerRuntime) -> Claimed | Refused:
     """A job may turn queued between the claim's write and its read-back: then try once more."""
-    deadline_s = at.runtime.settings.lease_s
-    verdict = await at.runtime.ledger.apply(claim, deadline_s=deadline_s)
+    deadline_s = worker.runtime.settings.lease_s
+    verdict = await worker.runtime.ledger.apply(claim, deadline_s=deadline_s)
     if isinstance(verdict, Refused) and verdict.job and verdict.job.status is Status.QUEUED:
-        verdict = await at.runtime.ledger.apply(claim, deadline_s=deadline_s)
+        verdict = await worker.runtime.ledger.apply(claim, deadline_s=deadline_s)
     return verdict

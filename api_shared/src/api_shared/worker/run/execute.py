@@ -30,7 +30,7 @@ from api_shared.worker.run.execute_in_process import execute_in_process
 from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop, running_claim
 from api_shared.worker.run.outcome import (
     Cancelled,
-    Done,
+    Completed,
     Interrupted,
     LostClaim,
     Outcome,
@@ -186,7 +186,7 @@ def _outcome(
     limits: Limits,
 ) -> Outcome:
     if text is not None:
-        return Done(json.loads(text), text)
+        return Completed(json.loads(text), text)
     assert error is not None  # noqa: S101 - no result, so there is an error
     if stopped is Stop.LOST:
         return LostClaim()
@@ -205,7 +205,7 @@ def _outcome(
     if isinstance(error, Snooze):
         return snoozed(error)
     if isinstance(error, NoResultError):
-        return Done(None, "null")
+        return Completed(None, "null")
     if isinstance(error, TaskRejectedError):
         error = Discard("the task rejected its message")
     return failure(error, task.contract)

@@ -152,7 +152,7 @@ class HeldClaim:
             "progress", job.id, seq, job.status, job.task, job.queue, job.owner,
             job.correlation_id, job.attempt, progress=progress,
         )  # fmt: skip
-        self._notifier.tell(event)
+        self._notifier.publish(event)
 
 
 running_claim: ContextVar[HeldClaim | None] = ContextVar("running_claim", default=None)

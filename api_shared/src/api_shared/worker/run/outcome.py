@@ -28,7 +28,7 @@ MAX_WHY = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Completed:
     value: Any
     result_json: str
 
@@ -63,7 +63,7 @@ class LostClaim:
     """The claim was lost: nothing may be written any more."""
 
 
-Outcome = Done | Failed | Snoozed | Cancelled | Interrupted | LostClaim
+Outcome = Completed | Failed | Snoozed | Cancelled | Interrupted | LostClaim
 
 
 def failure(error: BaseException, contract: Contract[Any, Any]) -> Failed:

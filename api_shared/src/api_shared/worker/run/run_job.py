@@ -24,7 +24,7 @@ from api_shared.worker.run.claim import claim_job
 from api_shared.worker.run.errors import NotOurs
 from api_shared.worker.run.execute import execute
 from api_shared.worker.run.held_claim import HeldClaim
-from api_shared.worker.run.outcome import Done, Failed, LostClaim, Outcome, Snoozed
+from api_shared.worker.run.outcome import Completed, Failed, LostClaim, Outcome, Snoozed
 from api_shared.worker.run.settle import settle_job, tell_status
 from api_shared.worker.run.worker_runtime import WorkerRuntime
 
@@ -50,7 +50,7 @@ async def run_job(
     delivery: Delivery,
     wire: JobMessage,
     slot: Slot | None,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
 ) -> Any:
     """
     Run one delivery to its settlement and return the task's value.
@@ -58,15 +58,15 @@ async def run_job(
     Raises what the task raised, or `NotOurs`; either way everything is settled, and the delivery
     is acked or given back.
     """
-    claim = await claim_job(task, delivery, wire, at)
-    at.claims.add(claim)
+    claim = await claim_job(task, delivery, wire, worker)
+    worker.claims.add(claim)
     try:
         with structlog.contextvars.bound_contextvars(**_log_context(claim.job)):
-            return await _run_and_settle(task, claim, wire, slot, at)
+            return await _run_and_settle(task, claim, wire, slot, worker)
     finally:
-        at.claims.remove(claim)
+        worker.claims.remove(claim)
         if claim.body is not None:
-            at.stuck_tasks.add(claim.job.id, claim.body.task)
+            worker.stuck_tasks.add(claim.job.id, claim.body.task)
 
 
 async def _run_and_settle(
@@ -74,18 +74,18 @@ async def _run_and_settle(
     claim: HeldClaim,
     wire: JobMessage,
     slot: Slot | None,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
 ) -> Any:
-    tell_status(claim.job, claim.job.seq, Status.PROCESSING, at)
+    tell_status(claim.job, claim.job.seq, Status.PROCESSING, worker)
     started = monotonic()
-    outcome = await _run(task, claim, wire, slot, at)
+    outcome = await _run(task, claim, wire, slot, worker)
     run_s = monotonic() - started
-    job = await settle_job(task, claim, outcome, run_s, at)
+    job = await settle_job(task, claim, outcome, run_s, worker)
     _log_outcome(job, outcome, run_s)
     if job is not None and job.status is Status.FAILED:
-        await at.dead_letters.dead_letter_job(job)
+        await worker.dead_letters.dead_letter_job(job)
     match outcome:
-        case Done(value) if job is not None:
+        case Completed(value) if job is not None:
             return value
         case Failed(exception=exception):
             raise exception
@@ -98,7 +98,7 @@ async def _run(
     claim: HeldClaim,
     wire: JobMessage,
     slot: Slot | None,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
 ) -> Outcome:
     """
     The body, once. A job that would fail if it were lost again runs with nothing else in its
@@ -106,25 +106,25 @@ async def _run(
     it takes its last chance, in the ledger: a worker that dies while it waits is no fault of it.
     """
     job = claim.job
-    if at.claims.stop_earlier(claim):
+    if worker.claims.stop_earlier(claim):
         return Snoozed(NEXT_DOOR_S, RUNS_STILL)
-    if job.id in at.stuck_tasks:
-        at.stuck_tasks.make_way(job.id)
+    if job.id in worker.stuck_tasks:
+        worker.stuck_tasks.make_way(job.id)
         return Snoozed(NEXT_DOOR_S, RUNS_STILL)
-    if not needs_last_chance(job, max_lost=at.runtime.settings.task_max_lost):
-        with at.floor.beside_others() as may_enter:
+    if not needs_last_chance(job, max_lost=worker.runtime.settings.task_max_lost):
+        with worker.floor.beside_others() as may_enter:
             if may_enter:
-                return await _body(task, claim, wire, slot, at)
+                return await _body(task, claim, wire, slot, worker)
         return Snoozed(NEXT_DOOR_S, "another job runs alone in this process")
     waits = _waits_to_be_alone(job)
-    with at.intake.held():
+    with worker.intake.held():
         starves = waits >= ALONE_TRIES
-        async with at.floor.alone(within_s=ALONE_WAIT_S, else_beside=starves) as may_run:
+        async with worker.floor.alone(within_s=ALONE_WAIT_S, else_beside=starves) as may_run:
             if may_run:
                 chance = TakeLastChance(job.id, claim.token, claim.next_seq())
-                if not await at.runtime.ledger.apply(chance):
+                if not await worker.runtime.ledger.apply(chance):
                     return LostClaim()
-                return await _body(task, claim, wire, slot, at)
+                return await _body(task, claim, wire, slot, worker)
     first_s, most_s = ALONE_AGAIN_S
     return Snoozed(backoff_s(waits + 1, base_s=first_s, cap_s=most_s), WAITS_TO_BE_ALONE)
 
@@ -145,14 +145,14 @@ async def _body(
     claim: HeldClaim,
     wire: JobMessage,
     slot: Slot | None,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
 ) -> Outcome:
     return await execute(
         task,
         claim,
         to_message(wire),
-        settings=at.runtime.settings,
-        compute=at.compute,
+        settings=worker.runtime.settings,
+        compute=worker.compute,
         slot=slot,
     )
 

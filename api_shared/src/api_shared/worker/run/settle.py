@@ -25,7 +25,7 @@ from api_shared.notifier.events import JobEvent, StoredResult
 from api_shared.worker.run.held_claim import HeldClaim
 from api_shared.worker.run.outcome import (
     Cancelled,
-    Done,
+    Completed,
     Failed,
     Interrupted,
     LostClaim,
@@ -38,28 +38,28 @@ log = structlog.get_logger()
 
 
 async def settle_job(
-    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, run_s: float, at: WorkerRuntime
+    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, run_s: float, worker: WorkerRuntime
 ) -> Job | None:
     """
     Write the outcome; the job as settled, None when the claim was gone and nothing written, or the
     ledger did not take it: then the job runs again, elsewhere.
     """
     seq = await claim.settle()
-    write = settlement(task, claim, outcome, seq, at)
+    write = settlement(task, claim, outcome, seq, worker)
     if write is None:
         return None
     try:
-        applied = await at.runtime.ledger.apply(write)
+        applied = await worker.runtime.ledger.apply(write)
     except UsageError as error:  # the record cannot hold it
         if isinstance(outcome, Failed):
             raise
         job_error = JobError(Reason.INVALID_RESULT, type(error).__name__, str(error))
-        return await settle_job(task, claim, Failed(job_error, True, error), run_s, at)
+        return await settle_job(task, claim, Failed(job_error, True, error), run_s, worker)
     except LedgerUnavailable as error:
         log.warning("job.outcome_lost", outcome=type(outcome).__name__, error=str(error))
         return None
-    if not applied and await _was_cancelled_meanwhile(claim, write, at):
-        return await settle_job(task, claim, Cancelled(), run_s, at)
+    if not applied and await _was_cancelled_meanwhile(claim, write, worker):
+        return await settle_job(task, claim, Cancelled(), run_s, worker)
     if not applied:
         await claim.was_late(write)
         return None
@@ -68,28 +68,30 @@ async def settle_job(
     if job.status.is_terminal:
         result = StoredResult(job.id, encode_result(taskiq_result_of(job)))
     why = write.why if isinstance(write, Release) else None
-    tell_status(job, seq, job.status, at, result, why=why)
+    tell_status(job, seq, job.status, worker, result, why=why)
     return job
 
 
-async def _was_cancelled_meanwhile(claim: HeldClaim, write: FencedWrite, at: WorkerRuntime) -> bool:
+async def _was_cancelled_meanwhile(
+    claim: HeldClaim, write: FencedWrite, worker: WorkerRuntime
+) -> bool:
     """A cancel was asked for while the job was being handed on: it is not handed on, it ends."""
     if not isinstance(write, (Retry, Release)):
         return False
     try:
-        job = await at.runtime.ledger.get(claim.job.id)
+        job = await worker.runtime.ledger.get(claim.job.id)
     except LedgerUnavailable:
         return False  # its lease runs out, and whoever takes it back ends it
     return job is not None and job.token == claim.token and job.cancel_requested
 
 
 def settlement(
-    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, seq: int, at: WorkerRuntime
+    task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, seq: int, worker: WorkerRuntime
 ) -> FencedWrite | None:
     """The write that says `outcome`; None: the claim is gone, nothing may be written."""
-    job, contract, settings = claim.job, task.contract, at.runtime.settings
+    job, contract, settings = claim.job, task.contract, worker.runtime.settings
     match outcome:
-        case Done(_, result_json):
+        case Completed(_, result_json):
             streamed = claim.text.has_begun
             return Complete(job.id, claim.token, seq, result_json, settings.retention_s, streamed)
         case Failed(error, permanent):
@@ -97,7 +99,7 @@ def settlement(
                 settings.task_max_retries if contract.max_retries is None else contract.max_retries
             )
             if permanent or job.attempt >= retries:
-                again_in_s = at.dead_letters.again_in_s(job.task, settings.lease_s)
+                again_in_s = worker.dead_letters.again_in_s(job.task, settings.lease_s)
                 return Fail(job.id, claim.token, seq, error, again_in_s)
             wait_s = backoff_s(
                 job.attempt + 1, base_s=contract.backoff_s, cap_s=contract.backoff_cap_s
@@ -133,7 +135,7 @@ def tell_status(
     job: Job,
     seq: int,
     status: Status,
-    at: WorkerRuntime,
+    worker: WorkerRuntime,
     result: StoredResult | None = None,
     *,
     why: str | None = None,
@@ -144,4 +146,4 @@ def tell_status(
         job.attempt, error=error, due_at=job.due_at if status in SLEEPING else None,
         why=why,
     )  # fmt: skip
-    at.runtime.notifier.tell(event, result)
+    worker.runtime.notifier.publish(event, result)

@@ -15,7 +15,7 @@ from api_shared.testing.chaos.environment import Environment
 from api_shared.testing.chaos.report import Report
 from api_shared.testing.chaos.scenario import Scenario
 from api_shared.testing.chaos.waiting import until
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import depth
 
 HOURS = timedelta(hours=2)
@@ -50,7 +50,7 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
     await ground.worker()
     await ground.drain()
     report = await ground.report(purged_after_min=purge_at * STEP.total_seconds() / 60)
-    return report.checked(not report.tally.ran_again, "jobs ran again")
+    return report.checked(not report.audit.ran_again, "jobs ran again")
 
 
 def _pass(ground: Environment, time: timedelta) -> None:
@@ -71,9 +71,9 @@ async def _all_looked_after(ground: Environment) -> bool:
 
 async def _depth(ground: Environment) -> int:
     """Asked of the queue itself: the management API's figures are seconds old."""
-    publisher = ground.broker.runtime.outbox
-    assert isinstance(publisher, Publisher)  # noqa: S101 - the broker was started
-    async with publisher.link.side_channel() as channel:
+    publisher = ground.broker.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)  # noqa: S101 - the broker was started
+    async with publisher.connection.side_channel() as channel:
         return await depth(channel, ground.broker.runtime.topology.default.name) or 0
 
 

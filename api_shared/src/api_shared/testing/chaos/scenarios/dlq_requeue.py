@@ -22,8 +22,8 @@ from api_shared.testing.chaos.report import Report
 from api_shared.testing.chaos.scenario import Scenario
 from api_shared.testing.chaos.trace import read_trace
 from api_shared.testing.chaos.waiting import until
-from api_shared.transport.connection import Link
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.connection import Connection
+from api_shared.transport.publisher import AmqpPublisher
 
 AT_ONCE = 10
 """How many requeue one job at the same time."""
@@ -37,9 +37,9 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
     await ground.drain()
     await until(lambda: _all_buried(ground, ids), 120, "all dead letters are confirmed")
     runtime = ground.broker.runtime
-    outbox = runtime.outbox
-    assert isinstance(outbox, Publisher)  # noqa: S101 - a started broker's
-    letters = await _letters(outbox.link, runtime)
+    publisher = runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)  # noqa: S101 - a started broker's
+    letters = await _letters(publisher.connection, runtime)
     # One may lie there twice: where its confirm came late, it was published again.
     ground.check(
         {letter.key for letter in letters} == set(ids),
@@ -51,7 +51,7 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
     expired = [job_id for job_id in ids if way[job_id] == "expired"]
     await asyncio.to_thread(_expire, ground, expired)
     requeued = {job_id for job_id in ids if way[job_id] == "requeued"}
-    rounds = await _requeue(requeued, outbox, runtime)
+    rounds = await _requeue(requeued, publisher, runtime)
     wrong = [job_id for job_id in requeued if rounds[job_id] != 1]
     ground.check(not wrong, f"{len(wrong)} jobs have more or less than one open round")
     ground.say(f"requeued {len(requeued)}, {AT_ONCE} at once each")
@@ -65,7 +65,7 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
     begun = read_trace(ground.folder).begun
     often = [job_id for job_id in ids if begun[job_id] != 2]
     ground.check(not often, f"{len(often)} bodies ran more or less than once a round")
-    left = await _letters(outbox.link, runtime)
+    left = await _letters(publisher.connection, runtime)
     ground.check(not left, f"{len(left)} dead letters are left, {[each.kind for each in left[:5]]}")
     return await ground.report(moved_back=moved, stale_copies=copies, expired=len(expired))
 
@@ -80,15 +80,15 @@ async def _ended_in_second_round(ground: Environment, ids: list[str]) -> bool:
     return all(job is not None and (job.round, job.status) == (2, Status.COMPLETED) for job in jobs)
 
 
-async def _letters(link: Link, runtime: Runtime) -> list[DeadLetter]:
-    async with DeadLetterReader.open(link, runtime.topology.queues) as pile:
+async def _letters(connection: Connection, runtime: Runtime) -> list[DeadLetter]:
+    async with DeadLetterReader.open(connection, runtime.topology.queues) as pile:
         return [await letter_of(message, runtime.ledger) async for message in pile.walk()]
 
 
-async def _requeue(wanted: set[str], publisher: Publisher, runtime: Runtime) -> Counter[str]:
+async def _requeue(wanted: set[str], publisher: AmqpPublisher, runtime: Runtime) -> Counter[str]:
     """Each of `wanted` by many at once, one of them with its dead letter; rounds begun by job."""
     begun: Counter[str] = Counter()
-    async with DeadLetterReader.open(publisher.link, runtime.topology.queues) as pile:
+    async with DeadLetterReader.open(publisher.connection, runtime.topology.queues) as pile:
         letters = [await letter_of(message, runtime.ledger) async for message in pile.walk()]
         for letter in letters:
             if letter.key not in wanted:

@@ -14,7 +14,7 @@ from api_shared.job import new_job_id
 from api_shared.testing.chaos.environment import Environment
 from api_shared.testing.chaos.report import Report
 from api_shared.testing.chaos.scenario import Scenario
-from api_shared.transport.publisher import Publisher
+from api_shared.transport.publisher import AmqpPublisher
 
 NAP_S = 0.05
 JOBS_A_PIECE = 10
@@ -26,13 +26,15 @@ Made = tuple[bytes, dict[str, Any]]
 async def run(size: int, rng: Random, ground: Environment) -> Report:
     worker = await ground.worker()
     children = set(worker.children)
-    outbox = ground.broker.runtime.outbox
-    assert isinstance(outbox, Publisher)  # noqa: S101 - a started broker's
+    publisher = ground.broker.runtime.publisher
+    assert isinstance(publisher, AmqpPublisher)  # noqa: S101 - a started broker's
     topology = ground.broker.runtime.topology
     sent: Counter[bytes] = Counter()
     for number in range(size):
         body, headers = rng.choice(KINDS)(rng)
-        await outbox.put_back(topology.default, body, headers=headers, priority=rng.randrange(11))
+        await publisher.put_back(
+            topology.default, body, headers=headers, priority=rng.randrange(11)
+        )
         sent[body] += 1
         if number % JOBS_A_PIECE == 0:
             await ground.naps(1, NAP_S)
@@ -40,7 +42,7 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
     await ground.drain()
 
     async def all_buried() -> bool:
-        async with DeadLetterReader.open(outbox.link, topology.queues) as pile:
+        async with DeadLetterReader.open(publisher.connection, topology.queues) as pile:
             return await pile.count() >= size
 
     async def holds_nothing() -> bool:
@@ -48,7 +50,7 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
         return not any(info.running for info in await ground.reported(worker))
 
     await ground.expect(all_buried, 300, f"{size} dead letters")
-    dead = await _dead_letters(outbox, ground)
+    dead = await _dead_letters(publisher, ground)
     ground.say(f"{dead.total()} dead letters")
     ground.check(dead == sent, "the dead-letter queue does not hold exactly the garbage")
     ground.check(set(worker.children) == children, "a worker process has ended")
@@ -58,9 +60,9 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
     return await ground.report(garbage=size)
 
 
-async def _dead_letters(publisher: Publisher, ground: Environment) -> Counter[bytes]:
+async def _dead_letters(publisher: AmqpPublisher, ground: Environment) -> Counter[bytes]:
     queues = ground.broker.runtime.topology.queues
-    async with DeadLetterReader.open(publisher.link, queues) as pile:
+    async with DeadLetterReader.open(publisher.connection, queues) as pile:
         return Counter([message.body async for message in pile.walk()])
 
 

@@ -23,7 +23,7 @@ NAP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Connection:
     """
     One server, the variable that names it, and what a worker logs when it is away; `back` is what
     it logs when the other is said no more than once.
@@ -40,19 +40,19 @@ class Link:
 
 
 LINKS = (
-    Link("rabbitmq", "RABBITMQ_URL", ("rabbitmq.lost",), "rabbitmq.connected"),
-    Link("mongodb", "MONGODB_URL", ("heartbeat.failed", "ledger_away", "ledger.away")),
-    Link("redis", "REDIS_URL", ("notifier.unreachable",), "notifier.reachable"),
+    Connection("rabbitmq", "RABBITMQ_URL", ("rabbitmq.lost",), "rabbitmq.connected"),
+    Connection("mongodb", "MONGODB_URL", ("heartbeat.failed", "ledger_away", "ledger.away")),
+    Connection("redis", "REDIS_URL", ("notifier.unreachable",), "notifier.reachable"),
 )
 
 
-async def run(link: Link, size: int, rng: Random, ground: Environment) -> Report:
+async def run(connection: Connection, size: int, rng: Random, ground: Environment) -> Report:
     """One worker behind the proxy, one that is not: what the first cannot do, the second does."""
-    proxy = await ground.proxy(getattr(ground.services, link.server))
-    url = proxy.url(ground.env[link.variable])
-    if link.server == "mongodb":
+    proxy = await ground.proxy(getattr(ground.services, connection.server))
+    url = proxy.url(ground.env[connection.variable])
+    if connection.server == "mongodb":
         url = f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
-    behind = await ground.worker("--max-async-tasks", "10", env={link.variable: url})
+    behind = await ground.worker("--max-async-tasks", "10", env={connection.variable: url})
     await ground.worker("--max-async-tasks", "10")
     load = asyncio.create_task(ground.naps(size, NAP_S, per_second=15))
 
@@ -69,9 +69,11 @@ async def run(link: Link, size: int, rng: Random, ground: Environment) -> Report
     ground.say(f"answers were {DELAY_S:g} s late")
 
     await ground.until_kiqed(size // 2)
-    await until(lambda: link.is_up(behind.log), UP_S, f"{link.server} is there again")
-    noticed_s = await _noticed(link, behind, proxy.black_hole)
-    ground.check(noticed_s is not None, f"the worker did not notice that {link.server} is silent")
+    await until(lambda: connection.is_up(behind.log), UP_S, f"{connection.server} is there again")
+    noticed_s = await _noticed(connection, behind, proxy.black_hole)
+    ground.check(
+        noticed_s is not None, f"the worker did not notice that {connection.server} is silent"
+    )
     await _goes_on(size, ground)
     proxy.heal()
     ground.say("black hole healed")
@@ -81,14 +83,16 @@ async def run(link: Link, size: int, rng: Random, ground: Environment) -> Report
     return await ground.report(noticed_s=round(noticed_s or -1.0, 1))
 
 
-async def _noticed(link: Link, worker: WorkerProcess, break_it: Callable[[], None]) -> float | None:
+async def _noticed(
+    connection: Connection, worker: WorkerProcess, break_it: Callable[[], None]
+) -> float | None:
     """Seconds until the worker says that the server is away; None: it never does."""
     clock = asyncio.get_running_loop().time
     seen = len(worker.log)
     break_it()
     began = clock()
     try:
-        await until(lambda: any(word in worker.log[seen:] for word in link.words), NOTICED_S)
+        await until(lambda: any(word in worker.log[seen:] for word in connection.words), NOTICED_S)
     except NotInTime:
         return None
     return clock() - began
@@ -99,19 +103,22 @@ async def _goes_on(size: int, ground: Environment) -> None:
     await ground.until_ended(min(size, await ground.ended() + 3))
 
 
-def _of(link: Link) -> Run:
-    bound: Callable[[int, Random, Environment], Awaitable[Report]] = partial(run, link)
+def _of(connection: Connection) -> Run:
+    bound: Callable[[int, Random, Environment], Awaitable[Report]] = partial(run, connection)
     return bound
 
 
 SCENARIOS = tuple(
     Scenario(
-        name=f"network-{link.server}",
-        fault=f"cut, {DELAY_S * 1000:g} ms delay and black hole between a worker and {link.server}",
+        name=f"network-{connection.server}",
+        fault=(
+            f"cut, {DELAY_S * 1000:g} ms delay and black hole between a worker "
+            f"and {connection.server}"
+        ),
         holds="no silent hang; no job runs twice side by side in one process",
         small=150,
         full=600,
-        run=_of(link),
+        run=_of(connection),
     )
-    for link in LINKS
+    for connection in LINKS
 )

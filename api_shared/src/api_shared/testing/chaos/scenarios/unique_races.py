@@ -1,4 +1,4 @@
-"""Many callers at once, over many links, with one unique key."""
+"""Many callers at once, over many connections, with one unique key."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def run(size: int, rng: Random, ground: Environment) -> Report:
 
 @asynccontextmanager
 async def _service(runtime: Runtime) -> AsyncIterator[Runtime]:
-    """Another service: with a link of its own to the ledger."""
+    """Another service: with a connection of its own to the ledger."""
     ledger = MongoLedger(runtime.settings)
     await ledger.start()
     try:
