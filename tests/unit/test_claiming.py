@@ -16,7 +16,7 @@ from api_shared.job import Job, JobError, Reason, Status, UniqueScope
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claimed, Complete, Fail, Insert, Operation, Refused
 from api_shared.ledger.transitions import requeue
-from api_shared.testing.memory_broker import Sink
+from api_shared.testing.memory_broker import SilentConsumer
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.dead_letter_headers import dead_letter_headers_of
 from api_shared.transport.errors import RabbitUnavailable
@@ -73,7 +73,7 @@ class LosesAnswers(MemoryLedger):
         return verdict
 
 
-class Pauses(Sink):
+class Pauses(SilentConsumer):
     """How long no messages were to be taken."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from api_shared.errors import QueueMismatch
 from api_shared.job import Status
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.testing.memory_broker import Sink
+from api_shared.testing.memory_broker import SilentConsumer, SilentPublisher
 from api_shared.transport.topology import topology_of
 from api_shared.worker import engine
 from api_shared.worker.maintenance.dead_letters import DeadLetters
@@ -132,9 +132,9 @@ async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
     place = WorkerRuntime(
         worker_id="w",
         runtime=runtime,
-        intake=Sink(),
+        intake=SilentConsumer(),
         claims=claims,
-        dead_letters=DeadLetters(Sink(), topology, ledger, {}, retention_s=60),
+        dead_letters=DeadLetters(SilentPublisher(), topology, ledger, {}, retention_s=60),
         compute=not_needed,
         floor=not_needed,
         stuck_tasks=not_needed,

@@ -15,7 +15,7 @@ from api_shared import JobBroker
 from api_shared.client.formatter import DeliveredBody, current_delivery
 from api_shared.job import new_job_id
 from api_shared.testing import default_settings
-from api_shared.testing.memory_broker import Sink
+from api_shared.testing.memory_broker import SilentConsumer
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import decode
 from api_shared.transport.topology import topology_of
@@ -44,7 +44,7 @@ def delivered(**content: Any) -> DeliveredBody:
     message = {"task_id": new_job_id(), "task_name": "work", **content}
     body = json.dumps(message).encode()
     queue = topology_of("general", default_settings()).default
-    delivery = Delivery((0, 0, 0), body, queue, {}, 0, Sink())
+    delivery = Delivery((0, 0, 0), body, queue, {}, 0, SilentConsumer())
     return DeliveredBody.of(delivery, decode(body, max_bytes=len(body)), None)
 
 

@@ -14,7 +14,7 @@ from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claim
 from api_shared.ledger.transitions import request_cancel
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.testing.memory_broker import Sink
+from api_shared.testing.memory_broker import SilentConsumer, SilentPublisher
 from api_shared.transport.topology import topology_of
 from api_shared.worker.job_process import ProcessExecutor
 from api_shared.worker.maintenance.dead_letters import DeadLetters
@@ -48,11 +48,11 @@ class Place:
         runtime = backing_on(ledger)
         self.claims = ClaimRegistry(ledger, lease_s=15, heartbeat_s=4)
         topology = topology_of("general", runtime.settings)
-        letters = DeadLetters(Sink(), topology, ledger, {}, retention_s=60)
+        letters = DeadLetters(SilentPublisher(), topology, ledger, {}, retention_s=60)
         at = WorkerRuntime(
             "w",
             runtime,
-            Sink(),
+            SilentConsumer(),
             self.claims,
             letters,
             ProcessExecutor(),

@@ -13,7 +13,7 @@ from api_shared import JobBroker
 from api_shared.job import Job, Status
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.transitions import publish_due, rescue
-from api_shared.testing.memory_broker import Sink
+from api_shared.testing.memory_broker import SilentConsumer, SilentPublisher
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
 from api_shared.transport.topology import topology_of
@@ -30,7 +30,7 @@ from fixtures.doubles import Clock, backing_on, until
 from fixtures.ledgers import inserted
 
 
-class Intake(Sink):
+class Intake(SilentConsumer):
     """Counts who holds it."""
 
     holders = 0
@@ -67,7 +67,7 @@ class Place:
             runtime=runtime,
             intake=self.intake,
             claims=ClaimRegistry(self.ledger, lease_s=15, heartbeat_s=4),
-            dead_letters=DeadLetters(Sink(), topology, self.ledger, {}, retention_s=60),
+            dead_letters=DeadLetters(SilentPublisher(), topology, self.ledger, {}, retention_s=60),
             compute=ProcessExecutor(),
             floor=Isolation(),
             stuck_tasks=StuckTasks(lambda: self.retired.append(True)),
@@ -76,7 +76,7 @@ class Place:
     def run(self, job: Job) -> asyncio.Task[Any]:
         body = encode(job)
         queue = self.worker.runtime.topology.queue(job.queue)
-        delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, 0, Sink())
+        delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, 0, SilentConsumer())
         wire = decode(body, max_bytes=len(body))
         task = self.broker.tasks["work"]
         return asyncio.create_task(run_job(task, delivery, wire, None, self.worker))

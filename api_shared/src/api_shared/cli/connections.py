@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from api_shared.client.runtime import Runtime
-    from api_shared.job import Job
     from api_shared.ledger.protocol import Ledger
     from api_shared.settings import Settings
 
@@ -67,6 +66,7 @@ async def runtime_of(settings: Settings) -> AsyncIterator[Runtime]:
     """Ledger and notifier; nothing can be published through it."""
     from api_shared.client.runtime import Runtime
     from api_shared.notifier.redis.notifier import RedisNotifier
+    from api_shared.transport.publisher import NoPublisher
     from api_shared.transport.topology import topology_of
 
     async with ledger_of(settings) as ledger:
@@ -74,13 +74,6 @@ async def runtime_of(settings: Settings) -> AsyncIterator[Runtime]:
         await notifier.start()
         try:
             topology = topology_of(BROKERS[0], settings)
-            yield Runtime(settings, topology, ledger, notifier, _NoOutbox())
+            yield Runtime(settings, topology, ledger, notifier, NoPublisher())
         finally:
             await notifier.close()
-
-
-class _NoOutbox:
-    async def publish_job(self, job: Job) -> None:
-        from api_shared.transport.errors import RabbitUnavailable
-
-        raise RabbitUnavailable("this command does not publish")

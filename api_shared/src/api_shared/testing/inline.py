@@ -24,7 +24,12 @@ from api_shared.ledger.transitions import publish_due
 from api_shared.notifier.events import status_event
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.settings import Settings
-from api_shared.testing.memory_broker import Sink, default_settings, standing_on
+from api_shared.testing.memory_broker import (
+    SilentConsumer,
+    SilentPublisher,
+    default_settings,
+    standing_on,
+)
 from api_shared.testing.thread_executor import ThreadExecutor
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
@@ -172,23 +177,22 @@ class Place:
         return datetime.now(UTC) + self._ahead
 
 
-class _Runner:
+class _Runner(SilentPublisher):
     """A broker's worker in place: what it publishes, it runs."""
 
     def __init__(
         self, broker: JobBroker, settings: Settings, claims: ClaimRegistry, place: Place
     ) -> None:
         topology = topology_of(broker.name, settings)
-        nowhere = Sink()
         self.broker = broker
         self._run = place.run
         self.place = WorkerRuntime(
             worker_id="in place",
             runtime=Runtime(settings, topology, place.ledger, place.notifier, self),
-            intake=nowhere,
+            intake=SilentConsumer(),
             claims=claims,
             dead_letters=DeadLetters(
-                nowhere,
+                self,
                 topology,
                 place.ledger,
                 broker._contracts,
@@ -221,7 +225,7 @@ class _Runner:
         runtime = self.place.runtime
         body = encode(job)
         delivery = Delivery(
-            (0, 0, 0), body, runtime.topology.queue(job.queue), {ACCEPTED: 1}, 0, Sink()
+            (0, 0, 0), body, runtime.topology.queue(job.queue), {ACCEPTED: 1}, 0, SilentConsumer()
         )
         wire = decode(body, max_bytes=len(body))
         try:

@@ -18,6 +18,7 @@ from api_shared.ledger.protocol import Ledger
 from api_shared.notifier.protocol import Notifier
 from api_shared.settings import Settings
 from api_shared.transport.dead_letter_headers import DeadLetterHeaders
+from api_shared.transport.publisher import Publisher
 from api_shared.transport.topology import QueueSpec
 
 
@@ -40,8 +41,8 @@ def standing_on(broker: JobBroker, runtime: Runtime) -> Iterator[None]:
         broker.result_backend = results_before
 
 
-class Sink:
-    """Takes messages, dead letters and answers, and keeps none."""
+class SilentPublisher(Publisher):
+    """Takes jobs and dead letters, and keeps none."""
 
     async def publish_job(self, job: Job) -> None: ...
 
@@ -58,6 +59,10 @@ class Sink:
     async def put_back(
         self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
     ) -> None: ...
+
+
+class SilentConsumer:
+    """What a delivery and a worker runtime ask of a consumer, with no queue behind it."""
 
     def ack(self, tag: int) -> None: ...
 

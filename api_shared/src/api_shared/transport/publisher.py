@@ -158,6 +158,29 @@ class AmqpPublisher(Publisher):
                 raise RabbitUnavailable(f"no confirm within {self._deadline_s:g} s") from None
 
 
+class NoPublisher(Publisher):
+    """Takes nothing: for a process that does not publish, as most commands of `kiq`."""
+
+    async def publish_job(self, job: Job) -> None:
+        raise RabbitUnavailable("this process does not publish")
+
+    async def publish_dead_letter(
+        self,
+        queue: QueueSpec,
+        body: bytes,
+        mark: DeadLetterHeaders,
+        *,
+        headers: FieldTable | None = None,
+        priority: int = 0,
+    ) -> None:
+        raise RabbitUnavailable("this process does not publish")
+
+    async def put_back(
+        self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
+    ) -> None:
+        raise RabbitUnavailable("this process does not publish")
+
+
 def _can_be_sent(headers: FieldTable) -> bool:
     """Whether headers that somebody else made can be sent again with ours."""
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from api_shared.testing.servers.errors import ServicesError
 
-_KEEPER = Path(__file__).with_name("keeper.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _END_DEADLINE_S = 30.0
 
 
@@ -37,7 +37,13 @@ class SupervisorClient:
     """
 
     def __init__(self, folder: Path, *, remove: bool) -> None:
-        argv = [sys.executable, "-I", str(_KEEPER), str(folder), *(["--remove"] if remove else [])]
+        argv = [
+            sys.executable,
+            "-I",
+            str(_SUPERVISOR),
+            str(folder),
+            *(["--remove"] if remove else []),
+        ]
         self._lock = threading.Lock()
         # Its errors go to a file: a detached keeper must not hold the terminal it came from.
         with (folder / "keeper.log").open("ab") as log:
