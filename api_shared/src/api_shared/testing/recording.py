@@ -14,7 +14,7 @@ from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Inserted, Operation
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.settings import Settings
-from api_shared.testing.memory_broker import Sink, default_settings, standing_on
+from api_shared.testing.memory_broker import SilentPublisher, default_settings, standing_on
 from api_shared.transport.topology import topology_of
 
 V = TypeVar("V")
@@ -35,7 +35,7 @@ async def recording(
     with ExitStack() as stack:
         for each in brokers or (broker, ml_broker):
             topology = topology_of(each.name, settings)
-            runtime = Runtime(settings, topology, ledger, notifier, Sink())
+            runtime = Runtime(settings, topology, ledger, notifier, SilentPublisher())
             stack.enter_context(standing_on(each, runtime))
         yield ledger.kiqs
 

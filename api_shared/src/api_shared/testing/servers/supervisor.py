@@ -3,9 +3,9 @@ The process that starts local servers and outlives whoever asked for them, by a 
 
 Run as a script (`python supervisor.py FOLDER [--remove]`) with the standard library only, in a
 session of its own, so that a Ctrl-C in the owner's terminal does not reach the servers. Its
-standard input is the lifeline: when it closes, or its parent ends in whatever way (kill -9 included; a forked
-child may still hold the lifeline then), every server is stopped and FOLDER is removed if
-`--remove` was given. Until then it answers one JSON line for each JSON line:
+standard input is the lifeline: when it closes, or its parent ends in whatever way (kill -9
+included; a forked child may still hold the lifeline then), every server is stopped and FOLDER is
+removed if `--remove` was given. Until then it answers one JSON line for each JSON line:
 
     {"do": "start", "name": "mongodb", "processes": [{"argv", "env", "cwd", "log", "port"}]}
     {"do": "stop", "name": "mongodb", "grace_s": 10}      SIGTERM, later SIGKILL

@@ -233,5 +233,5 @@ class ForkServer:
 
 def _command(control_fd: int, lifeline_fd: int) -> list[str]:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    module = f"{__package__}.server"
+    module = f"{__package__}.fork_server_main"
     return [sys.executable, *flags, "-m", module, str(control_fd), str(lifeline_fd)]
