@@ -21,17 +21,20 @@ demo: $(SYNCED) ## Run jobs on both workers, watch them live, kill a worker: abo
 
 .PHONY: test
 test: $(SYNCED) ## Run all tests, on real servers that are started and stopped for it.
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n auto --durations=10 $(ARGS)
+
+.PHONY: unit
+unit: $(SYNCED) ## Run the tests that need no server: seconds.
+	$(RUN) pytest -q tests/unit $(ARGS)
 
 .PHONY: check
-check: $(SYNCED) ## Format, lint, types, import rules, container files and unit tests.
+check: $(SYNCED) ## Format, lint, types, import rules and container files.
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports --no-cache
 	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec compose*.yaml
 	$(RUN) hadolint deploy/*.Dockerfile
-	$(RUN) pytest -q tests/unit
 
 .PHONY: bench
 bench: $(SYNCED) ## Drain jobs that do nothing, beside plain taskiq, and print the ratios.
@@ -65,7 +68,7 @@ python: $(SYNCED) ## Open a Python (top-level await works) on the servers of `ma
 setup: $(SYNCED) ## Fetch uv and the locked packages; all other targets do it by themselves.
 
 .PHONY: format
-format: $(SYNCED) ## Format the code and mend what the linter can mend.
+format: $(SYNCED) ## Format the code and mend what the linter can fix.
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 

@@ -1,7 +1,9 @@
 pytest_plugins = [
-    "fixtures.services",
-    "fixtures.skips",
     "fixtures.surroundings",
+    "fixtures.shared_servers",
+    "fixtures.services",
+    "fixtures.side_by_side",
+    "fixtures.skips",
     "fixtures.workers",
     "fixtures.cli",
     "fixtures.fault_server",

@@ -434,7 +434,7 @@ def in_terminal(cli: Cli, *arguments: str, **env: str) -> str:
             break
         shown += part
     os.close(ours)
-    assert process.wait(timeout=10) == 0, shown
+    assert process.wait(timeout=60) == 0, shown
     return shown.decode()
 
 

@@ -94,7 +94,7 @@ async def test_a_task_by_name_without_its_function_is_a_door_too(platform: Platf
 
 async def test_taskiqs_own_wait_result_gets_the_result(platform: Platform) -> None:
     handle = await tasks.add.kiq(1, 2)
-    found = await handle.wait_result(timeout=20)
+    found = await handle.wait_result(timeout=LONG_S)
     assert (found.is_err, found.return_value) == (False, 3)
     assert await handle.is_ready()
     again = await broker.result_backend.get_result(handle.task_id)
@@ -203,8 +203,8 @@ async def test_a_job_that_waits_is_cancelled_at_once(platform: Platform, tmp_pat
     assert await handle.cancel() is CancelAnswer.CANCELLED
     assert await handle.cancel() is CancelAnswer.TOO_LATE
     with pytest.raises(JobCancelled):
-        await handle.result(5)
-    found = await handle.wait_result(timeout=5)
+        await handle.result(LONG_S)
+    found = await handle.wait_result(timeout=LONG_S)
     assert isinstance(found.error, JobCancelled)
 
 
@@ -252,7 +252,7 @@ async def test_a_cancel_outlives_a_failure_of_the_attempt_it_came_for(
 async def test_a_number_that_no_database_can_hold_is_a_result(platform: Platform) -> None:
     handle = await tasks.odd_result.kiq("huge")
     assert await handle.result(LONG_S) == 2**70
-    assert (await handle.wait_result(timeout=5)).return_value == 2**70
+    assert (await handle.wait_result(timeout=LONG_S)).return_value == 2**70
 
 
 @pytest.mark.parametrize("kind", ["surrogate", "bytes", "object", "cycle"])

@@ -166,7 +166,12 @@ async def test_a_child_that_has_run_its_number_of_jobs_is_replaced_and_loses_non
         assert [await handle.result() for handle in handles] == list(range(1, 26))
     jobs = [await platform.job(handle) for handle in handles]
     assert {(job.claim_no, job.attempt, job.lost) for job in jobs} == {(1, 0, 0)}
-    assert child not in {info.pid for info in await platform.reported(worker)}
+
+    async def is_replaced() -> bool:
+        pids = {info.pid for info in await platform.reported(worker)}
+        return bool(pids) and child not in pids
+
+    await until(is_replaced)
     worker.terminate()
     assert await worker.wait() == 0
 

@@ -11,7 +11,6 @@ from bson import ObjectId
 from pymongo import MongoClient
 
 from api_shared.errors import InvalidOption
-from api_shared.job import new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.ledger.requests import RecordedRequest, RecordedRequests, RecordExists, RecordStatus
@@ -62,7 +61,7 @@ async def collection(request: pytest.FixtureRequest) -> AsyncIterator[Collection
     await drop_database(settings)
 
 
-@pytest.mark.parametrize("record_id", [new_job_id(), "order-7", "$where"])
+@pytest.mark.parametrize("record_id", [JOB_ID, "order-7", "$where"])
 async def test_what_was_recorded_is_read_as_it_was(collection: Collection, record_id: str) -> None:
     await collection.requests.add(record_id, "text", REQUEST, "ada")
 
@@ -109,7 +108,7 @@ async def test_what_is_no_json_is_refused_and_not_recorded(
     assert await collection.requests.get("r") is None
 
 
-@pytest.mark.parametrize("key", [ObjectId(), "order-7", str(ObjectId())])
+@pytest.mark.parametrize("key", [ObjectId(JOB_ID), "order-7", JOB_ID])
 async def test_a_record_of_another_program_is_found_by_its_id(
     collection: Collection, key: ObjectId | str
 ) -> None:

@@ -21,8 +21,8 @@ from api_shared.transport.consumer import Consumer, Delivery
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import declare, topology_of
-from api_shared.worker.engine import _kept_going
 from api_shared.worker.maintenance.dispatcher import Dispatcher
+from api_shared.worker.process.background import keep_going
 from fixtures.doubles import Clock, RecordingPublisher, until
 from fixtures.fake_rabbitmq import FakeRabbitMQ
 from fixtures.ledgers import a_job, inserted
@@ -143,7 +143,7 @@ async def test_a_dispatcher_outlives_a_stuck_connection_and_publishes_when_there
         await inserted(ledger, due_in_s=0)
         clock.advance(SETTINGS.republish_after_s)
         rabbit.silent = True
-        running = asyncio.create_task(_kept_going(dispatcher.run))
+        running = asyncio.create_task(keep_going(dispatcher.run))
         await until(lambda: connection.channel is None)
         assert not running.done()
         rabbit.silent = False

@@ -32,8 +32,10 @@ async def test_what_taskiq_waits_for_no_longer_is_handed_on(
     assert await worker.wait() == 0
     for handle in (held, blocked):
         job = await platform.job(handle)
-        assert (job.status, job.attempt, job.lost) == (Status.RETRYING, 0, 0)
-        assert job.history[-1].note == "worker stopped"
+        assert (job.claim_no, job.attempt, job.lost) == (1, 0, 0)
+        # The stopping worker's own dispatcher may have queued it again already.
+        notes = [entry.note for entry in job.history if entry.status is Status.RETRYING]
+        assert notes == ["worker stopped"]
 
 
 async def test_a_stop_while_the_ledger_is_away_ends_when_no_lease_stands(

@@ -20,6 +20,7 @@ from api_shared.errors import Unroutable
 from api_shared.job import Status, new_job_id
 from api_shared.ledger.protocol import JobFilter
 from api_shared.settings import Settings, load_settings
+from api_shared.testing.chaos.management import ManagementRefused
 from api_shared.testing.servers.ports import free_ports
 from api_shared.transport import consumer as consumer_module
 from api_shared.transport.connection import Connection
@@ -28,7 +29,7 @@ from api_shared.transport.dead_letter_headers import DeadLetterHeaders
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import Topology, depth
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 from jobs import tasks
 from jobs.broker import broker
 
@@ -77,7 +78,7 @@ async def ready(platform: Platform, queue: str) -> int:
         return await depth(channel, queue) or 0
 
 
-async def take(consumer: Consumer, within_s: float = 60) -> Delivery:
+async def take(consumer: Consumer, within_s: float = LONG_S) -> Delivery:
     async with asyncio.timeout(within_s):
         return await consumer.next()
 
@@ -112,7 +113,7 @@ async def test_what_arrives_late_in_a_better_queue_is_next(
     async with consuming(platform) as (consumer, _):
         (await take(consumer)).ack()
         await publish(platform, "critical", b"urgent")
-        await until(lambda: consumer.buffered["critical"] == 1, 60)
+        await until(lambda: consumer.buffered["critical"] == 1)
         delivery = await take(consumer)
         assert delivery.body == b"urgent"
         delivery.ack()
@@ -142,7 +143,7 @@ async def test_a_worker_with_one_slot_runs_all_of_critical_before_default_before
         await kicker.kiq(str(tmp_path), f"{queue}:{priority}:{number}")
     await platform.worker("jobs.main:broker", "--max-async-tasks", "1")
     notes = tmp_path / "notes"
-    await until(lambda: notes.exists() and len(notes.read_text().split()) == len(sent), 180)
+    await until(lambda: notes.exists() and len(notes.read_text().split()) == len(sent))
     got = [word.split(":") for word in notes.read_text().split()]
     wanted = sorted(got, key=lambda e: (RANKED.index(e[0]), -int(e[1]), int(e[2])))
     assert got == wanted
@@ -158,12 +159,12 @@ async def test_a_worker_consumes_the_queues_it_is_told_and_kiqs_to_all(
     low = [await tasks.add.kicker().with_labels(queue_name="low").kiq(n, 1) for n in range(3)]
     default = [await tasks.add.kiq(n, 1) for n in range(3)]
     worker = await platform.worker("jobs.main:broker", WORKER_QUEUES="low, keywords")
-    assert [await handle.result(60) for handle in low] == [1, 2, 3]
+    assert [await handle.result(LONG_S) for handle in low] == [1, 2, 3]
     assert {await handle.status() for handle in default} == {Status.QUEUED}
     (info,) = await platform.reported(worker)
     assert set(info.queues) == {"low", "keywords"}
     await platform.worker("jobs.main:broker", WORKER_QUEUES="taskiq")
-    assert [await handle.result(60) for handle in default] == [1, 2, 3]
+    assert [await handle.result(LONG_S) for handle in default] == [1, 2, 3]
 
 
 async def test_an_unroutable_job_is_an_error_and_leaves_nothing(platform: Platform) -> None:
@@ -197,19 +198,17 @@ async def test_a_kiq_returns_at_once_while_rabbitmq_is_away_and_the_job_runs_lat
 ) -> None:
     (port,) = free_ports(1)
     nowhere = f"amqp://guest:guest@127.0.0.1:{port}/"
-    started = time.monotonic()
-    await platform.start(broker, RABBITMQ_URL=nowhere, CONNECT_DEADLINE_S="1")
-    assert time.monotonic() - started < 30
+    await platform.start(broker, RABBITMQ_URL=nowhere, CONNECT_DEADLINE_S="5")
     started = time.monotonic()
     handles = [await tasks.add.kiq(number, 1) for number in range(20)]
-    assert time.monotonic() - started < 15, "each waited for a connection"
+    assert time.monotonic() - started < 60, "each waited for a connection"
     assert {await handle.status() for handle in handles} == {Status.QUEUED}
     worker = await platform.worker("jobs.main:broker", RABBITMQ_URL=nowhere, CONNECT_DEADLINE_S="1")
     assert "rabbitmq.unreachable" in worker.log
     worker.terminate()
     assert await worker.wait() == 0
     await platform.worker("jobs.main:broker")
-    assert [await handle.result(60) for handle in handles] == list(range(1, 21))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 21))
 
 
 async def test_a_confirm_that_does_not_come_fails_the_publish_in_its_deadline(
@@ -228,13 +227,13 @@ async def test_a_confirm_that_does_not_come_fails_the_publish_in_its_deadline(
     queue = platform.general.runtime.topology.queue("low")
     with pytest.raises(RabbitUnavailable, match="no confirm within 2 s"):
         await impatient.publish_dead_letter(queue, b"x", DeadLetterHeaders("error", "", queue.name))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG_S):
         await frozen.wait()
 
 
 async def test_a_kiq_survives_a_connection_that_is_cut_under_it(platform: Platform) -> None:
     await platform.start(broker)
-    await until(lambda: len(platform.connections()) >= 3, 60)
+    await until(lambda: len(platform.connections()) >= 3)
     ended: list[Any] = []
 
     async def kiq_on() -> None:
@@ -248,9 +247,9 @@ async def test_a_kiq_survives_a_connection_that_is_cut_under_it(platform: Platfo
     running = asyncio.create_task(kiq_on())
     for _ in range(3):
         before = len(ended)
-        await until(lambda: asyncio.to_thread(platform.cut_connections), 60)
-        await until(lambda count=before: len(ended) > count + 100, 60)  # type: ignore[misc]
-        await until(lambda: len(platform.connections()) >= 3, 60)
+        await until(lambda: asyncio.to_thread(platform.cut_connections))
+        await until(lambda count=before: len(ended) > count + 100)  # type: ignore[misc]
+        await until(lambda: len(platform.connections()) >= 3)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert Counter(type(end).__name__ for end in ended) == {"JobHandle": len(ended)}
@@ -294,7 +293,7 @@ async def test_acks_out_of_order_settle_each_message_once(platform: Platform) ->
                     )
 
         taking = asyncio.create_task(take_all())
-        await until(lambda: len(seen) == count, 180)
+        await until(lambda: len(seen) == count)
         await consumer.settle()
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
@@ -317,7 +316,7 @@ async def test_thousands_of_jobs_are_claimed_once_each(platform: Platform) -> No
         counts = await platform.ledger.count("general")
         return not any(sum(by_status.values()) for by_status in counts.values())
 
-    await until(all_done, 180)
+    await until(all_done)
     jobs = await platform.ledger.find(JobFilter(), limit=count + 1)
     assert Counter((job.status, job.claim_no) for job in jobs) == {(Status.COMPLETED, 1): count}
     assert [connection for connection in platform.workers if '"opened": 2' in connection.log] == []
@@ -334,7 +333,7 @@ async def test_a_consumer_that_nobody_asks_gives_back_what_it_holds(
         await publish(platform, "taskiq", str(number).encode())
     async with consuming(platform) as (consumer, _):
         (await take(consumer)).ack()
-        await until(lambda: consumer.buffered["taskiq"] == 9, 60)
+        await until(lambda: consumer.buffered["taskiq"] == 9)
         monkeypatch.setattr(consumer_module, "FULL_AFTER_S", FULL_AFTER_S)
         async with consuming(platform) as (other, _):
             got = []
@@ -356,13 +355,13 @@ async def test_a_full_worker_leaves_to_others_what_it_has_not_started(
     await platform.start(broker)
     await platform.worker("jobs.main:broker", "--max-async-tasks", "2")
     held = [await tasks.hold.kiq(str(tmp_path), f"h{number}") for number in range(2)]
-    await until(lambda: len(list(tmp_path.glob("*.started"))) == 2, 60)
+    await until(lambda: len(list(tmp_path.glob("*.started"))) == 2)
     waiting = [await tasks.add.kiq(number, 1) for number in range(20)]
     await platform.worker("jobs.main:broker")
-    assert [await handle.result(60) for handle in waiting] == list(range(1, 21))
+    assert [await handle.result(LONG_S) for handle in waiting] == list(range(1, 21))
     for number in range(2):
         (tmp_path / f"h{number}.go").touch()
-    assert [await handle.result(60) for handle in held] == [1, 1]
+    assert [await handle.result(LONG_S) for handle in held] == [1, 1]
 
 
 # Losses.
@@ -374,20 +373,20 @@ async def test_a_worker_goes_on_after_its_connections_are_cut(
     await platform.start(broker)
     worker = await platform.worker("jobs.main:broker")
     held = await tasks.hold.kiq(str(tmp_path), "held")
-    await until((tmp_path / "held.started").exists, 60)
-    await until(lambda: len(platform.connections()) >= 5, 60)
+    await until((tmp_path / "held.started").exists)
+    await until(lambda: len(platform.connections()) >= 5)
     await asyncio.to_thread(platform.cut_connections)
     handles = [await tasks.add.kiq(number, 1) for number in range(10)]
-    assert [await handle.result(60) for handle in handles] == list(range(1, 11))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 11))
     (tmp_path / "held.go").touch()
-    assert await held.result(60) == 1, "its claim stood"
-    await until(lambda: worker.log.count('"event": "rabbitmq.lost"') >= 2, 60)
+    assert await held.result(LONG_S) == 1, "its claim stood"
+    await until(lambda: worker.log.count('"event": "rabbitmq.lost"') >= 2)
 
 
 async def test_a_worker_goes_on_after_its_queue_was_deleted(platform: Platform) -> None:
     await platform.start(broker)
     await platform.worker("jobs.main:broker")
-    assert await (await tasks.add.kiq(1, 1)).result(60) == 2
+    assert await (await tasks.add.kiq(1, 1)).result(LONG_S) == 2
     platform.management("DELETE", f"queues/{platform.name}/taskiq")
 
     async def works() -> bool:
@@ -395,9 +394,9 @@ async def test_a_worker_goes_on_after_its_queue_was_deleted(platform: Platform) 
             handle = await tasks.add.kiq(1, 2)
         except Unroutable:
             return False
-        return await handle.result(60) == 3
+        return await handle.result(LONG_S) == 3
 
-    await until(works, 60)
+    await until(works)
 
 
 async def test_a_deleted_dead_letter_queue_is_declared_again_when_a_message_needs_it(
@@ -405,11 +404,20 @@ async def test_a_deleted_dead_letter_queue_is_declared_again_when_a_message_need
 ) -> None:
     await platform.start(broker)
     await platform.worker("jobs.main:broker")
-    assert await (await tasks.add.kiq(1, 1)).result(20) == 2
+    assert await (await tasks.add.kiq(1, 1)).result(LONG_S) == 2
     platform.management("DELETE", f"queues/{platform.name}/taskiq.dlq")
     await publish(platform, "taskiq", b"no JSON")
-    assert await (await tasks.add.kiq(1, 2)).result(20) == 3
-    assert platform.dead_letters() == [("unreadable", "no JSON")]
+    assert await (await tasks.add.kiq(1, 2)).result(LONG_S) == 3
+
+    def dead() -> list[tuple[str, str]]:
+        try:
+            return platform.dead_letters()
+        except ManagementRefused as refused:
+            if refused.status != 404:  # else the queue is not declared again yet
+                raise
+            return []
+
+    assert await until(dead) == [("unreadable", "no JSON")]
 
 
 async def test_a_service_whose_queue_was_made_anew_with_other_arguments_says_so_and_waits(

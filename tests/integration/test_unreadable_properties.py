@@ -21,7 +21,7 @@ from fixtures.raw_messages import (
     publish_raw,
     table,
 )
-from fixtures.workers import Platform, until
+from fixtures.workers import LONG_S, Platform, until
 from jobs import tasks
 from jobs.broker import broker
 
@@ -32,7 +32,7 @@ async def test_each_is_a_dead_letter_and_the_jobs_behind_them_run(platform: Plat
         await publish_raw(platform.amqp_url, "taskiq", kind.encode(), flags, properties)
     handles = [await tasks.add.kiq(number, 1) for number in range(5)]
     worker = await platform.worker("jobs.main:broker")
-    assert [await handle.result(20) for handle in handles] == list(range(1, 6))
+    assert [await handle.result(LONG_S) for handle in handles] == list(range(1, 6))
     await until(lambda: len(platform.dead_letters()) == len(UNREADABLE))
     assert sorted(platform.dead_letters()) == sorted(("unreadable", kind) for kind in UNREADABLE)
     assert "rabbitmq.lost" not in worker.log
@@ -45,7 +45,7 @@ async def test_a_routing_key_that_is_no_text_stops_nobody(platform: Platform) ->
     await publish_raw(platform.amqp_url, b"\xff", b"no JSON", 0, b"", exchange="amq.fanout")
     handle = await tasks.add.kiq(1, 2)
     worker = await platform.worker("jobs.main:broker")
-    assert await handle.result(20) == 3
+    assert await handle.result(LONG_S) == 3
     assert platform.dead_letters() == [("unreadable", "no JSON")]
     assert "rabbitmq.lost" not in worker.log
 

@@ -65,7 +65,7 @@ async def outcome_of(
     task: JobTask[Any, Any],
     claim: HeldClaim,
     *,
-    compute: ProcessExecutor | None = None,
+    executor: ProcessExecutor | None = None,
     **settings: Any,
 ) -> Outcome:
     message = TaskiqMessage(
@@ -81,7 +81,7 @@ async def outcome_of(
             claim,
             message,
             settings=default_settings(**settings),
-            compute=compute or ProcessExecutor(),
+            executor=executor or ProcessExecutor(),
             slot=None,
         )
 
@@ -215,7 +215,7 @@ async def test_a_body_that_swallows_its_stop_is_left_behind_at_the_hard_limit(
                 continue
 
     outcome = failed(await outcome_of(stubborn, claim))
-    assert claim.body is not None, "who leaves it behind must know of it"
+    assert claim.running is not None, "who leaves it behind must know of it"
     assert isinstance(outcome.exception, TimeLimitExceeded)
     assert outcome.error.reason is Reason.TIME_LIMIT
     release.set()
@@ -294,7 +294,7 @@ async def test_a_fork_server_that_is_slow_to_start_costs_a_job_no_attempt(
     @broker.task
     def crunch() -> None: ...
 
-    outcome = await outcome_of(crunch, claim, compute=SlowCompute())
+    outcome = await outcome_of(crunch, claim, executor=SlowCompute())
     assert isinstance(outcome, Snoozed)
     assert "fork server" in outcome.why
 
@@ -320,7 +320,7 @@ async def test_a_dependency_of_a_synchronous_task_has_a_limit_too(
     def crunch(number: int = TaskiqDepends(connection)) -> int:
         return number
 
-    outcome = failed(await outcome_of(crunch, claim, compute=QuickCompute()))
+    outcome = failed(await outcome_of(crunch, claim, executor=QuickCompute()))
     assert outcome.error.reason is Reason.TIME_LIMIT
     assert isinstance(outcome.exception, TimeLimitExceeded)
 
@@ -331,10 +331,10 @@ async def test_a_synchronous_task_may_block_the_loop_no_longer_than_its_limit_an
     seen: list[RunningTask | None] = []
 
     @broker.task(timeout=60)
-    def crunch(_: None = TaskiqDepends(lambda: seen.append(claim.body))) -> int:
+    def crunch(_: None = TaskiqDepends(lambda: seen.append(claim.running))) -> int:
         return 1
 
-    assert await outcome_of(crunch, claim, compute=QuickCompute()) == Completed(1, "1")
+    assert await outcome_of(crunch, claim, executor=QuickCompute()) == Completed(1, "1")
     assert [running and running.soft_limit_s for running in seen] == [60 + AROUND_PROCESS_S]
 
 

@@ -21,14 +21,13 @@ from api_shared.transport.consumer import Delivery
 from api_shared.transport.dead_letter_headers import dead_letter_headers_of
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.message import ACCEPTED, decode, encode
-from api_shared.worker.maintenance.dead_letters import DeadLetters
 from api_shared.worker.run.claim import claim_job
 from api_shared.worker.run.errors import NotOurs
-from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim
-from api_shared.worker.run.worker_runtime import BURIAL_PAUSE_S, WorkerRuntime
+from api_shared.worker.run.worker_runtime import DEAD_LETTER_PAUSE_S
 from fixtures.doubles import Clock, RecordingPublisher, backing_on
 from fixtures.ledgers import a_job, claimed, inserted
+from fixtures.worker_runtime import worker_runtime
 
 V = TypeVar("V")
 
@@ -94,24 +93,8 @@ class Intake:
         self.pauses = Pauses()
         self.runtime = backing_on(self.ledger, self.publisher)
         broker = JobBroker("general")
-        settings = self.runtime.settings
         self.task = broker.task(CONTRACT)(_summarize)
-        self.dead_letters = DeadLetters(
-            self.publisher, self.runtime.topology, self.ledger, {}, retention_s=settings.retention_s
-        )
-        no_body_runs: Any = None
-        self.place = WorkerRuntime(
-            worker_id="w-1",
-            runtime=self.runtime,
-            intake=self.pauses,
-            claims=ClaimRegistry(
-                self.ledger, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s
-            ),
-            dead_letters=self.dead_letters,
-            compute=no_body_runs,
-            floor=no_body_runs,
-            stuck_tasks=no_body_runs,
-        )
+        self.worker = worker_runtime(self.runtime, consumer=self.pauses, publisher=self.publisher)
 
     async def deliver(
         self, body: bytes, headers: Mapping[str, Any], *, priority: int = 0
@@ -127,7 +110,7 @@ class Intake:
         )
         wire = decode(body, max_bytes=len(body))
         try:
-            return await claim_job(self.task, delivery, wire, self.place)
+            return await claim_job(self.task, delivery, wire, self.worker)
         except NotOurs:
             return None
 
@@ -135,7 +118,7 @@ class Intake:
         """Claim and fail the job; its dead letter, as it lies in the queue."""
         held, token = await claimed(self.ledger, job_id)
         assert await self.ledger.apply(Fail(job_id, token, held.seq + 1, ERROR, 5))
-        await self.dead_letters.dead_letter_job(await self.read(job_id))
+        await self.worker.dead_letters.dead_letter_job(await self.read(job_id))
         return self.publisher.dead[-1][1], {ACCEPTED: 1, **self.publisher.marks[-1].headers}
 
     async def read(self, job_id: str) -> Job:
@@ -246,7 +229,7 @@ async def test_while_rabbitmq_takes_no_dead_letters_no_messages_are_taken_either
 ) -> None:
     intake.publisher.error = RabbitUnavailable("not connected")
     assert await intake.deliver(encode(a_job()), {ACCEPTED: 1}) is None
-    assert (intake.answers.given_back, intake.pauses.seconds) == (1, [BURIAL_PAUSE_S])
+    assert (intake.answers.given_back, intake.pauses.seconds) == (1, [DEAD_LETTER_PAUSE_S])
 
 
 async def test_a_dead_letter_of_a_job_that_ended_otherwise_is_dropped(intake: Intake) -> None:
@@ -321,7 +304,7 @@ async def test_a_job_that_this_release_cannot_read_is_left_to_other_workers(
     intake: Intake,
 ) -> None:
     ledger = ReadsNoClaim(intake.clock)
-    intake.place = replace(intake.place, runtime=replace(intake.runtime, ledger=ledger))
+    intake.worker = replace(intake.worker, runtime=replace(intake.runtime, ledger=ledger))
     job = await inserted(ledger)
     assert await intake.deliver(encode(job), {ACCEPTED: 1}) is None
     left = await ledger.get(job.id)
@@ -338,7 +321,7 @@ async def test_a_dead_letter_moved_back_is_kept_where_this_release_cannot_read_i
     body, headers = await intake.fail(job.id)
     ledger = ReadsNoClaim(intake.clock)
     await inserted(ledger, id=job.id, status=Status.FAILED)
-    intake.place = replace(intake.place, runtime=replace(intake.runtime, ledger=ledger))
+    intake.worker = replace(intake.worker, runtime=replace(intake.runtime, ledger=ledger))
     assert await intake.deliver(body, headers) is None
     assert [reason for _, _, reason, _ in intake.publisher.dead] == ["error", "unreadable"]
     assert intake.answers.acked == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -16,20 +15,15 @@ from api_shared.errors import QueueMismatch
 from api_shared.job import Status
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.testing.memory_broker import SilentConsumer, SilentPublisher
-from api_shared.transport.topology import topology_of
-from api_shared.worker import engine
-from api_shared.worker.maintenance.dead_letters import DeadLetters
-from api_shared.worker.process import drain
+from api_shared.worker.process import background, drain
 from api_shared.worker.process.drain import outlast_leases, release_all
-from api_shared.worker.process.preflight import ImportFailures
 from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim, Stop
 from api_shared.worker.run.outcome import Completed
 from api_shared.worker.run.settle import settle_job
-from api_shared.worker.run.worker_runtime import WorkerRuntime
 from fixtures.doubles import backing_on
 from fixtures.ledgers import claimed, inserted
+from fixtures.worker_runtime import worker_runtime
 
 LEASE_S = 0.1
 
@@ -126,21 +120,9 @@ async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
     ledger: MemoryLedger, claims: ClaimRegistry, claim: HeldClaim
 ) -> None:
     task = JobBroker("general").task(CONTRACT)(work)
-    runtime = backing_on(ledger)
-    topology = topology_of("general", runtime.settings)
-    not_needed: Any = None
-    place = WorkerRuntime(
-        worker_id="w",
-        runtime=runtime,
-        intake=SilentConsumer(),
-        claims=claims,
-        dead_letters=DeadLetters(SilentPublisher(), topology, ledger, {}, retention_s=60),
-        compute=not_needed,
-        floor=not_needed,
-        stuck_tasks=not_needed,
-    )
+    worker = worker_runtime(backing_on(ledger), claims=claims)
     await ledger.give_up()
-    assert await settle_job(task, claim, Completed(1, "1"), 0.1, place) is None
+    assert await settle_job(task, claim, Completed(1, "1"), 0.1, worker) is None
     left = await ledger.get(claim.job.id)
     assert left is not None
     assert (left.status, left.attempt) == (Status.PROCESSING, 0)
@@ -160,11 +142,9 @@ async def test_a_worker_that_must_end_after_a_reconnect_hands_on_first(
         assert not claims, "nothing runs any more"
         raise Refused(*problems)
 
-    monkeypatch.setattr(engine, "abort_worker", abort_worker)
-    worker = engine.WorkerEngine([], ImportFailures())
-    place = SimpleNamespace(claims=claims, runtime=backing_on(MemoryLedger()))
-    parts: Any = SimpleNamespace(connection=Mismatched(), place=place)
-    worker._parts = parts
+    monkeypatch.setattr(background, "abort_worker", abort_worker)
+    worker = worker_runtime(backing_on(MemoryLedger()), claims=claims)
+    connection: Any = Mismatched()
     claim.stopped.add_done_callback(lambda _: claims.remove(claim))
     with pytest.raises(Refused, match="x-max-priority"):
-        await worker._watch_links()
+        await background.watch_connection(worker, connection)

@@ -14,19 +14,12 @@ from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claim
 from api_shared.ledger.transitions import request_cancel
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.testing.memory_broker import SilentConsumer, SilentPublisher
-from api_shared.transport.topology import topology_of
-from api_shared.worker.job_process import ProcessExecutor
-from api_shared.worker.maintenance.dead_letters import DeadLetters
 from api_shared.worker.process import watchdog_ledger as rescue_module
 from api_shared.worker.process.watchdog_ledger import WatchdogLedger
-from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop
-from api_shared.worker.run.isolation import Isolation
-from api_shared.worker.run.stuck_tasks import StuckTasks
-from api_shared.worker.run.worker_runtime import WorkerRuntime
 from fixtures.doubles import Clock, backing_on
 from fixtures.ledgers import claimed, inserted
+from fixtures.worker_runtime import worker_runtime
 
 STACK = 'File "tasks.py", line 7, in work'
 
@@ -45,28 +38,16 @@ class Place:
         async def add(a: int = 1) -> int:
             return a
 
-        runtime = backing_on(ledger)
-        self.claims = ClaimRegistry(ledger, lease_s=15, heartbeat_s=4)
-        topology = topology_of("general", runtime.settings)
-        letters = DeadLetters(SilentPublisher(), topology, ledger, {}, retention_s=60)
-        at = WorkerRuntime(
-            "w",
-            runtime,
-            SilentConsumer(),
-            self.claims,
-            letters,
-            ProcessExecutor(),
-            Isolation(),
-            StuckTasks(print),
-        )
-        self.rescue = WatchdogLedger(at, self.broker.tasks, lambda: ledger)
+        worker = worker_runtime(backing_on(ledger))
+        self.claims = worker.claims
+        self.rescue = WatchdogLedger(worker, self.broker.tasks, lambda: ledger)
 
     async def claim(self, *, soft_s: float = 1, hard_s: float = 2) -> HeldClaim:
         job = await inserted(self.ledger, task="add")
         job, token = await claimed(self.ledger, job.id)
         claim = HeldClaim(job, token, self.ledger, MemoryNotifier())
         task: asyncio.Task[str] = asyncio.create_task(asyncio.sleep(0, "x"))
-        claim.body = RunningTask(task, soft_s, hard_s)
+        claim.running = RunningTask(task, soft_s, hard_s)
         self.claims.add(claim)
         return claim
 

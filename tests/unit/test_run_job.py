@@ -13,21 +13,16 @@ from api_shared import JobBroker
 from api_shared.job import Job, Status
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.transitions import publish_due, rescue
-from api_shared.testing.memory_broker import SilentConsumer, SilentPublisher
+from api_shared.testing.memory_broker import SilentConsumer
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
-from api_shared.transport.topology import topology_of
-from api_shared.worker.job_process import ProcessExecutor
-from api_shared.worker.maintenance.dead_letters import DeadLetters
-from api_shared.worker.run import run_job as run_job_module
+from api_shared.worker.run import isolation
 from api_shared.worker.run.errors import NotOurs
-from api_shared.worker.run.heartbeat import ClaimRegistry
-from api_shared.worker.run.isolation import Isolation
-from api_shared.worker.run.run_job import ALONE_TRIES, WAITS_TO_BE_ALONE, run_job
-from api_shared.worker.run.stuck_tasks import StuckTasks
-from api_shared.worker.run.worker_runtime import WorkerRuntime
+from api_shared.worker.run.isolation import ALONE_TRIES, WAITS_TO_BE_ALONE
+from api_shared.worker.run.run_job import run_job
 from fixtures.doubles import Clock, backing_on, until
 from fixtures.ledgers import inserted
+from fixtures.worker_runtime import worker_runtime
 
 
 class Intake(SilentConsumer):
@@ -59,18 +54,11 @@ class Place:
             await self.go.wait()
             return a
 
-        runtime = backing_on(self.ledger)
-        topology = topology_of("general", runtime.settings)
         self.intake = Intake()
-        self.worker = WorkerRuntime(
-            worker_id="w",
-            runtime=runtime,
-            intake=self.intake,
-            claims=ClaimRegistry(self.ledger, lease_s=15, heartbeat_s=4),
-            dead_letters=DeadLetters(SilentPublisher(), topology, self.ledger, {}, retention_s=60),
-            compute=ProcessExecutor(),
-            floor=Isolation(),
-            stuck_tasks=StuckTasks(lambda: self.retired.append(True)),
+        self.worker = worker_runtime(
+            backing_on(self.ledger),
+            consumer=self.intake,
+            retire=lambda: self.retired.append(True),
         )
 
     def run(self, job: Job) -> asyncio.Task[Any]:
@@ -108,7 +96,7 @@ class Place:
 
 @pytest.fixture
 async def place(monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(run_job_module, "ALONE_WAIT_S", 0.01)
+    monkeypatch.setattr(isolation, "ALONE_WAIT_S", 0.01)
     return Place()
 
 
@@ -153,7 +141,7 @@ async def test_a_last_chance_is_not_taken_beside_others_until_it_has_waited_long
 async def test_two_last_chances_are_never_taken_side_by_side_however_long_one_waits(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_job_module, "ALONE_TRIES", 0)
+    monkeypatch.setattr(isolation, "ALONE_TRIES", 0)
     first, second = [await place.job(lost=2) for _ in range(2)]
     running = place.run(first)
     await until(lambda: place.seen)

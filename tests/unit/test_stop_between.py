@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from api_shared.worker.engine import WorkerEngine
-from api_shared.worker.process.preflight import ImportFailures
+from api_shared.worker.intake import Intake
 
 
 class Arrivals:
@@ -34,17 +32,18 @@ class Arrivals:
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_a_stop_loses_nothing_whatever_arrives_with_it(turns: int) -> None:
-    engine = WorkerEngine([], ImportFailures())
     arrivals = Arrivals()
-    parts: Any = SimpleNamespace(consumer=arrivals, gate=arrivals)
-    taking = asyncio.create_task(engine._either(parts))
+    both: Any = arrivals
+    not_needed: Any = None
+    intake = Intake(both, both, {}, not_needed)
+    taking: asyncio.Task[Any] = asyncio.create_task(intake._either())
     await asyncio.sleep(0.01)
     arrivals.deliveries.put_nowait("delivery")
     arrivals.ready.put_nowait("served")
     for _ in range(turns):
         await asyncio.sleep(0)
     taking.cancel()
-    [taken] = await asyncio.gather(taking, return_exceptions=True)
+    taken: object = (await asyncio.gather(taking, return_exceptions=True))[0]
     for _ in range(4):
         await asyncio.sleep(0)
     left = arrivals.left

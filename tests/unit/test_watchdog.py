@@ -89,7 +89,7 @@ class Place:
             return await asyncio.create_task(inner())
 
         task = asyncio.create_task(body())
-        claim.body = RunningTask(task, soft_s, hard_s)
+        claim.running = RunningTask(task, soft_s, hard_s)
         return await task
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from api_shared.client.contract import Contract
 from api_shared.client.contract_from_signature import contract_from_signature
 from api_shared.errors import InvalidArguments
-from api_shared.job import Reason, new_job_id
+from api_shared.job import Reason
 from api_shared.json_text import MAX_DEPTH
 from api_shared.transport.message import MAX_LABEL_LENGTH, MAX_LABELS, Unreadable, decode, encode
 from fixtures.ledgers import a_job
 
-ID = new_job_id()
+ID = "692a6f1d9c41b2a7c3d5e8f0"
 LIMIT = 100_000
 
 

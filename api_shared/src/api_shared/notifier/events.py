@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from api_shared.job import SLEEPING, Job, Progress, Status
@@ -85,9 +85,25 @@ class JobEvent:
 
 
 def status_event(job: Job) -> JobEvent:
-    """The event that says where `job` stands now."""
+    """Where `job` stands now."""
+    event = _event_of(job, kind="status", at=job.history[-1].at if job.history else None)
+    if job.error is not None:
+        event = replace(event, error=f"{job.error.reason}: {job.error.message}")
+    if job.status in SLEEPING:
+        event = replace(event, due_at=job.due_at)
+    return replace(event, why=job.waits_for)
+
+
+def progress_event(job: Job, progress: Progress, *, seq: int) -> JobEvent:
+    """How far the run of `job` is, now; `seq` is the progress's own number."""
+    event = _event_of(job, kind="progress", at=datetime.now(UTC))
+    return replace(event, seq=seq, progress=progress)
+
+
+def _event_of(job: Job, *, kind: Literal["status", "progress"], at: datetime | None) -> JobEvent:
+    """The one place where an event is made of a job."""
     return JobEvent(
-        kind="status",
+        kind=kind,
         job_id=job.id,
         seq=job.seq,
         status=job.status,
@@ -96,10 +112,7 @@ def status_event(job: Job) -> JobEvent:
         owner=job.owner,
         correlation_id=job.correlation_id,
         attempt=job.attempt,
-        at=job.history[-1].at if job.history else None,
-        error=f"{job.error.reason}: {job.error.message}" if job.error else None,
-        due_at=job.due_at if job.status in SLEEPING else None,
-        why=job.waits_for,
+        at=at,
     )
 
 

@@ -19,7 +19,7 @@ from api_shared.lazy import lazy_names
 if TYPE_CHECKING:
     from api_shared.testing.inline import CannotRunInPlace, Place, running_in_place
     from api_shared.testing.memory_broker import default_settings
-    from api_shared.testing.recording import recording
+    from api_shared.testing.recorder import recording
 
 __all__ = ["CannotRunInPlace", "Place", "default_settings", "recording", "running_in_place"]
 
@@ -28,6 +28,6 @@ __getattr__, __dir__ = lazy_names(
     {
         "inline": ("CannotRunInPlace", "Place", "running_in_place"),
         "memory_broker": ("default_settings",),
-        "recording": ("recording",),
+        "recorder": ("recording",),
     },
 )

@@ -34,13 +34,10 @@ from api_shared.testing.thread_executor import ThreadExecutor
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
 from api_shared.transport.topology import topology_of
-from api_shared.worker.maintenance.dead_letters import DeadLetters
 from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
 from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import Stop
-from api_shared.worker.run.isolation import Isolation
 from api_shared.worker.run.run_job import run_job
-from api_shared.worker.run.stuck_tasks import StuckTasks
 from api_shared.worker.run.worker_runtime import WorkerRuntime
 
 MAX_ROUNDS = 100
@@ -75,9 +72,9 @@ async def running_in_place(
     """
     place = Place(brokers or (general_broker, ml_broker), settings or default_settings())
     with ExitStack() as stack:
-        for workplace_broker, runtime in place.backings:
-            stack.enter_context(standing_on(workplace_broker, runtime))
-        stack.enter_context(_bound(tasks or {}, [each for each, _ in place.backings]))
+        for each, runtime in place.runtimes:
+            stack.enter_context(standing_on(each, runtime))
+        stack.enter_context(_bound(tasks or {}, [each for each, _ in place.runtimes]))
         await place.declare()
         hearing = asyncio.create_task(place.hear_cancels())
         try:
@@ -102,12 +99,12 @@ class Place:
         self._closed = False
         runners = {each.name: _Runner(each, settings, self._claims, self) for each in brokers}
         self._runners = runners
-        self.backings = [(runner.broker, runner.place.runtime) for runner in runners.values()]
+        self.runtimes = [(runner.broker, runner.worker.runtime) for runner in runners.values()]
 
     async def declare(self) -> None:
         """Let the schedules of all tasks that have a function here tick, from now on."""
         for runner in self._runners.values():
-            await runner.ticker.declare()
+            await runner.periodic.declare()
 
     async def advance(self, by: timedelta) -> None:
         """
@@ -124,7 +121,7 @@ class Place:
             elif tick_at is not None:
                 self._move_on_to(tick_at)
                 for runner in self._runners.values():
-                    await runner.ticker.tick_once()
+                    await runner.periodic.tick_once()
             else:
                 self._move_on_to(until)
                 return
@@ -153,7 +150,7 @@ class Place:
             raise CannotRunInPlace(job.task, f"jobs kiq jobs, {MAX_DEPTH} deep and no end")
         for _ in range(MAX_ROUNDS):
             if job.status is not Status.QUEUED:
-                job = await runner.requeue(job)
+                job = await runner.make_queued(job)
             job = await runner.run_once(job)
             if job.status.is_terminal or self._closed:
                 return
@@ -186,33 +183,27 @@ class _Runner(SilentPublisher):
         topology = topology_of(broker.name, settings)
         self.broker = broker
         self._run = place.run
-        self.place = WorkerRuntime(
+        self.worker = WorkerRuntime.of(
+            Runtime(settings, topology, place.ledger, place.notifier, self),
             worker_id="in place",
-            runtime=Runtime(settings, topology, place.ledger, place.notifier, self),
-            intake=SilentConsumer(),
+            consumer=SilentConsumer(),
+            publisher=self,
+            contracts=broker._contracts,
+            executor=ThreadExecutor(max_result_bytes=settings.max_result_bytes),
+            retire=_nothing,
             claims=claims,
-            dead_letters=DeadLetters(
-                self,
-                topology,
-                place.ledger,
-                broker._contracts,
-                retention_s=settings.retention_s,
-            ),
-            compute=ThreadExecutor(max_result_bytes=settings.max_result_bytes),
-            floor=Isolation(),
-            stuck_tasks=StuckTasks(_nothing),
         )
         rng = Random(0)  # noqa: S311 - jitter
-        self.ticker = PeriodicJobs(self.place.runtime, self._bound_contracts, rng)
+        self.periodic = PeriodicJobs(self.worker.runtime, self._bound_contracts, rng)
 
     async def publish_job(self, job: Job) -> None:
         """Run it. Raises `CannotRunInPlace`."""
         self._task(job)
         await self._run(job)
 
-    async def requeue(self, job: Job) -> Job:
+    async def make_queued(self, job: Job) -> Job:
         """A job whose time has come, or is taken to have come, is queued."""
-        runtime = self.place.runtime
+        runtime = self.worker.runtime
         due = publish_due(job, republish_after_s=runtime.settings.republish_after_s)
         queued = await runtime.ledger.change(due)
         if queued is None:
@@ -222,14 +213,14 @@ class _Runner(SilentPublisher):
 
     async def run_once(self, job: Job) -> Job:
         """One delivery, over the same bytes as RabbitMQ would carry; the job after it."""
-        runtime = self.place.runtime
+        runtime = self.worker.runtime
         body = encode(job)
         delivery = Delivery(
             (0, 0, 0), body, runtime.topology.queue(job.queue), {ACCEPTED: 1}, 0, SilentConsumer()
         )
-        wire = decode(body, max_bytes=len(body))
+        message = decode(body, max_bytes=len(body))
         try:
-            await run_job(self._task(job), delivery, wire, None, self.place)
+            await run_job(self._task(job), delivery, message, None, self.worker)
         except Exception:
             after = await self._read(job)
             if after.status.is_terminal or after.status is Status.RETRYING:
@@ -238,7 +229,7 @@ class _Runner(SilentPublisher):
         return await self._read(job)
 
     async def _read(self, job: Job) -> Job:
-        return await self.place.runtime.ledger.get(job.id) or job
+        return await self.worker.runtime.ledger.get(job.id) or job
 
     def _bound_contracts(self) -> list[Contract[Any, Any]]:
         return [task.contract for task in self.broker.tasks.values()]

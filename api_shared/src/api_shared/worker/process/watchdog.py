@@ -166,7 +166,7 @@ class Watchdog:
 
     def _ends_at(self, block: _Block) -> float:
         """When it costs the process: what blocks and is no job's has a limit as well."""
-        running = None if block.claim is None else block.claim.body
+        running = None if block.claim is None else block.claim.running
         limit_at = block.began + self._limit_s if running is None else running.hard_limit_at
         return min(limit_at + self._tick_s, block.stop_asked_at + STOP_GRACE_S)
 
@@ -207,7 +207,7 @@ class Watchdog:
     def _owner_by_task(self) -> HeldClaim | None:
         """Where no handler can run, in a call that waits in C: of a body's own task at least."""
         running = asyncio.current_task(self._loop)
-        bodies = ((claim, claim.body) for claim in self._claims)
+        bodies = ((claim, claim.running) for claim in self._claims)
         return next((claim for claim, each in bodies if each and each.task is running), None)
 
     def _stack(self) -> str:
@@ -234,7 +234,7 @@ class Watchdog:
             block.told.add("stop")
             claim.stop(block.stop)
             raise asyncio.CancelledError
-        running = claim.body
+        running = claim.running
         if running and monotonic() >= running.soft_limit_at and "limit" not in block.told:
             block.told.add("limit")
             raise SoftTimeLimitExceeded(running.soft_limit_s)

@@ -43,7 +43,7 @@ class WatchdogLedger:
 
     def renew(self) -> dict[str, Stop | None]:
         tokens = self.worker.claims.tokens
-        lease_s = self.worker.runtime.settings.lease_s
+        lease_s = self.worker.settings.lease_s
         standing = self._ask(lambda ledger: ledger.heartbeat(tokens, lease_s=lease_s))
         stops: dict[str, Stop | None] = dict.fromkeys(tokens, Stop.LOST)
         for job_id, held in standing.items():
@@ -70,9 +70,9 @@ class WatchdogLedger:
     def _outcome(self, blocker: HeldClaim, stop: Stop | None, stack: str) -> Outcome:
         if stop is Stop.CANCEL:
             return Cancelled()
-        if stop is Stop.LOST or blocker.body is None:
+        if stop is Stop.LOST or blocker.running is None:
             return LostClaim()
-        limit = TimeLimitExceeded(blocker.body.hard_limit_s)
+        limit = TimeLimitExceeded(blocker.running.hard_limit_s)
         failed = failure(limit, self.tasks[blocker.job.task].contract)
         message = f"{limit}: it blocked the event loop of its worker, which ended with it"
         return replace(failed, error=replace(failed.error, message=message, traceback=stack))

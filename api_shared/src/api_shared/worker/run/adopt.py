@@ -36,7 +36,7 @@ log = structlog.get_logger()
 async def _revived(
     job: Job | None,
     task: JobTask[Any, Any],
-    wire: JobMessage,
+    message: JobMessage,
     delivery: Delivery,
     worker: WorkerRuntime,
 ) -> bool:
@@ -48,9 +48,9 @@ async def _revived(
     if job is None:
         if delivery.headers.get(ACCEPTED) and mark is None:
             return False
-        await _adopt(task, wire, delivery, mark, worker)
+        await _adopt(task, message, delivery, mark, worker)
         return True
-    if mark is None or job.task != wire.task or not has_ended(job, mark):
+    if mark is None or job.task != message.task or not has_ended(job, mark):
         return False
     await requeue(job, worker.runtime, why="dead letter moved back")
     return True
@@ -58,7 +58,7 @@ async def _revived(
 
 async def _adopt(
     task: JobTask[Any, Any],
-    wire: JobMessage,
+    message: JobMessage,
     delivery: Delivery,
     mark: DeadLetterHeaders | None,
     worker: WorkerRuntime,
@@ -69,7 +69,7 @@ async def _adopt(
     after the one it ended, or is kept (`UniqueTaken`). Raises `UsageError`, `NotOurs`.
     """
     try:
-        insert = _insert_of(task, wire, delivery, mark, worker)
+        insert = _insert_of(task, message, delivery, mark, worker)
     except UsageError:
         raise
     except Exception as error:  # of the contract's own validators: it would come back for ever
@@ -79,21 +79,23 @@ async def _adopt(
     if inserted.job.id != insert.job.id:
         if mark is not None:
             raise UniqueTaken(str(insert.job.unique_key), inserted.job.id)
-        log.warning("message.deduplicated", job_id=wire.job_id, first_job_id=inserted.job.id)
+        log.warning("message.deduplicated", job_id=message.job_id, first_job_id=inserted.job.id)
         delivery.ack()
         raise NotOurs
-    log.info("message.adopted", job_id=wire.job_id, task=wire.task)
+    log.info("message.adopted", job_id=message.job_id, task=message.task)
 
 
 def _insert_of(
     task: JobTask[Any, Any],
-    wire: JobMessage,
+    message: JobMessage,
     delivery: Delivery,
     mark: DeadLetterHeaders | None,
     worker: WorkerRuntime,
 ) -> Insert:
     """What a kiq of this message would ask the ledger for. Raises whatever a validator raises."""
-    submission = replace(submission_of(to_message(wire), task.contract), queue=delivery.queue.name)
+    submission = replace(
+        submission_of(to_message(message), task.contract), queue=delivery.queue.name
+    )
     if mark is not None:
         submission = replace(
             submission,
@@ -101,7 +103,7 @@ def _insert_of(
             correlation_id=mark.correlation_id or submission.correlation_id,
             priority=submission.priority or min(delivery.priority, MAX_PRIORITY),
         )
-    insert = new_job(submission, worker.runtime.topology, worker.runtime.settings)
+    insert = new_job(submission, worker.runtime.topology, worker.settings)
     if mark is not None:
         insert = replace(insert, job=replace(insert.job, round=(mark.round or 0) + 1))
     return insert

@@ -40,26 +40,24 @@ UNREADABLE_S = 10.0
 
 
 async def claim_job(
-    task: JobTask[Any, Any], delivery: Delivery, wire: JobMessage, worker: WorkerRuntime
+    task: JobTask[Any, Any], delivery: Delivery, message: JobMessage, worker: WorkerRuntime
 ) -> HeldClaim:
     """
     Claim the job and ack its delivery, in this order: no message is acked before the ledger
     guards its job. Raises `NotOurs`.
     """
-    claim = Claim(
-        wire.job_id, secrets.token_hex(8), worker.worker_id, worker.runtime.settings.lease_s
-    )
+    claim = Claim(message.job_id, secrets.token_hex(8), worker.worker_id, worker.settings.lease_s)
     try:
         with worker.claims.writing(claim.job_id, claim.token):
             verdict = await _apply_claim(claim, worker)
             if isinstance(verdict, Refused) and await _revived(
-                verdict.job, task, wire, delivery, worker
+                verdict.job, task, message, delivery, worker
             ):
                 verdict = await _apply_claim(claim, worker)
     except (LedgerUnavailable, AcceptanceUnknown) as error:
-        log.warning("claim.ledger_away", job_id=wire.job_id, error=str(error))
+        log.warning("claim.ledger_away", job_id=message.job_id, error=str(error))
         delivery.requeue()
-        worker.intake.pause(LEDGER_PAUSE_S)
+        worker.consumer.pause(LEDGER_PAUSE_S)
         raise NotOurs from None
     except UnreadableRecord as error:
         await _hand_over(delivery, claim, error, worker)
@@ -67,31 +65,31 @@ async def claim_job(
     except UsageError as error:
         is_taken = isinstance(error, UniqueTaken)
         reason = Reason.UNIQUE_TAKEN if is_taken else Reason.INVALID_ARGUMENTS
-        await worker.bury(delivery, reason, str(error))
+        await worker.dead_letter(delivery, reason, str(error))
         raise NotOurs from None
     match verdict:
-        case Claimed(job) if job.task != wire.task:
+        case Claimed(job) if job.task != message.task:
             await _let_go(job, claim, worker)
-            await _bury_stranger(delivery, wire, job, worker)
+            await _dead_letter_stranger(delivery, message, job, worker)
         case Claimed(job):
             delivery.ack()
-            return HeldClaim(job, claim.token, worker.runtime.ledger, worker.runtime.notifier)
+            return HeldClaim(job, claim.token, worker.ledger, worker.notifier)
         case Refused(None):
             detail = "accepted once, but its record has expired"
-            await worker.bury(delivery, Reason.FORGOTTEN, detail)
-        case Refused(job) if job is not None and job.task != wire.task:
-            await _bury_stranger(delivery, wire, job, worker)
+            await worker.dead_letter(delivery, Reason.FORGOTTEN, detail)
+        case Refused(job) if job is not None and job.task != message.task:
+            await _dead_letter_stranger(delivery, message, job, worker)
         case Refused(job) if job is not None:
             _drop(delivery, job)
     raise NotOurs
 
 
-async def _bury_stranger(
-    delivery: Delivery, wire: JobMessage, job: Job, worker: WorkerRuntime
+async def _dead_letter_stranger(
+    delivery: Delivery, message: JobMessage, job: Job, worker: WorkerRuntime
 ) -> None:
     """A message of another task under this job's id."""
-    detail = f"job {job.id} is a {job.task!r}, this message says {wire.task!r}"
-    await worker.bury(delivery, Reason.UNREADABLE, detail)
+    detail = f"job {job.id} is a {job.task!r}, this message says {message.task!r}"
+    await worker.dead_letter(delivery, Reason.UNREADABLE, detail)
 
 
 def _drop(delivery: Delivery, job: Job) -> None:
@@ -113,7 +111,7 @@ def _drop(delivery: Delivery, job: Job) -> None:
 async def _let_go(job: Job, claim: Claim, worker: WorkerRuntime) -> None:
     """Undo a claim that a message of another task has brought about."""
     why = "claimed by a message of another task"
-    await worker.runtime.ledger.apply(Release(job.id, claim.token, job.seq + 1, 0, why))
+    await worker.ledger.apply(Release(job.id, claim.token, job.seq + 1, 0, why))
 
 
 async def _hand_over(
@@ -127,7 +125,7 @@ async def _hand_over(
     why = "written by another release than this worker's"
     back = Release(claim.job_id, claim.token, error.seq + 1, UNREADABLE_S, why)
     with suppress(LedgerUnavailable, UnreadableRecord):  # else its lease runs out
-        await worker.runtime.ledger.apply(back, deadline_s=worker.runtime.settings.lease_s)
+        await worker.ledger.apply(back, deadline_s=worker.settings.lease_s)
     if dead_letter_headers_of(delivery.headers) is None:
         delivery.ack()
     else:
@@ -136,8 +134,8 @@ async def _hand_over(
 
 async def _apply_claim(claim: Claim, worker: WorkerRuntime) -> Claimed | Refused:
     """A job may turn queued between the claim's write and its read-back: then try once more."""
-    deadline_s = worker.runtime.settings.lease_s
-    verdict = await worker.runtime.ledger.apply(claim, deadline_s=deadline_s)
+    deadline_s = worker.settings.lease_s
+    verdict = await worker.ledger.apply(claim, deadline_s=deadline_s)
     if isinstance(verdict, Refused) and verdict.job and verdict.job.status is Status.QUEUED:
-        verdict = await worker.runtime.ledger.apply(claim, deadline_s=deadline_s)
+        verdict = await worker.ledger.apply(claim, deadline_s=deadline_s)
     return verdict

@@ -30,7 +30,7 @@ class _JobsOwnContext(Context):
         raise Snooze(0)
 
 
-class _Injected:
+class Injected:
     """
     The function's `TaskiqDepends`, resolved for this job alone.
 

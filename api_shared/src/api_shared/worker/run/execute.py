@@ -25,7 +25,7 @@ from api_shared.errors import (
 from api_shared.json_text import MAX_DEPTH, is_too_deep
 from api_shared.settings import Settings
 from api_shared.worker.job_process import ProcessExecutor, Slot
-from api_shared.worker.run.dependencies import _Injected
+from api_shared.worker.run.dependencies import Injected
 from api_shared.worker.run.execute_in_process import execute_in_process
 from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop, running_claim
 from api_shared.worker.run.outcome import (
@@ -88,30 +88,29 @@ async def execute(
     message: TaskiqMessage,
     *,
     settings: Settings,
-    compute: ProcessExecutor,
+    executor: ProcessExecutor,
     slot: Slot | None,
 ) -> Outcome:
     """Run the function once; whatever it does becomes an `Outcome`."""
     limits = Limits.of(task, settings)
-    limit_bytes = settings.max_result_bytes
+    contract, limit_bytes = task.contract, settings.max_result_bytes
 
     async def call() -> str:
         running_claim.set(claim)
-        args = task.contract.parse([], claim.job.args)
-        async with _Injected(task, claim, message, settings) as injected:
+        args = contract.parse([], claim.job.args)
+        async with Injected(task, claim, message, settings) as injected:
             if task.bound.is_async:
                 value = await task.bound.function(**task.bound.arguments(args), **injected)
             else:
                 value = await execute_in_process(
-                    task, args, injected, claim, limits.soft_s, limits.hard_s, compute, slot
+                    task, args, injected, claim, limits.soft_s, limits.hard_s, executor, slot
                 )
-        text = task.contract.encode_result(value)
+        text = contract.encode_result(value)
         if is_too_deep(text):
-            raise InvalidResult(task.contract.name, [f"nested deeper than {MAX_DEPTH}"])
+            raise InvalidResult(contract.name, [f"nested deeper than {MAX_DEPTH}"])
         if len(text) > limit_bytes:
-            raise TooLarge(
-                f"the result of {claim.job.task}", len(text), limit_bytes, "MAX_RESULT_BYTES"
-            )
+            name = f"the result of {contract.name}"
+            raise TooLarge(name, len(text), limit_bytes, "MAX_RESULT_BYTES")
         return text
 
     watched = limits if task.bound.is_async else limits.around_process()
@@ -135,10 +134,10 @@ async def _watch(
 
     At its soft limit a body has until its hard limit to save what is worth saving; a stop that
     comes meanwhile shortens that. A body that goes on all the same is left behind, in
-    `claim.body`: it holds no slot, and its writes are refused.
+    `claim.running`: it holds no slot, and its writes are refused.
     """
     body = asyncio.create_task(call)
-    claim.body = running = RunningTask(body, limits.soft_s, limits.hard_s)
+    claim.running = running = RunningTask(body, limits.soft_s, limits.hard_s)
     stopped: Stop | Literal["limit"] | None = None
     ends_at = running.soft_limit_at
     while True:
@@ -169,7 +168,7 @@ async def _watch(
             continue
         ends_at = max(ends_at, monotonic() + MIN_GRACE_S)
         body.cancel()
-    claim.body = None
+    claim.running = None
     try:
         return body.result(), None, stopped
     except asyncio.CancelledError as error:  # its traceback says where the body was

@@ -61,7 +61,7 @@ async def execute_in_process(
     claim: HeldClaim,
     soft_limit_s: float,
     hard_limit_s: float,
-    compute: ProcessExecutor,
+    executor: ProcessExecutor,
     slot: Slot | None,
 ) -> Any:
     """The function's result; raises what an async function would have raised in its place."""
@@ -71,7 +71,7 @@ async def execute_in_process(
         claim.report(progress_of(*fields))
 
     try:
-        ended = await compute.run(
+        ended = await executor.run(
             task.function,
             kwargs={**task.bound.arguments(args), **injected},
             soft_limit_s=soft_limit_s,

@@ -1,4 +1,4 @@
-"""The claims that a worker process holds, and the heartbeat that keeps them."""
+"""A claim as its worker holds it: what stops it, and the writes that it numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from api_shared.ledger.operations import FencedWrite, SaveJournal, SaveProgress
 from api_shared.ledger.protocol import Ledger
 from api_shared.ledger.transitions import count_late_write
 from api_shared.ledger.usage import added, checked_usage
-from api_shared.notifier.events import JobEvent
+from api_shared.notifier.events import progress_event
 from api_shared.notifier.protocol import Notifier
-from api_shared.worker.run.text_writer import TextWriter
+from api_shared.notifier.text_writer import TextWriter
 
 log = structlog.get_logger()
 
-TELL_EVERY_S = 0.1
+PUBLISH_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
 
 
@@ -61,8 +61,8 @@ class HeldClaim:
     """
     The right to write one job, and the numbering of what is written.
 
-    `stop` asks the body to end; the first reason stands. Once `settling`, nobody stops it any more.
-    `body` is there while the body runs, and stays if it will not stop.
+    `stop` asks the task to end; the first reason stands. Once `settling`, nothing does.
+    `running` is there while the task runs, and stays if it will not stop.
     """
 
     def __init__(self, job: Job, token: str, ledger: Ledger, notifier: Notifier) -> None:
@@ -72,7 +72,7 @@ class HeldClaim:
         self.usage = dict(job.usage)
         self.text = TextWriter(job, notifier)
         self.settling = False
-        self.body: RunningTask | None = None
+        self.running: RunningTask | None = None
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self._ledger = ledger
         self._notifier = notifier
@@ -94,7 +94,7 @@ class HeldClaim:
         return self._seq
 
     def report(self, progress: Progress) -> None:
-        """Tell listeners and the ledger soon; the latest wins."""
+        """Notify listeners and the ledger soon; the latest wins."""
         self._progress = progress
         if self._reporter is None and not self.settling:
             self._reporter = asyncio.create_task(self._report())
@@ -118,7 +118,7 @@ class HeldClaim:
             self._reporter.cancel()
             await asyncio.gather(self._reporter, return_exceptions=True)
         if self._progress is not None:
-            self._tell(self._progress, self.next_seq())
+            self._publish(self._progress, self.next_seq())
         return self.next_seq()
 
     async def was_late(self, write: FencedWrite) -> None:
@@ -136,23 +136,18 @@ class HeldClaim:
             progress, self._progress = self._progress, None
             if progress is not None:
                 unsaved = (self.next_seq(), progress)
-                self._tell(progress, unsaved[0])
+                self._publish(progress, unsaved[0])
             if unsaved is not None and monotonic() - self._saved_at >= SAVE_EVERY_S:
                 write = SaveProgress(self.job.id, self.token, *unsaved)
                 self._saved_at, unsaved = monotonic(), None
                 if not await self._ledger.apply(write):
                     self.stop(Stop.LOST)
                     await self.was_late(write)
-            await asyncio.sleep(TELL_EVERY_S)
+            await asyncio.sleep(PUBLISH_EVERY_S)
         self._reporter = None
 
-    def _tell(self, progress: Progress, seq: int) -> None:
-        job = self.job
-        event = JobEvent(
-            "progress", job.id, seq, job.status, job.task, job.queue, job.owner,
-            job.correlation_id, job.attempt, progress=progress,
-        )  # fmt: skip
-        self._notifier.publish(event)
+    def _publish(self, progress: Progress, seq: int) -> None:
+        self._notifier.publish(progress_event(self.job, progress, seq=seq))
 
 
 running_claim: ContextVar[HeldClaim | None] = ContextVar("running_claim", default=None)

@@ -1,18 +1,115 @@
-"""The floor on which a process's bodies run: side by side, or one of them alone."""
+"""Isolation of suspects: a job that may have killed its worker runs alone in its process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Protocol
+
+from api_shared.backoff import backoff_s
+from api_shared.job import Job
+from api_shared.ledger.operations import TakeLastChance
+from api_shared.ledger.protocol import Ledger
+from api_shared.ledger.transitions import needs_last_chance
+from api_shared.worker.run.heartbeat import ClaimRegistry
+from api_shared.worker.run.held_claim import HeldClaim
+from api_shared.worker.run.outcome import LostClaim, Snoozed
+from api_shared.worker.run.stuck_tasks import StuckTasks
+
+WAITS_TO_BE_ALONE = "one more loss would be its last: it runs alone"
+ALONE_WAIT_S = 5.0
+"""How long such a job waits for the others of its process to end, while no more are taken."""
+ALONE_AGAIN_S = (0.25, 30.0)
+"""After how long it tries again: at first, and at most. Doubles each time."""
+ALONE_TRIES = 12
+"""
+After so many, some four minutes, it runs beside the others: long jobs must not starve it. Beside
+one that runs alone it never does.
+"""
+STILL_RUNS = "an earlier run of it goes on in this process"
+ELSEWHERE_S = 0.5
+"""After how long a job that cannot run in this process is published for another one."""
+
+
+class Pausable(Protocol):
+    """A consumer, as far as the run of a job may act on it."""
+
+    def pause(self, seconds: float) -> None:
+        """Take no more messages for a while."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Take no messages within this block."""
 
 
 class Isolation:
     """
-    A body that wants to be alone waits for those that run, and nobody enters meanwhile.
+    Which job may run now, and beside which others.
 
-    Nobody waits to enter beside it either: a job that is told no is handed back, so that another
-    process can run it.
+    A job that would fail if it were lost again runs with nothing else in its process: what kills a
+    worker then is that job, and what it kills is nobody else. Before it runs it takes its last
+    chance, in the ledger: a worker that dies while it waits is no fault of it. And no job runs
+    beside an earlier run of itself.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        claims: ClaimRegistry,
+        stuck_tasks: StuckTasks,
+        consumer: Pausable,
+        *,
+        max_lost: int,
+    ) -> None:
+        self._ledger = ledger
+        self._claims = claims
+        self._stuck_tasks = stuck_tasks
+        self._consumer = consumer
+        self._max_lost = max_lost
+        self._occupancy = Occupancy()
+
+    @asynccontextmanager
+    async def admit(self, claim: HeldClaim) -> AsyncIterator[Snoozed | LostClaim | None]:
+        """None: the job runs within this block. Else it does not run now, and this is why."""
+        if self._still_runs(claim):
+            yield Snoozed(ELSEWHERE_S, STILL_RUNS)
+        elif needs_last_chance(claim.job, max_lost=self._max_lost):
+            async with self._alone(claim) as refusal:
+                yield refusal
+        else:
+            with self._occupancy.beside_others() as may_run:
+                busy = Snoozed(ELSEWHERE_S, "another job runs alone in this process")
+                yield None if may_run else busy
+
+    def _still_runs(self, claim: HeldClaim) -> bool:
+        """Whether an earlier run goes on here; it is stopped, and if it cannot be, its process."""
+        if self._claims.stop_earlier(claim):
+            return True
+        if claim.job.id not in self._stuck_tasks:
+            return False
+        self._stuck_tasks.make_way(claim.job.id)
+        return True
+
+    @asynccontextmanager
+    async def _alone(self, claim: HeldClaim) -> AsyncIterator[Snoozed | LostClaim | None]:
+        waits = _waits_to_be_alone(claim.job)
+        starves = waits >= ALONE_TRIES
+        with self._consumer.held():
+            async with self._occupancy.alone(within_s=ALONE_WAIT_S, else_beside=starves) as may_run:
+                if may_run:
+                    chance = TakeLastChance(claim.job.id, claim.token, claim.next_seq())
+                    yield None if await self._ledger.apply(chance) else LostClaim()
+                    return
+        first_s, most_s = ALONE_AGAIN_S
+        yield Snoozed(backoff_s(waits + 1, base_s=first_s, cap_s=most_s), WAITS_TO_BE_ALONE)
+
+
+class Occupancy:
+    """
+    The tasks that run in a process: side by side, or one of them alone.
+
+    One that must be alone waits for those that run, and no other enters meanwhile. None waits to
+    enter beside it either: a job that is refused is released, so that another process can run it.
     """
 
     def __init__(self) -> None:
@@ -23,7 +120,7 @@ class Isolation:
 
     @contextmanager
     def beside_others(self) -> Iterator[bool]:
-        """False: somebody runs alone here, or waits to."""
+        """False: one runs alone here, or waits to."""
         if self._wanted_alone:
             yield False
             return
@@ -39,8 +136,8 @@ class Isolation:
     @asynccontextmanager
     async def alone(self, *, within_s: float, else_beside: bool = False) -> AsyncIterator[bool]:
         """
-        False: another one has the floor, or the others did not end `within_s`. With `else_beside`
-        it runs beside those, but beside no other one, and nobody enters meanwhile either.
+        False: another one is alone, or the others did not end `within_s`. With `else_beside` it
+        runs beside those, but beside no other one, and none enters meanwhile either.
         """
         if self._wanted_alone:
             yield False
@@ -58,3 +155,14 @@ class Isolation:
         except TimeoutError:
             return False
         return True
+
+
+def _waits_to_be_alone(job: Job) -> int:
+    """How often it waited in vain since it was lost last."""
+    waits = 0
+    for entry in reversed(job.history):
+        if entry.note == WAITS_TO_BE_ALONE:
+            waits += 1
+        elif entry.note:
+            break
+    return waits

@@ -27,9 +27,9 @@ class LiveJob(JobContext):
 
     @property
     def stop_requested(self) -> bool:
-        body = self._claim.body
+        running = self._claim.running
         return self._claim.stopped.done() or (
-            body is not None and monotonic() >= body.soft_limit_at
+            running is not None and monotonic() >= running.soft_limit_at
         )
 
     def progress(

@@ -1,9 +1,9 @@
-"""From an outcome to the record: the write that ends a claim, and who is told."""
+"""The settlement of a job: the write that ends its claim, and the event that says so."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -12,7 +12,7 @@ from api_shared.backoff import backoff_s
 from api_shared.client.result_backend import encode_result, taskiq_result_of
 from api_shared.client.task import JobTask
 from api_shared.errors import LedgerUnavailable, UsageError
-from api_shared.job import SLEEPING, Job, JobError, Reason, Status
+from api_shared.job import Entry, Job, JobError, Reason
 from api_shared.ledger.operations import (
     Cancel,
     Complete,
@@ -21,7 +21,7 @@ from api_shared.ledger.operations import (
     Release,
     Retry,
 )
-from api_shared.notifier.events import JobEvent, StoredResult
+from api_shared.notifier.events import StoredResult, status_event
 from api_shared.worker.run.held_claim import HeldClaim
 from api_shared.worker.run.outcome import (
     Cancelled,
@@ -49,7 +49,7 @@ async def settle_job(
     if write is None:
         return None
     try:
-        applied = await worker.runtime.ledger.apply(write)
+        applied = await worker.ledger.apply(write)
     except UsageError as error:  # the record cannot hold it
         if isinstance(outcome, Failed):
             raise
@@ -67,21 +67,20 @@ async def settle_job(
     result = None
     if job.status.is_terminal:
         result = StoredResult(job.id, encode_result(taskiq_result_of(job)))
-    why = write.why if isinstance(write, Release) else None
-    tell_status(job, seq, job.status, worker, result, why=why)
+    worker.notifier.publish(status_event(job), result)
     return job
 
 
 async def _was_cancelled_meanwhile(
     claim: HeldClaim, write: FencedWrite, worker: WorkerRuntime
 ) -> bool:
-    """A cancel was asked for while the job was being handed on: it is not handed on, it ends."""
+    """A cancel was asked for while the job was being released: then it ends instead."""
     if not isinstance(write, (Retry, Release)):
         return False
     try:
-        job = await worker.runtime.ledger.get(claim.job.id)
+        job = await worker.ledger.get(claim.job.id)
     except LedgerUnavailable:
-        return False  # its lease runs out, and whoever takes it back ends it
+        return False  # its lease runs out, and whoever rescues it ends it
     return job is not None and job.token == claim.token and job.cancel_requested
 
 
@@ -89,7 +88,7 @@ def settlement(
     task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, seq: int, worker: WorkerRuntime
 ) -> FencedWrite | None:
     """The write that says `outcome`; None: the claim is gone, nothing may be written."""
-    job, contract, settings = claim.job, task.contract, worker.runtime.settings
+    job, contract, settings = claim.job, task.contract, worker.settings
     match outcome:
         case Completed(_, result_json):
             streamed = claim.text.has_begun
@@ -116,34 +115,25 @@ def settlement(
 
 
 def _as_settled(job: Job, write: FencedWrite, run_s: float) -> Job:
-    """The record as the write left it, for telling; times are near enough."""
+    """The record as the write left it, for listeners; its times are near enough."""
+    change = write.change
     put = {
         name: value
-        for name, value in write.change.put.items()
+        for name, value in change.put.items()
         if name in ("status", "seq", "result_json", "error")
     }
+    put |= {"error": None} if "error" in change.remove else {}
     failures = 1 if isinstance(write, (Fail, Retry)) else 0
-    ended_at = job.started_at and job.started_at + timedelta(seconds=run_s)
+    now = (job.started_at or datetime.now(UTC)) + timedelta(seconds=run_s)
     due_at = None
-    if isinstance(write, (Retry, Release)) and ended_at is not None:
-        due_at = ended_at + timedelta(seconds=write.delay_s)
-    attempt = job.attempt + failures
-    return replace(job, **put, attempt=attempt, ended_at=ended_at, due_at=due_at)
-
-
-def tell_status(
-    job: Job,
-    seq: int,
-    status: Status,
-    worker: WorkerRuntime,
-    result: StoredResult | None = None,
-    *,
-    why: str | None = None,
-) -> None:
-    error = f"{job.error.reason}: {job.error.message}" if job.error else None
-    event = JobEvent(
-        "status", job.id, seq, status, job.task, job.queue, job.owner, job.correlation_id,
-        job.attempt, error=error, due_at=job.due_at if status in SLEEPING else None,
-        why=why,
-    )  # fmt: skip
-    worker.runtime.notifier.publish(event, result)
+    if isinstance(write, (Retry, Release)):
+        due_at = now + timedelta(seconds=write.delay_s)
+    entry = Entry(write.seq, put["status"], now, change.change_id, note=change.note or "")
+    return replace(
+        job,
+        **put,
+        attempt=job.attempt + failures,
+        ended_at=now,
+        due_at=due_at,
+        history=(*job.history, entry),
+    )

@@ -1,4 +1,4 @@
-"""The text that a body writes while it runs."""
+"""The writer of the text that a job streams while it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from api_shared.job import Job
 from api_shared.notifier.protocol import Notifier
 from api_shared.notifier.text_stream import Outgoing
 
-TELL_EVERY_S = 0.1
+PUBLISH_EVERY_S = 0.1
 
 
 class TextWriter:
@@ -20,7 +20,7 @@ class TextWriter:
         self._notifier = notifier
         self._size_bytes = 0
         self._is_new = False
-        self._teller: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -37,20 +37,20 @@ class TextWriter:
         self._size_bytes = size_bytes
         self._outgoing.add(encoded.decode())
         self._is_new = True
-        if self._teller is None:
-            self._teller = asyncio.create_task(self._tell())
+        if self._publishing is None:
+            self._publishing = asyncio.create_task(self._publish())
 
     async def close(self) -> None:
-        """Tell what is left."""
-        if self._teller is not None:
-            self._teller.cancel()
-            await asyncio.gather(self._teller, return_exceptions=True)
+        """Publish what is left."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+            await asyncio.gather(self._publishing, return_exceptions=True)
         if self._is_new:
             self._notifier.publish_text(self._outgoing)
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         while self._is_new:
             self._is_new = False
             self._notifier.publish_text(self._outgoing)
-            await asyncio.sleep(TELL_EVERY_S)
-        self._teller = None
+            await asyncio.sleep(PUBLISH_EVERY_S)
+        self._publishing = None

@@ -1,4 +1,4 @@
-"""The floor: bodies side by side, or one alone; and no job beside a run of itself that goes on."""
+"""Occupancy of a process: tasks side by side, or one alone; and tasks that will not stop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from api_shared.worker.run import stuck_tasks as leftovers_module
-from api_shared.worker.run.isolation import Isolation
+from api_shared.worker.run import stuck_tasks as stuck
+from api_shared.worker.run.isolation import Occupancy
 from api_shared.worker.run.stuck_tasks import StuckTasks
 from fixtures.doubles import until
 
@@ -15,63 +15,63 @@ LONG_S = 30.0
 
 
 async def test_a_body_that_is_alone_has_waited_for_the_others_and_lets_none_in() -> None:
-    floor, entered = Isolation(), asyncio.Event()
+    occupancy, entered = Occupancy(), asyncio.Event()
 
     async def alone() -> bool:
-        async with floor.alone(within_s=LONG_S) as granted:
+        async with occupancy.alone(within_s=LONG_S) as granted:
             entered.set()
-            with floor.beside_others() as beside:
+            with occupancy.beside_others() as beside:
                 assert not beside
-            async with floor.alone(within_s=LONG_S) as second:
+            async with occupancy.alone(within_s=LONG_S) as second:
                 assert not second
             return granted
 
-    with floor.beside_others() as first, floor.beside_others() as second:
+    with occupancy.beside_others() as first, occupancy.beside_others() as second:
         assert first
         assert second
         waiting = asyncio.create_task(alone())
         await asyncio.sleep(0)
-        with floor.beside_others() as late:
+        with occupancy.beside_others() as late:
             assert not late, "who wants to be alone must not wait for ever new ones"
         assert not entered.is_set()
     assert await waiting
-    with floor.beside_others() as after:
+    with occupancy.beside_others() as after:
         assert after
 
 
 async def test_who_waits_in_vain_to_be_alone_lets_the_others_in_again() -> None:
-    floor = Isolation()
-    with floor.beside_others():
-        async with floor.alone(within_s=0.001) as granted:
+    occupancy = Occupancy()
+    with occupancy.beside_others():
+        async with occupancy.alone(within_s=0.001) as granted:
             assert not granted
-        with floor.beside_others() as beside:
+        with occupancy.beside_others() as beside:
             assert beside
 
 
 async def test_who_has_waited_too_long_runs_beside_the_others_and_lets_no_more_in() -> None:
-    floor = Isolation()
-    with floor.beside_others():
-        async with floor.alone(within_s=0.001, else_beside=True) as granted:
+    occupancy = Occupancy()
+    with occupancy.beside_others():
+        async with occupancy.alone(within_s=0.001, else_beside=True) as granted:
             assert granted
-            with floor.beside_others() as late:
+            with occupancy.beside_others() as late:
                 assert not late
-            async with floor.alone(within_s=LONG_S, else_beside=True) as second:
+            async with occupancy.alone(within_s=LONG_S, else_beside=True) as second:
                 assert not second, "two of them never run side by side"
 
 
-async def test_a_body_that_fails_leaves_the_floor() -> None:
-    floor = Isolation()
+async def test_a_body_that_fails_leaves_the_occupancy() -> None:
+    occupancy = Occupancy()
     with pytest.raises(RuntimeError):
-        async with floor.alone(within_s=LONG_S):
+        async with occupancy.alone(within_s=LONG_S):
             raise RuntimeError
-    with pytest.raises(RuntimeError), floor.beside_others():
+    with pytest.raises(RuntimeError), occupancy.beside_others():
         raise RuntimeError
-    async with floor.alone(within_s=0.001) as granted:
+    async with occupancy.alone(within_s=0.001) as granted:
         assert granted
 
 
 async def test_a_leftover_is_cancelled_again_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers_module, "AGAIN_S", 0.001)
+    monkeypatch.setattr(stuck, "AGAIN_S", 0.001)
     cancels = 0
 
     async def stubborn() -> str:

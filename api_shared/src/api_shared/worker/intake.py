@@ -1,0 +1,118 @@
+"""The intake of a worker: from a delivery to a job of ours that may start now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from api_shared.client.task import JobTask
+from api_shared.errors import LedgerUnavailable
+from api_shared.job import JobError, Reason, Status
+from api_shared.ledger.transitions import fail_queued
+from api_shared.notifier.events import status_event
+from api_shared.settings import MOST_ARGUMENTS_BYTES
+from api_shared.transport.consumer import Consumer, Delivery
+from api_shared.transport.message import ACCEPTED, JobMessage, Unreadable, decode
+from api_shared.worker.job_process import Slot
+from api_shared.worker.job_process.slot_gate import SlotGate
+from api_shared.worker.run.claim import LEDGER_PAUSE_S
+from api_shared.worker.run.worker_runtime import WorkerRuntime
+
+MESSAGE_OVERHEAD_BYTES = 128 * 1024
+"""What a message holds beside its job's arguments, at most."""
+
+
+class Intake:
+    """
+    Reads deliveries, dead-letters what is no job of this worker, and waits for a CPU slot where a
+    job needs one.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        gate: SlotGate,
+        tasks: Mapping[str, JobTask[Any, Any]],
+        worker: WorkerRuntime,
+    ) -> None:
+        self._consumer = consumer
+        self._gate = gate
+        self._tasks = tasks
+        self._worker = worker
+
+    async def next(self) -> tuple[Delivery, JobMessage, Slot | None]:
+        """The next delivery that is a job of ours and may start now."""
+        while True:
+            taken = await self._either()
+            if not isinstance(taken, Delivery):
+                return taken
+            if taken.unreadable is not None:
+                detail = f"its properties cannot be decoded: {taken.unreadable}"
+                await self._worker.dead_letter(taken, Reason.UNREADABLE, detail)
+                continue
+            try:
+                message = decode(taken.body, max_bytes=self._size_limit(taken))
+            except Unreadable as error:
+                await self._worker.dead_letter(taken, error.reason, str(error))
+                continue
+            task = self._tasks.get(message.task)
+            if task is None:
+                await self._dead_letter_unknown(taken, message)
+                continue
+            if task.bound.is_async:
+                return taken, message, None
+            slot = self._gate.slot_now()
+            if slot is not None:
+                return taken, message, slot
+            self._gate.wait(taken, message)
+
+    def _size_limit(self, delivery: Delivery) -> int:
+        """What a kiq accepted is read here, whatever the kiqing service's own limit was."""
+        limit = self._worker.settings.max_arguments_bytes
+        if delivery.headers.get(ACCEPTED):
+            limit = MOST_ARGUMENTS_BYTES
+        return limit + MESSAGE_OVERHEAD_BYTES
+
+    async def _either(self) -> Delivery | tuple[Delivery, JobMessage, Slot]:
+        """A fresh delivery, or one whose slot has become free."""
+        if self._gate.idle:
+            return await self._consumer.next()
+        fresh = asyncio.ensure_future(self._consumer.next())
+        served = asyncio.ensure_future(self._gate.ready.get())
+        try:
+            await asyncio.wait({fresh, served}, return_when=asyncio.FIRST_COMPLETED)
+            if not served.done():
+                return fresh.result()
+            if fresh.done():
+                self._consumer.put_back(fresh.result())
+            return served.result()
+        except asyncio.CancelledError:  # a stop: what came at this very moment is requeued too
+            if fresh.done():
+                self._consumer.put_back(fresh.result())
+            if served.done():
+                self._gate.ready.put_nowait(served.result())
+            raise
+        finally:
+            for waiter in (fresh, served):
+                waiter.cancel()
+
+    async def _dead_letter_unknown(self, delivery: Delivery, message: JobMessage) -> None:
+        """A message for a task that this worker has not: a dead letter, and its job has failed."""
+        known = ", ".join(sorted(self._tasks)) or "none"
+        detail = f"no task named {message.task!r} in this worker; known: {known}"
+        error = JobError(Reason.UNKNOWN_TASK, "UnknownTask", detail)
+        ledger = self._worker.ledger
+        try:
+            job = await ledger.get(message.job_id)
+            if job is not None and job.status is Status.QUEUED and job.task == message.task:
+                failed = await ledger.change(fail_queued(job, error))
+                if failed is not None:  # due now: the dispatcher dead-letters it
+                    self._worker.notifier.publish(status_event(failed))
+                    delivery.ack()
+                    return
+        except LedgerUnavailable:
+            delivery.requeue()
+            self._consumer.pause(LEDGER_PAUSE_S)
+            return
+        await self._worker.dead_letter(delivery, Reason.UNKNOWN_TASK, detail)
