@@ -28,7 +28,7 @@ from api_shared.job import Status
 from fixtures.indexes import WORDS, contents, files_in
 from fixtures.workers import LONG_S, Platform
 from workers_ml.index.hashes import content_hash
-from workers_ml.index.reader import OpenedIndex
+from workers_ml.index.reader import IndexReader
 
 ML = "workers_ml.main:broker"
 
@@ -138,9 +138,7 @@ async def test_a_query_that_no_retry_can_answer_fails_at_once(
         await similar(**query)
 
 
-async def test_a_damaged_segment_is_refused_and_built_anew(
-    platform: Platform, tmp_path: Path
-) -> None:
+async def test_a_damaged_segment_is_refused_and_rebuilt(platform: Platform, tmp_path: Path) -> None:
     await platform.worker(ML)
     folder = write_folder(tmp_path / "texts", {"a": "red", "b": "red green"})
     await index(folder)
@@ -193,15 +191,16 @@ async def test_a_job_whose_process_is_killed_runs_again_and_the_old_index_answer
     assert seen is not None
     assert seen.total == 60_000
     (job_process,) = descendants(worker.pid) - before
-    os.kill(job_process, signal.SIGKILL)
-    await platform.status_of(handle, Status.RETRYING)
+    os.kill(job_process, signal.SIGSTOP)  # so that it stays in the middle while the index answers
     assert [each.document_id for each in (await similar(text="red")).similar] == ["a.txt"]
+    os.kill(job_process, signal.SIGKILL)
     job = await platform.status_of(handle, Status.COMPLETED)
+    assert Status.RETRYING in [entry.status for entry in job.history]
     assert job.attempt == 1
     assert (await handle.result(10)).added == 60_000
     files = files_in(platform.folder / "storage")
     assert contents(files) == {name: content_hash(text) for name, text in texts.items()}
-    manifest = OpenedIndex.open(files).manifest
+    manifest = IndexReader.open(files).manifest
     assert files.list() == manifest.file_names, "what the killed run had written is gone"
 
 

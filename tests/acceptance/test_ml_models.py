@@ -73,12 +73,13 @@ async def test_from_a_file_of_texts_to_predictions_and_back_to_nothing(
     assert (await indexing.result(WAIT_S)).documents == 150
 
     training = await train(None, labels)
-    stages = [
+    stages = {
         event.progress.stage async for event in training.watch() if event.progress is not None
-    ]
+    }
     trained = await training.result(WAIT_S)
     assert trained.macro_f1 > 0.8
-    assert stages[-1] == "save"
+    assert stages
+    assert stages <= {"read", "fit", "save"}, "of each the latest: any of them may be skipped"
     assert trained.model_id is not None
     storage = open_storage(platform.env["STORAGE_URL"])
     assert trained.score is not None
@@ -106,7 +107,7 @@ async def test_from_a_file_of_texts_to_predictions_and_back_to_nothing(
         await asking.result(WAIT_S)
 
 
-async def test_what_no_retry_mends_fails_at_once_and_says_what_to_do(
+async def test_what_no_retry_can_fix_fails_at_once_and_says_what_to_do(
     platform: Platform, tmp_path: Path
 ) -> None:
     await platform.worker(ML)
@@ -132,7 +133,7 @@ async def test_a_training_whose_worker_is_killed_is_done_by_another_and_makes_on
     documents, labels = write_corpus(tmp_path, many_labels())
     handle = await train(documents, labels)
     async for event in handle.watch():
-        if event.progress is not None and event.progress.stage == "fit":
+        if event.progress is not None:
             worker.kill()
             break
     await platform.worker(ML)
@@ -158,7 +159,7 @@ async def test_a_cancelled_training_leaves_the_model_in_force(
     documents, labels = write_corpus(tmp_path, many_labels())
     handle = await train(documents, labels)
     async for event in handle.watch():
-        if event.progress is not None and event.progress.stage == "fit":
+        if event.progress is not None:
             await handle.cancel()
             break
     with pytest.raises(JobCancelled):

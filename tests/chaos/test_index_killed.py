@@ -19,7 +19,7 @@ from fixtures.workers import TESTS
 from index_killed import SIZE
 from workers_ml.index import IndexFiles
 from workers_ml.index.hashes import content_hash
-from workers_ml.index.reader import OpenedIndex
+from workers_ml.index.reader import IndexReader
 
 KILLS, MOST_KILLS = 30, 300
 """More than the first only until some job was finished, and some was killed while it wrote."""
@@ -59,14 +59,14 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_index_and_loses_no_finish
         if finished == step == 0 or finished >= 0:
             found = contents(files)
             assert found in (hashes_of(finished, SIZE), hashes_of(step, SIZE))
-            torn += bool(files.list() - OpenedIndex.open(files).manifest.file_names)
+            torn += bool(files.list() - IndexReader.open(files).manifest.file_names)
     assert finished > 0, "jobs were finished too"
     assert torn, "some jobs were killed while they wrote"
     index(files, random_texts(step + 1, SIZE))
     anew = files_in(tmp_path, "anew")
     index(anew, random_texts(step + 1, SIZE), is_incremental=False)
     assert answers(files) == answers(anew)
-    assert files.list() == OpenedIndex.open(files).manifest.file_names, "no garbage is left"
+    assert files.list() == IndexReader.open(files).manifest.file_names, "no garbage is left"
 
 
 class Killed(BaseException):
@@ -144,7 +144,7 @@ def test_a_job_that_ends_before_or_after_any_of_its_writes_leaves_a_whole_index(
             outcomes.append(found == hashes_of(after))
             index(files, random_texts(after))
             assert contents(files) == hashes_of(after)
-            assert files.list() == OpenedIndex.open(files).manifest.file_names
+            assert files.list() == IndexReader.open(files).manifest.file_names
         else:
             break
     assert len(outcomes) == writes > 3

@@ -1,36 +1,91 @@
-"""A server's door keeps one set of rules: in Redis for all workers, or in one process."""
+"""One set of rules for admission to a model server: in Redis for all workers, or in one process."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from time import monotonic
+from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from api_shared.settings import Settings
 from api_shared.testing import default_settings
 from api_shared.testing.servers import Services
 from fixtures.private_valkey import PATIENCE_S, be_patient
-from fixtures.workers import until
 from workers_general.llm import admission as admission_module
 from workers_general.llm import shared_admission
-from workers_general.llm.admission import Admission, Limits, LocalAdmission, NotNow, Why, closed_s
+from workers_general.llm.admission import (
+    Admission,
+    Limits,
+    LocalAdmission,
+    Refusal,
+    RefusalReason,
+    gate_closed_s,
+)
 from workers_general.llm.shared_admission import SharedAdmission
 
 SERVER = "http://llm"
-LIMITS = Limits(in_flight=3, per_minute=None, lease_s=30, longest_closed_s=600)
+LIMITS = Limits(in_flight=3, per_minute=None, lease_s=3_000, max_closed_s=6_000)
+NO_SLOT = Refusal(RefusalReason.SLOTS, 0)
 
-Open = Callable[[Limits], Admission]
+
+class Kind(Protocol):
+    """An implementation of admission, whose time the test moves: nothing here waits for a clock."""
+
+    def open(self, limits: Limits) -> Admission: ...
+
+    async def pass_time(self, seconds: float) -> None: ...
+
+
+class Local:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def open(self, limits: Limits) -> Admission:
+        return LocalAdmission(limits, clock=lambda: self.now)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Shared:
+    """Redis's clock cannot be moved: instead every time that it has stored is moved back."""
+
+    def __init__(self, settings: Settings, redis: Any, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._stack = stack
+
+    def open(self, limits: Limits) -> Admission:
+        admission = SharedAdmission(self._settings, limits)
+        self._stack.push_async_callback(admission.aclose)
+        return admission
+
+    async def pass_time(self, seconds: float) -> None:
+        ms = round(seconds * 1000)
+        redis = self._redis
+        async for key in redis.scan_iter(f"{self._settings.redis_prefix}:*"):
+            left_ms = await redis.pttl(key)
+            if 0 <= left_ms <= ms:
+                await redis.delete(key)
+                continue
+            if left_ms > ms:
+                await redis.pexpire(key, left_ms - ms)
+            if await redis.type(key) == b"zset":
+                for member, score in await redis.zrange(key, 0, -1, withscores=True):
+                    await redis.zadd(key, {member: score - ms})
+            elif key.endswith(b":next"):
+                await redis.set(key, int(await redis.get(key)) - ms, keepttl=True)
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else each process has its own door, once Redis has not answered for a second."""
+    """Else each process decides alone, once Redis has not answered for a second."""
     be_patient(monkeypatch)
     monkeypatch.setattr(shared_admission, "DEADLINE_S", PATIENCE_S)
 
@@ -42,162 +97,149 @@ def settings(services: Services) -> Settings:
     )
 
 
-@pytest.fixture(params=["redis", "local"])
-async def door(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+@asynccontextmanager
+async def shared_kind(settings: Settings) -> AsyncIterator[Shared]:
     async with AsyncExitStack() as stack:
-
-        def open_door(limits: Limits) -> Admission:
-            if request.param == "local":
-                return LocalAdmission(limits)
-            shared = SharedAdmission(request.getfixturevalue("settings"), limits)
-            stack.push_async_callback(shared.aclose)
-            return shared
-
-        yield open_door
+        redis = Redis.from_url(settings.redis_address)
+        stack.push_async_callback(redis.aclose)
+        yield Shared(settings, redis, stack)
 
 
-async def test_no_more_come_in_than_there_are_places(door: Open) -> None:
-    admission = door(LIMITS)
-    assert [await admission.enter(SERVER, name) for name in "abc"] == [None] * 3
-    assert await admission.enter(SERVER, "d") == NotNow(Why.PLACES, 0)
-    assert await admission.enter("http://other", "d") is None
-    await admission.leave(SERVER, "a", went_well=True)
-    assert await admission.enter(SERVER, "d") is None
+@pytest.fixture(params=["redis", "local"])
+async def kind(request: pytest.FixtureRequest) -> AsyncIterator[Kind]:
+    if request.param == "local":
+        yield Local()
+        return
+    async with shared_kind(request.getfixturevalue("settings")) as shared:
+        yield shared
 
 
-async def test_a_place_that_nobody_keeps_is_free_after_its_lease(door: Open) -> None:
-    admission = door(replace(LIMITS, in_flight=2, lease_s=5))
-    assert [await admission.enter(SERVER, name) for name in ("dead", "alive")] == [None, None]
-
-    async def free() -> bool:
-        await admission.keep(SERVER, "alive")
-        return await admission.enter(SERVER, "third") is None
-
-    await until(free, 30)
-    await admission.keep(SERVER, "dead")
-    assert await admission.enter(SERVER, "fourth") is not None, "two places, and both are taken"
+async def acquired(admission: Admission, slots: str) -> list[Refusal | None]:
+    """The answer for each of the slots, whose names are letters."""
+    return [await admission.acquire(SERVER, slot) for slot in slots]
 
 
-async def test_a_place_that_is_kept_stays_taken(door: Open) -> None:
-    lease_s = 5.0
-    admission = door(replace(LIMITS, in_flight=1, lease_s=lease_s))
-    assert await admission.enter(SERVER, "a") is None
-    end = monotonic() + 1.2 * lease_s
-
-    async def outlived() -> bool:
-        await admission.keep(SERVER, "a")
-        assert await admission.enter(SERVER, "b") is not None
-        return monotonic() > end
-
-    await until(outlived, 30)
+async def test_no_more_calls_are_admitted_than_there_are_slots(kind: Kind) -> None:
+    admission = kind.open(LIMITS)
+    assert await acquired(admission, "abcd") == [None, None, None, NO_SLOT]
+    assert await admission.acquire("http://other", "d") is None
+    await admission.release(SERVER, "a", succeeded=True)
+    assert await acquired(admission, "d") == [None]
 
 
-async def test_a_closed_gate_lets_nobody_in_and_opens_for_few(door: Open) -> None:
-    admission = door(LIMITS)
-    assert await admission.enter(SERVER, "a") is None
-    wait_s = await admission.close_gate(SERVER, 5.0)
-    assert 4.5 < wait_s <= 5.0
-    refused = await admission.enter(SERVER, "b")
-    assert refused is not None
-    assert refused.why is Why.GATE
-    assert 0 < refused.wait_s <= 5.0
-    await admission.leave(SERVER, "a", went_well=False)
-
-    async def opened() -> bool:
-        return await admission.enter(SERVER, "b") is None
-
-    await until(opened, 30)
-    assert await admission.enter(SERVER, "c") == NotNow(Why.PLACES, 0), "one at first"
-    await admission.leave(SERVER, "b", went_well=True)
-    assert [await admission.enter(SERVER, name) for name in "cd"] == [None, None]
-    assert await admission.enter(SERVER, "e") is not None, "two then"
-    await admission.leave(SERVER, "c", went_well=True)
-    assert [await admission.enter(SERVER, name) for name in "ef"] == [None, None]
+async def test_a_slot_that_is_not_renewed_is_free_after_its_lease(kind: Kind) -> None:
+    admission = kind.open(replace(LIMITS, in_flight=2))
+    assert await acquired(admission, "ab") == [None, None]
+    await kind.pass_time(2_000)
+    await admission.renew(SERVER, "b")
+    assert await acquired(admission, "c") == [NO_SLOT]
+    await kind.pass_time(2_000)
+    assert await acquired(admission, "c") == [None], "the lease of a has expired"
+    await admission.renew(SERVER, "a")
+    assert await acquired(admission, "d") == [NO_SLOT], "b was renewed, and a is not taken back"
 
 
-async def test_a_call_that_began_before_the_gate_closed_opens_nothing(door: Open) -> None:
-    admission = door(LIMITS)
-    assert [await admission.enter(SERVER, name) for name in "abc"] == [None] * 3
-    assert await admission.gate(SERVER) is None
-    await admission.close_gate(SERVER, 5.0)
-    closed = await admission.gate(SERVER)
-    assert closed is not None
-    assert closed.why is Why.GATE
-    assert 0 < closed.wait_s <= 5.0
-    for name in "abc":
-        await admission.leave(SERVER, name, went_well=True)
+async def test_a_closed_gate_refuses_all_calls_and_opens_for_few(kind: Kind) -> None:
+    admission = kind.open(LIMITS)
+    assert await acquired(admission, "a") == [None]
+    assert await admission.close_gate(SERVER, 5_000.0) == 5_000.0
+    for refusal in (await admission.acquire(SERVER, "b"), await admission.check_gate(SERVER)):
+        assert refusal is not None
+        assert refusal.reason is RefusalReason.GATE
+        assert 0 < refusal.wait_s <= 5_000.0
+    await admission.release(SERVER, "a", succeeded=False)
+    await kind.pass_time(5_000)
+    assert await admission.check_gate(SERVER) is None
+    assert await acquired(admission, "bc") == [None, NO_SLOT], "one at first"
+    await admission.release(SERVER, "b", succeeded=True)
+    assert await acquired(admission, "cde") == [None, None, NO_SLOT], "then two"
+    await admission.release(SERVER, "c", succeeded=True)
+    assert await acquired(admission, "efg") == [None, None, NO_SLOT], "then all"
 
-    async def opened() -> bool:
-        return await admission.gate(SERVER) is None
 
-    await until(opened, 30)
-    assert await admission.enter(SERVER, "d") is None
-    assert await admission.enter(SERVER, "e") == NotNow(Why.PLACES, 0), "one at first"
+async def test_a_call_that_began_before_the_gate_closed_does_not_open_it(kind: Kind) -> None:
+    admission = kind.open(LIMITS)
+    assert await acquired(admission, "abc") == [None] * 3
+    await admission.close_gate(SERVER, 5_000.0)
+    for slot in "abc":
+        await admission.release(SERVER, slot, succeeded=True)
+    assert await admission.check_gate(SERVER) is not None
+    await kind.pass_time(5_000)
+    assert await acquired(admission, "de") == [None, NO_SLOT], "one at first"
 
 
 async def test_a_gate_that_several_close_at_once_closes_once(
-    door: Open, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (admission_module, shared_admission):
-        monkeypatch.setattr(module, "FIRST_CLOSED_S", 60.0)
-    admission = door(LIMITS)
+        monkeypatch.setattr(module, "FIRST_CLOSED_S", 200.0)
+    admission = kind.open(LIMITS)
     waits_s = [await admission.close_gate(SERVER, None) for _ in range(10)]
-    assert max(waits_s) <= 60.0
-    assert await admission.close_gate(SERVER, 300) > 299, "a longer wish counts"
-    assert await admission.close_gate(SERVER, 5) > 200, "a shorter one does not"
+    assert waits_s == [200.0] * 10, "none of them doubles it"
+    assert await admission.close_gate(SERVER, 300) == 300, "a longer time counts"
+    assert 50 < await admission.close_gate(SERVER, 50) <= 300, "a shorter one does not"
+    await kind.pass_time(300)
+    assert await admission.close_gate(SERVER, None) == 400, "the next time it closes for longer"
 
 
-async def test_a_wish_is_heeded_within_bounds(door: Open) -> None:
-    admission = door(replace(LIMITS, longest_closed_s=7))
-    assert 6 < await admission.close_gate(SERVER, 86_400) <= 7
-    assert 0.5 < await admission.close_gate("http://hasty", 0) <= 1.0
+@pytest.mark.parametrize("now", [2006.498193526, 32745.172941223, 131032.6649891])
+async def test_the_time_that_a_gate_closes_is_exact_whatever_the_clock_says(now: float) -> None:
+    """For these times `now + 60.0 - now` is more than 60."""
+    admission = LocalAdmission(LIMITS, clock=lambda: now)
+    assert await admission.close_gate(SERVER, 60.0) == 60.0
 
 
-async def test_a_rate_is_spread_evenly(door: Open) -> None:
-    admission = door(replace(LIMITS, in_flight=100, per_minute=1))
-    assert await admission.enter(SERVER, "a") is None
-    refused = await admission.enter(SERVER, "b")
-    assert refused is not None
-    assert refused.why is Why.RATE
-    assert 0 < refused.wait_s <= 60
+async def test_the_time_that_a_server_asks_for_is_bounded(kind: Kind) -> None:
+    admission = kind.open(replace(LIMITS, max_closed_s=7))
+    assert await admission.close_gate(SERVER, 86_400) == 7.0
+    assert await admission.close_gate("http://hasty", 0) == 1.0
 
 
-async def test_two_workers_share_one_door(settings: Settings) -> None:
-    one, two = SharedAdmission(settings, LIMITS), SharedAdmission(settings, LIMITS)
-    try:
-        entered = await asyncio.gather(
-            *(worker.enter(SERVER, f"{n}{id(worker)}") for n in range(5) for worker in (one, two))
+async def test_a_rate_is_spread_evenly(kind: Kind) -> None:
+    admission = kind.open(replace(LIMITS, in_flight=100, per_minute=1))
+    assert await acquired(admission, "a") == [None]
+    refusal = await admission.acquire(SERVER, "b")
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.RATE
+    assert 0 < refusal.wait_s <= 60
+    await kind.pass_time(60)
+    assert await acquired(admission, "b") == [None]
+
+
+async def test_two_workers_share_the_limits(settings: Settings) -> None:
+    async with shared_kind(settings) as shared:
+        workers = (shared.open(LIMITS), shared.open(LIMITS))
+        answers = await asyncio.gather(
+            *(worker.acquire(SERVER, f"{n}{id(worker)}") for n in range(5) for worker in workers)
         )
-        assert entered.count(None) == LIMITS.in_flight
-        await one.close_gate(SERVER, 60)
-        refused = await two.enter(SERVER, "x")
-        assert refused is not None
-        assert refused.why is Why.GATE
-    finally:
-        await one.aclose()
-        await two.aclose()
+        assert answers.count(None) == LIMITS.in_flight
+        await workers[0].close_gate(SERVER, 3_000)
+        refusal = await workers[1].acquire(SERVER, "x")
+        assert refusal is not None
+        assert refusal.reason is RefusalReason.GATE
 
 
-async def test_without_redis_each_process_keeps_its_own_door() -> None:
+async def test_without_redis_each_process_decides_alone() -> None:
     settings = default_settings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
     admission = SharedAdmission(settings, LIMITS)
     try:
-        assert [await admission.enter(SERVER, name) for name in "abc"] == [None] * 3
-        assert await admission.enter(SERVER, "d") == NotNow(Why.PLACES, 0)
-        await admission.keep(SERVER, "a")
-        await admission.leave(SERVER, "a", went_well=True)
-        assert await admission.enter(SERVER, "d") is None
-        assert await admission.close_gate(SERVER, 5) > 4
-        refused = await admission.enter("http://llm", "e")
-        assert refused is not None
-        assert refused.why is Why.GATE
+        assert await acquired(admission, "abcd") == [None, None, None, NO_SLOT]
+        await admission.renew(SERVER, "a")
+        await admission.release(SERVER, "a", succeeded=True)
+        assert await acquired(admission, "d") == [None]
+        assert await admission.close_gate(SERVER, 3_000) == 3_000
+        refusal = await admission.acquire(SERVER, "e")
+        assert refusal is not None
+        assert refusal.reason is RefusalReason.GATE
     finally:
         await admission.aclose()
 
 
 @pytest.mark.parametrize(
-    ("said_s", "strikes", "expected_s"),
+    ("retry_after_s", "strikes", "expected_s"),
     [(None, 1, 2), (None, 2, 4), (None, 50, 60), (10, 9, 10), (0, 1, 1), (1e9, 1, 60)],
 )
-def test_how_long_a_gate_closes(said_s: float | None, strikes: int, expected_s: float) -> None:
-    assert closed_s(said_s, strikes, 60) == expected_s
+def test_how_long_a_gate_closes(
+    retry_after_s: float | None, strikes: int, expected_s: float
+) -> None:
+    assert gate_closed_s(retry_after_s, strikes, 60) == expected_s

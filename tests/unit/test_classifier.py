@@ -19,7 +19,7 @@ from sklearn.metrics import (
 from fixtures.texts import topic_examples, topic_texts, trained_on_topics
 from workers_ml.classifier import Examples, NotTrainable, TrainingOptions, measure, train
 from workers_ml.classifier.calibration import calibration_error, fit_temperature, probabilities
-from workers_ml.classifier.confusion_plot import draw_confusion
+from workers_ml.classifier.confusion_plot import plot_confusion
 from workers_ml.classifier.split import hold_out
 from workers_ml.features import count_features
 
@@ -108,10 +108,10 @@ def test_training_again_gives_the_same_bits() -> None:
     assert one.classifier.temperature == two.classifier.temperature
 
 
-def test_training_tells_each_class() -> None:
-    told: list[tuple[int, int]] = []
-    train(topic_examples(60), TrainingOptions(), lambda done, total: told.append((done, total)))
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+def test_training_reports_each_class() -> None:
+    reported: list[tuple[int, int]] = []
+    train(topic_examples(60), TrainingOptions(), lambda done, total: reported.append((done, total)))
+    assert reported == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_the_likeliest_labels_come_first_and_sum_to_one() -> None:
@@ -152,11 +152,11 @@ def test_a_temperature_makes_probabilities_true() -> None:
 def test_a_confusion_matrix_is_drawn_whatever_the_labels_are() -> None:
     trained = trained_on_topics()
     labels = ["a\nb\x00", "北京", "x" * 300]
-    data = draw_confusion(trained.metrics.confusion, labels)
+    data = plot_confusion(trained.metrics.confusion, labels)
     assert data is not None
     assert data.startswith(b"\x89PNG")
     with Image.open(BytesIO(data)) as picture:
         picture.load()
         assert picture.width == picture.height < 600
     many = np.zeros((101, 101), np.int64)
-    assert draw_confusion(many, [str(number) for number in range(101)]) is None
+    assert plot_confusion(many, [str(number) for number in range(101)]) is None

@@ -19,7 +19,7 @@ from workers_ml.documents import (
     DocumentsUnreadable,
     Fields,
     Malformed,
-    Tally,
+    RowCounts,
     TooManyMalformed,
     read_documents,
     well_formed,
@@ -113,7 +113,7 @@ def test_the_fields_may_be_called_otherwise_and_ids_may_be_numbers(tmp_path: Pat
         (b"[" * 100_000, "not JSON"),
     ],
 )
-def test_a_malformed_line_is_told_with_its_number_and_the_next_is_read(
+def test_a_malformed_line_is_reported_with_its_number_and_the_next_is_read(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
     path = written(tmp_path / "x.jsonl", b"\n" + line + b'\n{"id": "z", "text": "fine"}\n')
@@ -124,7 +124,7 @@ def test_a_malformed_line_is_told_with_its_number_and_the_next_is_read(
     assert good == Document("z", "fine")
 
 
-def test_a_malformed_record_of_a_table_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_malformed_record_of_a_table_is_reported_with_its_line(tmp_path: Path) -> None:
     data = b'id,text\na,"two\nlines"\nb\nc,bad \xff byte\nd,"x"y\n,empty\nlast,fine\n'
     rows = list(read_documents(written(tmp_path / "x.csv", data)))
     assert [row.line for row in rows if isinstance(row, Malformed)] == [4, 5, 6, 7]
@@ -227,28 +227,28 @@ def test_any_bytes_are_rows_or_unreadable(
 def test_malformed_rows_are_counted_and_too_many_fail_with_the_list() -> None:
     rows = [Document(str(number), "x") for number in range(98)]
     bad = [Malformed("x", line, "bad") for line in (7, 9)]
-    tally = Tally()
-    assert list(well_formed([*rows, *bad], tally, max_malformed_share=0.02)) == rows
-    assert (tally.documents, tally.malformed, tally.examples) == (98, 2, bad)
+    counts = RowCounts()
+    assert list(well_formed([*rows, *bad], counts, max_malformed_share=0.02)) == rows
+    assert (counts.documents, counts.malformed, counts.examples) == (98, 2, bad)
 
     with pytest.raises(TooManyMalformed, match=r"2 of 100 rows .* x, line 7: bad") as caught:
-        list(well_formed([*rows, *bad], Tally(), max_malformed_share=0.01))
+        list(well_formed([*rows, *bad], RowCounts(), max_malformed_share=0.01))
     assert caught.value.examples == ("x, line 7: bad", "x, line 9: bad")
 
 
 def test_the_list_of_malformed_rows_is_bounded() -> None:
     bad = [Malformed("x", line, "bad") for line in range(1000)]
     with pytest.raises(TooManyMalformed) as caught:
-        list(well_formed(bad, Tally(), max_malformed_share=1))
+        list(well_formed(bad, RowCounts(), max_malformed_share=1))
     assert caught.value.malformed == 1000
     assert len(caught.value.examples) == 100
 
 
 def test_of_documents_with_one_id_the_first_counts() -> None:
-    tally = Tally()
+    counts = RowCounts()
     rows = [Document("a", "one"), Document("b", "two"), Document("a", "three", None, "x.csv", 4)]
-    assert list(well_formed(rows, tally, max_malformed_share=0.5)) == rows[:2]
-    assert str(tally.examples[0]) == "x.csv, line 4: the id 'a' came before: the first one counts"
+    assert list(well_formed(rows, counts, max_malformed_share=0.5)) == rows[:2]
+    assert str(counts.examples[0]) == "x.csv, line 4: the id 'a' is repeated: the first one counts"
 
 
 def test_reading_is_streamed(tmp_path: Path) -> None:

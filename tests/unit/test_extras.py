@@ -10,7 +10,7 @@ import pytest
 
 from api_shared.storage import StorageUnavailable, open_storage
 from workers_ml.documents import MissingExtra, read_documents
-from workers_ml.projects.predictions import writing
+from workers_ml.projects.predictions import prediction_writer
 
 
 def test_parquet_without_pyarrow_names_the_extra(
@@ -22,7 +22,7 @@ def test_parquet_without_pyarrow_names_the_extra(
         list(read_documents(tmp_path / "x.parquet"))
     with (
         pytest.raises(MissingExtra, match=r"install workers-ml\[parquet\]"),
-        writing(io.BytesIO(), "parquet"),
+        prediction_writer(io.BytesIO(), "parquet"),
     ):
         pass
 

@@ -12,7 +12,7 @@ from api_shared.storage import open_storage
 from fixtures.indexes import files_in, index
 from workers_ml.index import IndexFiles, NoIndex, SimilarityIndex
 from workers_ml.index.cache import IndexCache
-from workers_ml.index.estimate import expected_documents
+from workers_ml.index.estimate import estimate_documents
 from workers_ml.index.merge import Sizes
 
 
@@ -77,9 +77,9 @@ def test_documents_are_counted_where_that_is_cheap(tmp_path: Path) -> None:
     (folder / "a.txt").write_text("a\nb\n")
     (folder / "b.jsonl.gz").write_bytes(gzip.compress(b"{}\n{}\n{}"))
     (folder / ".hidden.csv").touch()
-    assert expected_documents(folder) == 4
-    assert expected_documents(folder / "b.jsonl.gz") == 3
+    assert estimate_documents(folder) == 4
+    assert estimate_documents(folder / "b.jsonl.gz") == 3
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 99)[:-9])
-    assert expected_documents(folder) is None
-    assert expected_documents(tmp_path / "nothing.jsonl") is None
-    assert expected_documents(tmp_path / "table.csv") is None
+    assert estimate_documents(folder) is None
+    assert estimate_documents(tmp_path / "nothing.jsonl") is None
+    assert estimate_documents(tmp_path / "table.csv") is None

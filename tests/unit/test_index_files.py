@@ -1,4 +1,4 @@
-"""Segments and manifests that are cut, changed or written by somebody else."""
+"""Segments and manifests that are truncated, changed or of another origin."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_a_segment_survives_its_file(texts: dict[str, str]) -> None:
     assert read.encode() == content
     for row, text in enumerate(texts.values()):
         assert bytes(read.hashes[row]) == content_hash(text)
-        for found, wanted in zip(read.rows.row(row), count_features([text]).row(0), strict=True):
-            np.testing.assert_array_equal(found, wanted)
+        for found, expected in zip(read.rows.row(row), count_features([text]).row(0), strict=True):
+            np.testing.assert_array_equal(found, expected)
     for number, term in enumerate(read.terms):
         part = slice(read.term_starts[number], read.term_starts[number + 1])
         holders = [
@@ -101,7 +101,7 @@ def test_arrays_that_overlap_or_leave_holes_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("postings", lambda array: array + 2**31, "a document that is not there"),
+        ("postings", lambda array: array + 2**31, "a document that does not exist"),
         ("term_starts", lambda array: array[::-1].copy(), "term_starts"),
         ("row_starts", lambda array: np.array([0, 2**40, array[-1]]), "does not ascend"),
         ("id_starts", lambda array: array[:-1], "id_starts"),
@@ -141,12 +141,12 @@ def test_each_file_of_an_index_is_refused_when_it_is_cut_grown_changed_or_anothe
         other = (folder / names[names.index(name) - 1]).read_bytes()
         for content in (b"", whole[: len(whole) // 2], whole[:-1], whole + b"0", flipped, other):
             path.write_bytes(content)
-            with pytest.raises(BrokenIndex, match=f"{name}.*build it anew"):
+            with pytest.raises(BrokenIndex, match=f"{name}.*rebuild it"):
                 SimilarityIndex.open(files)
             with pytest.raises(BrokenIndex):
                 index(files, random_texts(3))
         path.unlink()
-        with pytest.raises(BrokenIndex, match="it is not there"):
+        with pytest.raises(BrokenIndex, match="does not exist"):
             SimilarityIndex.open(files)
         path.write_bytes(whole)
     assert contents(files).keys() == random_texts(2).keys()

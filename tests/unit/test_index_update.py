@@ -1,4 +1,4 @@
-"""The index after adding, changing and deleting, against one that is built anew."""
+"""The index after adding, changing and deleting, against one that is built rebuilt."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from workers_ml.index import (
 from workers_ml.index.hashes import content_hash
 from workers_ml.index.manifest import Manifest
 from workers_ml.index.merge import Sizes
-from workers_ml.index.reader import OpenedIndex
+from workers_ml.index.reader import IndexReader
 
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
 corpora = st.dictionaries(st.sampled_from([f"d{n}" for n in range(15)]), texts, min_size=1)
-runs = st.tuples(corpora, st.sampled_from(["anew", "in line", "on top"]))
+runs = st.tuples(corpora, st.sampled_from(["rebuilt", "in line", "on top"]))
 
 
 @given(st.lists(runs, min_size=1, max_size=6))
 @settings(max_examples=60, deadline=None)
-def test_an_index_kept_up_to_date_answers_as_one_built_anew(
+def test_an_index_kept_up_to_date_answers_as_a_rebuilt_one(
     history: list[tuple[dict[str, str], str]],
 ) -> None:
     expected: dict[str, str] = {}
@@ -57,7 +57,7 @@ def test_an_index_kept_up_to_date_answers_as_one_built_anew(
             before = dict(expected)
             expected = before | corpus if how == "on top" else dict(corpus)
             report = index(
-                kept, corpus, is_incremental=how != "anew", keeps_missing=how == "on top"
+                kept, corpus, is_incremental=how != "rebuilt", keeps_missing=how == "on top"
             )
             common = before.keys() & corpus.keys()
             assert report.added == len(corpus.keys() - before.keys())
@@ -67,10 +67,10 @@ def test_an_index_kept_up_to_date_answers_as_one_built_anew(
             assert report.documents == len(expected)
             hashes = {name: content_hash(text) for name, text in expected.items()}
             assert contents(kept) == hashes
-        anew = files_in(Path(folder), "anew")
-        index(anew, expected, is_incremental=False, sizes=Sizes())
-        assert answers(kept) == answers(anew)
-        assert kept.list() == OpenedIndex.open(kept).manifest.file_names
+        rebuilt = files_in(Path(folder), "rebuilt")
+        index(rebuilt, expected, is_incremental=False, sizes=Sizes())
+        assert answers(kept) == answers(rebuilt)
+        assert kept.list() == IndexReader.open(kept).manifest.file_names
 
 
 def test_what_has_not_changed_is_not_computed_again(tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_what_has_not_changed_is_not_computed_again(tmp_path: Path) -> None:
     assert (again.written, again.unchanged, again.generation) == (0, 5, 1)
     changed = index(files, first | {"d0": "loud"})
     assert (changed.written, changed.changed, changed.generation) == (1, 1, 2)
-    anew = index(files, first, is_incremental=False)
-    assert (anew.written, anew.unchanged, anew.segments) == (5, 4, 1)
+    rebuilt = index(files, first, is_incremental=False)
+    assert (rebuilt.written, rebuilt.unchanged, rebuilt.segments) == (5, 4, 1)
 
 
 def test_many_small_segments_become_few(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_dead_documents_are_written_out_in_time(tmp_path: Path) -> None:
     texts = {f"d{number}": "red green" for number in range(6)}
     index(files, texts)
     index(files, {"d5": "red green"})
-    (entry,) = OpenedIndex.open(files).manifest.segments
+    (entry,) = IndexReader.open(files).manifest.segments
     assert (entry.documents, entry.dead) == (1, None)
     assert len(files.list()) == 1
 
@@ -166,10 +166,10 @@ def test_of_two_jobs_at_a_time_the_later_swap_is_refused_and_nothing_is_mixed(
         index(files, random_texts(3))
 
     for is_incremental in (True, False):
-        with pytest.raises(IndexChanged, match="nothing of it was kept, it can be repeated"):
+        with pytest.raises(IndexChanged, match="nothing of it was kept; repeat it"):
             update_index(files, overtaken(), is_incremental=is_incremental, sizes=TINY)
         assert contents(files).keys() == random_texts(3).keys()
-        assert files.list() == OpenedIndex.open(files).manifest.file_names
+        assert files.list() == IndexReader.open(files).manifest.file_names
         index(files, random_texts(1))
 
 
@@ -189,7 +189,7 @@ def test_a_job_whose_segments_another_one_has_replaced_says_that_it_was_overtake
             files, overtaken(), is_incremental=True, keeps_missing=True, sizes=TINY
         )  # it would merge its segment with those of a and b
     assert contents(files).keys() == {"d"}
-    assert files.list() == OpenedIndex.open(files).manifest.file_names
+    assert files.list() == IndexReader.open(files).manifest.file_names
 
 
 def test_a_job_that_begins_right_after_the_swap_of_another_keeps_its_segments(
@@ -248,12 +248,12 @@ def test_jobs_side_by_side_each_win_or_lose_whole(tmp_path: Path) -> None:
         if wins:
             assert contents(files) in hashes
     assert not problems
-    assert OpenedIndex.open(files).manifest.generation <= len(wins)
+    assert IndexReader.open(files).manifest.generation <= len(wins)
     index(files, random_texts(99))
-    assert files.list() == OpenedIndex.open(files).manifest.file_names
+    assert files.list() == IndexReader.open(files).manifest.file_names
 
 
-def test_features_of_another_version_are_refused_until_the_index_is_built_anew(
+def test_features_of_another_version_are_refused_until_the_index_is_rebuilt(
     tmp_path: Path,
 ) -> None:
     files = files_in(tmp_path)
@@ -269,7 +269,7 @@ def test_features_of_another_version_are_refused_until_the_index_is_built_anew(
     assert answers(files)["red"][0][0] == "a"
 
 
-def test_a_broken_index_is_replaced_by_building_it_anew(tmp_path: Path) -> None:
+def test_a_broken_index_is_replaced_by_rebuilding_it(tmp_path: Path) -> None:
     files = files_in(tmp_path)
     index(files, {"a": "red"})
     (tmp_path / "projects/colours/index/manifest.json").write_bytes(b"{")

@@ -1,4 +1,4 @@
-"""The language tasks in place, through the steps of a worker: with no server, and with a script."""
+"""The language tasks, run in place: without a server, and with a scripted model."""
 
 from __future__ import annotations
 
@@ -226,9 +226,7 @@ async def test_what_is_normalised_is_valid_and_what_is_not_is_asked_for_again() 
     assert len(model.requests) == 2
 
 
-async def test_images_are_stored_and_told_apart_by_their_bytes(
-    place: Place, tmp_path: Path
-) -> None:
+async def test_images_are_stored_and_named_by_their_bytes(place: Place, tmp_path: Path) -> None:
     with using_model(ScriptedModel(ImageAnswer((PNG, PNG + b"2"), "painter"))):
         args = GenerateImageArgs(prompt="A sea.", size="64x64", n=2)
         result = await (await GENERATE_IMAGE.kiq(args)).result()
@@ -250,7 +248,7 @@ async def test_images_are_stored_and_told_apart_by_their_bytes(
         (b"RIFF\0\0\0\0WAVE" + b"\0" * 8, None),
     ],
 )
-async def test_speech_has_a_duration_where_its_file_tells_one(
+async def test_speech_has_a_duration_if_its_file_has_one(
     audio: bytes, duration_s: float | None
 ) -> None:
     with using_model(ScriptedModel(SpeechAnswer(audio, "speaker"))):
@@ -326,9 +324,9 @@ async def test_a_record_that_is_completed_is_not_run_again() -> None:
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        (RecordedRequest("r", "video", {}), "of kind 'video': one of text, image, audio"),
+        (RecordedRequest("r", "video", {}), "of kind 'video': expected one of text, image, audio"),
         (RecordedRequest("r", None, {}), "of kind 'None'"),
-        (RecordedRequest("r", "text", "Write."), "no object with arguments"),
+        (RecordedRequest("r", "text", "Write."), "not an object with arguments"),
         (RecordedRequest("r", "text", {"promt": "x"}), "promt: Extra inputs"),
     ],
 )

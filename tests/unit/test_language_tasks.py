@@ -197,7 +197,7 @@ def test_the_schema_of_keywords_bounds_what_a_model_can_write() -> None:
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
-async def test_confidence_is_the_mean_probability_of_the_tokens_where_the_server_tells() -> None:
+async def test_confidence_is_the_mean_probability_of_the_tokens_if_the_server_sends_them() -> None:
     logprobs = (TokenLogprob("a", 0.0), TokenLogprob("b", -0.2))
     llm = ScriptedLLM(value=lambda _: {"name": "Ada"}, logprobs=logprobs)
 
@@ -210,7 +210,7 @@ async def test_confidence_is_the_mean_probability_of_the_tokens_where_the_server
     assert '"required": ["name"]' in llm.asked[0][1].messages[0].content
 
 
-async def test_confidence_is_left_out_where_nothing_tells_it() -> None:
+async def test_there_is_no_confidence_without_probabilities() -> None:
     llm = ScriptedLLM(value=lambda _: {"name": "Ada"})
 
     found = await normalize(llm, "ada", PERSON, "de", 1, PLAIN, no_progress)

@@ -26,7 +26,7 @@ from workers_general.llm import (
     SpeechRequest,
     llm_of_job,
 )
-from workers_general.llm.call_journal import Answers
+from workers_general.llm.call_journal import CallJournal
 from workers_general.llm.errors import (
     InvalidSchema,
     LLMClientError,
@@ -181,19 +181,19 @@ async def test_an_answer_is_paid_for_once_though_the_storage_is_away(
     async def twice(llm: LLM) -> list[int]:
         return [len((await llm.chat("s", ask("x"))).text) for _ in range(2)]
 
-    monkeypatch.setattr("workers_general.llm.call_journal.open_storage", lambda _: Away())
+    monkeypatch.setattr("workers_general.llm.call_journal.storage_at", lambda _: Away())
     steps.append(twice)
     job, result = await job_of(place, ScriptedModel("a" * 5000))
     assert result == [[5000, 5000]]
     assert job.usage["llm_calls"] == 1
 
 
-async def test_what_another_run_stores_takes_the_place_of_nothing(tmp_path: Path) -> None:
+async def test_what_another_run_stores_replaces_nothing(tmp_path: Path) -> None:
     """A run that has lost its claim may still store what it got."""
     job: Any = SimpleNamespace(id=new_job_id())
-    answers = Answers(job, f"file:{tmp_path}")
-    ours = await answers.store("image-0", "png", "image/png", PNG)
-    late = await answers.store("image-0", "png", "image/png", PNG + b"late")
+    journal = CallJournal(job, f"file:{tmp_path}")
+    ours = await journal.store_file("image-0", "png", "image/png", PNG)
+    late = await journal.store_file("image-0", "png", "image/png", PNG + b"late")
     storage = open_storage(f"file:{tmp_path}")
     assert (storage.load(ours.key), storage.load(late.key)) == (PNG, PNG + b"late")
 
@@ -253,15 +253,15 @@ async def test_a_sampling_failure_is_tried_again_with_another_seed(place: Place)
     assert len(set(seeds)) == 3
 
 
-async def test_a_stream_is_told_as_it_comes_and_as_a_whole_when_recalled(place: Place) -> None:
+async def test_text_is_streamed_as_it_comes_and_as_a_whole_when_recalled(place: Place) -> None:
     pieces: list[str] = []
 
-    async def tell(text: str) -> None:
+    async def listen(text: str) -> None:
         pieces.append(text)
 
     async def twice(llm: LLM) -> None:
         for _ in range(2):
-            await llm.chat("a", ask("x"), on_text=tell)
+            await llm.chat("a", ask("x"), on_text=listen)
 
     steps.append(twice)
     await job_of(place, ScriptedModel("one\ntwo\n"))
@@ -283,15 +283,15 @@ class BreaksOff(ScriptedModel):
 async def test_a_stream_that_was_heard_is_not_begun_again_within_a_run(place: Place) -> None:
     heard: list[tuple[int, str]] = []
 
-    async def tell(text: str) -> None:
+    async def listen(text: str) -> None:
         heard.append((len(runs), text))
 
     async def call(llm: LLM) -> None:
-        await llm.chat("a", ask("x"), on_text=tell)
+        await llm.chat("a", ask("x"), on_text=listen)
 
     steps.append(call)
     await job_of(place, BreaksOff("unused", "whole"))
-    assert heard == [(1, "half "), (2, "whole")], "a listener is told that the text begins anew"
+    assert heard == [(1, "half "), (2, "whole")], "the second run sends the whole text"
 
 
 # Output contract.
@@ -303,15 +303,15 @@ async def ask_json(llm: LLM) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "problem"),
     [
         ("Well, yes.", "it is not JSON"),
         ('{"answer": "perhaps"}', 'is not one of "yes" or "no"'),
-        (ChatAnswer('{"answer": "y', "length", Usage(1, 2), "m"), "it was cut"),
+        (ChatAnswer('{"answer": "y', "length", Usage(1, 2), "m"), "it was truncated"),
     ],
 )
 async def test_bad_output_is_repaired_with_its_error_shown_and_kept(
-    place: Place, bad: str | ChatAnswer, told: str
+    place: Place, bad: str | ChatAnswer, problem: str
 ) -> None:
     steps.append(ask_json)
     model = ScriptedModel(bad, '{"answer": "no"}')
@@ -325,7 +325,7 @@ async def test_bad_output_is_repaired_with_its_error_shown_and_kept(
     assert first.parameters.seed != second.parameters.seed
     assert [each.role for each in second.messages] == ["user", "assistant", "user"]
     assert second.messages[1].content == raw
-    assert told in second.messages[2].content
+    assert problem in second.messages[2].content
     assert any(json.loads(text)["answer"]["text"] == raw for text in job.journal.values())
     assert job.usage["llm_calls"] == 2
 
@@ -370,7 +370,7 @@ async def test_tries_that_are_used_up_are_not_recalled_as_new_ones(place: Place)
     assert len(model.requests) == 4
 
 
-async def test_a_server_that_refuses_the_schema_is_told_it_in_words(place: Place) -> None:
+async def test_a_server_that_refuses_the_schema_gets_it_in_the_prompt(place: Place) -> None:
     steps.append(ask_json)
     model = ScriptedModel(LLMClientError("s", "no such field", status=400), '{"answer": "yes"}')
     _, result = await job_of(place, model)

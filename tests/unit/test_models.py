@@ -34,7 +34,7 @@ def store(storage: FolderStorage) -> ModelStore:
 
 
 def test_a_stored_model_predicts_what_the_trained_one_did(store: ModelStore) -> None:
-    description = store.save(TRAINED, b"picture")
+    description = store.save(TRAINED, b"plot")
     model = store.load()
     rows = count_features([text for _, text in topic_texts(50, seed=3)])
     assert model.classifier.predict(rows) == TRAINED.classifier.predict(rows)
@@ -44,7 +44,7 @@ def test_a_stored_model_predicts_what_the_trained_one_did(store: ModelStore) -> 
 
 
 def test_the_newest_counts_and_three_are_kept(storage: FolderStorage, store: ModelStore) -> None:
-    versions = [store.save(TRAINED, b"picture").version for _ in range(5)]
+    versions = [store.save(TRAINED, b"plot").version for _ in range(5)]
     assert store.version_of(None) == versions[-1]
     assert store.load(versions[2]).description.version == versions[2]
     with pytest.raises(UnknownVersion, match=f"known: {versions[2]}"):
@@ -182,7 +182,7 @@ def spoil(storage: FolderStorage, version: str, file: str, change: Change) -> No
 def test_a_damaged_file_is_refused(storage: FolderStorage, store: ModelStore, case: str) -> None:
     version = store.save(TRAINED).version
     spoil(storage, version, *UNSIGNED[case])
-    with pytest.raises(ModelRefused, match=r"refused: projects/p/models/.*train it anew"):
+    with pytest.raises(ModelRefused, match=r"refused: projects/p/models/.*train it again"):
         store.load()
 
 
@@ -207,7 +207,7 @@ def test_a_hostile_file_is_refused_though_all_hashes_fit(
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}}", b"[" * 100_000, b" " * (65 << 20)])
-def test_a_damaged_list_of_versions_is_mended_by_training_or_deleting(
+def test_a_damaged_list_of_versions_is_repaired_by_training_or_deleting(
     storage: FolderStorage, store: ModelStore, damage: bytes
 ) -> None:
     store.save(TRAINED)
@@ -226,7 +226,7 @@ def test_a_damaged_list_of_versions_is_mended_by_training_or_deleting(
 def test_a_missing_file_is_refused(storage: FolderStorage, store: ModelStore) -> None:
     version = store.save(TRAINED).version
     storage.delete(f"projects/p/models/{version}/weights.safetensors")
-    with pytest.raises(ModelRefused, match="not there"):
+    with pytest.raises(ModelRefused, match="does not exist"):
         store.load()
 
 
@@ -259,7 +259,7 @@ def test_the_cache_is_bounded(storage: FolderStorage) -> None:
     assert cache.get("a")[1] is not first
 
 
-def test_many_that_want_one_model_load_it_once(
+def test_many_that_need_one_model_load_it_once(
     storage: FolderStorage, store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(TRAINED)

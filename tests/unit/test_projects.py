@@ -27,7 +27,7 @@ from workers_ml.classifier import NotTrainable
 from workers_ml.documents import (
     Document,
     DocumentsUnreadable,
-    Tally,
+    RowCounts,
     TooManyMalformed,
 )
 from workers_ml.index import IndexFiles, NoIndex, update_index
@@ -81,23 +81,26 @@ def train_args(labels: Path, documents: Path | None = None, **more: object) -> T
 def test_labels_are_read_with_and_without_header_and_group(tmp_path: Path) -> None:
     path = tmp_path / "l.tsv"
     path.write_bytes(b"\xef\xbb\xbfdocument_id\tlabel\tgroup\r\na\tx\tg1\r\n\r\nb\ty\t\r\na\tx\n")
-    assert read_labels(path, Tally()) == {"a": Label("x", "g1"), "b": Label("y")}
+    assert read_labels(path, RowCounts()) == {"a": Label("x", "g1"), "b": Label("y")}
 
 
-def test_malformed_labels_are_told_with_their_line(tmp_path: Path) -> None:
+def test_malformed_labels_are_reported_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "l.tsv"
     path.write_bytes(b"a\tx\nb\nc\t\n\td\ne\t1\t2\t3\nf\t\xff\na\ty\ng\tb\x07d\n")
-    tally = Tally()
-    assert read_labels(path, tally, max_malformed_share=1) == {"a": Label("x")}
-    assert [row.line for row in tally.examples] == [2, 3, 4, 5, 6, 7, 8]
-    assert "had the label 'x'" in tally.examples[5].reason
-    with pytest.raises(TooManyMalformed, match=r"7 of 8 rows .* l.tsv, line 2: 1 fields"):
-        read_labels(path, Tally())
+    counts = RowCounts()
+    assert read_labels(path, counts, max_malformed_share=1) == {"a": Label("x")}
+    assert [row.line for row in counts.examples] == [2, 3, 4, 5, 6, 7, 8]
+    assert "already had the label 'x'" in counts.examples[5].reason
+    with pytest.raises(
+        TooManyMalformed,
+        match=r"7 of 8 rows .* l.tsv, line 2: expected 2 or 3 fields between tabs, got 1",
+    ):
+        read_labels(path, RowCounts())
 
 
 def test_missing_labels_are_named(tmp_path: Path) -> None:
     with pytest.raises(DocumentsUnreadable, match="no such file"):
-        read_labels(tmp_path / "none.tsv", Tally())
+        read_labels(tmp_path / "none.tsv", RowCounts())
 
 
 # Training.
@@ -116,10 +119,10 @@ def test_training_from_files_and_from_the_index_gives_the_same_model(
     assert one.weights.tobytes() == two.weights.tobytes()
 
 
-def test_the_result_tells_what_was_learnt_and_how_well(
+def test_the_result_says_what_was_learnt_and_how_well(
     storage: FolderStorage, labels: Path, documents: Path
 ) -> None:
-    told: list[tuple[str, float, float | None, str]] = []
+    reported: list[tuple[str, float, float | None, str]] = []
     with labels.open("a") as file:
         file.write("gone-1\tgarden\nbad line\n")
     with documents.open("a") as file:
@@ -128,7 +131,7 @@ def test_the_result_tells_what_was_learnt_and_how_well(
     with labels.open("a") as file:
         file.write("copy\tgarden\n")
     result = train_from_labels(
-        train_args(labels, documents), storage, lambda *progress: told.append(progress)
+        train_args(labels, documents), storage, lambda *progress: reported.append(progress)
     )
     assert (result.documents, result.classes, result.fits) == (150, 3, 3)
     score = result.score
@@ -141,9 +144,9 @@ def test_the_result_tells_what_was_learnt_and_how_well(
     assert [each.label for each in score.per_class] == ["garden", "kitchen", "office"]
     assert sum(map(sum, score.confusion or [])) == 30
     assert storage.load(score.confusion_png or "").startswith(b"\x89PNG")
-    stages = list(dict.fromkeys(stage for stage, *_ in told))
+    stages = list(dict.fromkeys(stage for stage, *_ in reported))
     assert stages == ["read", "fit", "save"]
-    assert told[-1][:3] == ("save", 1, 1)
+    assert reported[-1][:3] == ("save", 1, 1)
     assert TRAIN_MODEL.decode_result(TRAIN_MODEL.encode_result(result)) == result
 
 
@@ -322,13 +325,13 @@ def test_arguments_that_do_not_fit_together_are_refused(wrong: dict[str, object]
         TrainModelArgs.model_validate(wrong)
 
 
-def test_progress_tells_the_rate_and_what_is_left() -> None:
-    told: list[tuple[float, str]] = []
+def test_progress_reports_the_rate_and_the_time_left() -> None:
+    reported: list[tuple[float, str]] = []
     times = iter([0.0, 0.0, 2.0, 4.0])
     stage = Stage(
-        lambda name, done, total, message: told.append((done, message)),
+        lambda name, done, total, message: reported.append((done, message)),
         "read", 200, "documents", lambda: next(times),
     )  # fmt: skip
-    stage.at(100)
-    stage.at(200)
-    assert told == [(0, ""), (100, "50 documents/s, 2 s left"), (200, "50 documents/s")]
+    stage.reached(100)
+    stage.reached(200)
+    assert reported == [(0, ""), (100, "50 documents/s, 2 s left"), (200, "50 documents/s")]

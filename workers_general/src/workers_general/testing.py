@@ -1,5 +1,5 @@
 """
-Testing tasks that call a model, with no server.
+Doubles for tests of tasks that call a model, without a server.
 
     model = ScriptedModel("Bonjour.", '{"language": "fr"}')
     async with running_in_place(broker):
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from api_shared.errors import UsageError
-from workers_general.llm.models import stand_in
+from workers_general.llm.models import backend_override
 from workers_general.llm.protocol import (
     Backend,
     Capabilities,
@@ -37,13 +37,13 @@ Scripted = str | ChatAnswer | ImageAnswer | SpeechAnswer | Exception
 class ScriptEnded(UsageError):
     def __init__(self, answers: int) -> None:
         self.answers = answers
-        super().__init__(f"the script has {answers} answers, and one more is asked for: add it")
+        super().__init__(f"the script has {answers} answers, and one more is needed: add it")
 
 
 class ScriptedModel:
     """
-    A `Backend` that gives the answers it was given, in their order, and raises those that are
-    exceptions. `requests` grows with what it was asked. A token is a word.
+    A `Backend` that returns its answers in their order, and raises those that are exceptions.
+    `requests` has all requests it was sent. A token is a word.
     """
 
     name = "scripted"
@@ -58,7 +58,7 @@ class ScriptedModel:
         answer = self._next(request)
         if isinstance(answer, str):
             answer = ChatAnswer(answer, "stop", self._usage(request, answer), "scripted-1")
-        assert isinstance(answer, ChatAnswer), f"a chat is asked for, not {answer!r}"  # noqa: S101
+        assert isinstance(answer, ChatAnswer), f"expected an answer for a chat, got {answer!r}"  # noqa: S101
         if on_text is not None:
             for piece in answer.text.splitlines(keepends=True):
                 await on_text(piece)
@@ -69,12 +69,12 @@ class ScriptedModel:
 
     async def image(self, request: ImageRequest) -> ImageAnswer:
         answer = self._next(request)
-        assert isinstance(answer, ImageAnswer), f"an image is asked for, not {answer!r}"  # noqa: S101
+        assert isinstance(answer, ImageAnswer), f"expected an ImageAnswer, got {answer!r}"  # noqa: S101
         return answer
 
     async def speech(self, request: SpeechRequest) -> SpeechAnswer:
         answer = self._next(request)
-        assert isinstance(answer, SpeechAnswer), f"speech is asked for, not {answer!r}"  # noqa: S101
+        assert isinstance(answer, SpeechAnswer), f"expected a SpeechAnswer, got {answer!r}"  # noqa: S101
         return answer
 
     async def capabilities(self) -> Capabilities:
@@ -107,9 +107,9 @@ class ScriptedModel:
 
 @contextmanager
 def using_model(model: Backend) -> Iterator[None]:
-    """Jobs that are kiqed in place within the block call `model`, whatever the settings say."""
-    token = stand_in.set(model)
+    """Jobs that are kiqed within the block and run in place call `model`, whatever the settings."""
+    token = backend_override.set(model)
     try:
         yield
     finally:
-        stand_in.reset(token)
+        backend_override.reset(token)

@@ -1,4 +1,4 @@
-"""scikit-learn's own data sets, by name: for a first look, and for tests."""
+"""Cross-validation on the data sets of scikit-learn: for a first try, and for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATASETS = {"digits": load_digits, "wine": load_wine, "breast_cancer": load_brea
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
-    """Accuracy and macro-F1 on the folds held out, mean over all fits."""
+    """Accuracy and macro-F1 on the held-out folds, mean over all fits."""
 
     documents: int
     features: int
@@ -38,10 +38,10 @@ def cross_validate(
     on_fit: Callable[[int, int], None] = lambda done, total: None,
 ) -> CrossValidated:
     """
-    Fit on all folds but one and score on that one, `repeats` times with other splits.
+    Fit on all folds but one and score on that fold, `repeats` times with different splits.
 
-    The features are standardised on the folds that are fitted, never on the one held out.
-    `on_fit` is told fits done and fits in all.
+    The features are standardised on the fitted folds, never on the held-out one. `on_fit` is called
+    with the number of fits done and of all fits.
     """
     features, labels = DATASETS[dataset_id](return_X_y=True)
     accuracies: list[float] = []

@@ -26,7 +26,7 @@ class ProcessDataOptions(Arguments):
     How a text file of records (lines) is worked through.
 
     `source` is a path the worker can read; gzip by its ending `.gz`. `chunk_lines` lines are
-    worked and recorded at a time: a run after a crash goes on behind the last one recorded.
+    worked and recorded at a time: a run after a crash continues after the last recorded chunk.
     """
 
     source: str = Field(min_length=1, max_length=4096)

@@ -1,7 +1,5 @@
 """
-Summaries and keywords with no model: what of a text stands for it, chosen by a graph ranking.
-
-Nothing is written that the text does not say.
+Summaries and keywords without a model: a graph ranking selects sentences and words of the text.
 """
 
 from workers_general.extractive.keywords import RankedKeyword, rank_keywords

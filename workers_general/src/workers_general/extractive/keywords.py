@@ -1,4 +1,4 @@
-"""Keywords out of a text's own words."""
+"""Keywords from the words of a text."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from workers_general.extractive.ranking import rank_sentences, spread, vectors_of
+from workers_general.extractive.ranking import rank_sentences, vectors_of, weighted_sum
 from workers_general.text.language import stop_words
 from workers_general.text.sentences import split_sentences
 from workers_general.text.words import WORD
 
 MAX_PHRASE_WORDS = 3
 JOINS = re.compile(r"[ \t\n\r\u00a0]*")
-"""What may stand between two words of one phrase; a comma, a bracket or a dash may not."""
+"""What may separate two words of a phrase; a comma, a bracket or a dash may not."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedKeyword:
-    """`score` is its words' rank as a share of the best keyword's: the first has 1."""
+    """`score` is relative to the best keyword, whose score is 1."""
 
     keyword: str
     score: float
@@ -27,20 +27,19 @@ class RankedKeyword:
 
 def rank_keywords(text: str, count: int, language: str | None) -> list[RankedKeyword]:
     """
-    The words and phrases that the central sentences are about, the best first, in the spelling
-    that the text has most often.
+    The most important words and phrases, the best first, in their most frequent spelling.
 
-    A word's rank is the sum, over its sentences, of its weight by the sentence's rank. A phrase (up
-    to three words between stop words, at least twice in the text) has the mean of its words', and
-    counts more the longer it is; a word that stands mostly within a chosen phrase is not chosen
-    besides.
+    The rank of a word is the sum, over its sentences, of its weight times the rank of the sentence.
+    A phrase (up to three words without a stop word, at least twice in the text) has the mean rank
+    of its words, times a factor that grows with its length; a word that occurs mostly within a
+    chosen phrase is not chosen as well.
     """
     stops = stop_words(language)
     sentences = split_sentences(text)
     runs = [list(_runs(sentence, stops)) for sentence in sentences]
     words = [[word.casefold() for run in found for word in run] for found in runs]
     vectors = vectors_of(words)
-    ranks = spread(vectors, rank_sentences(vectors))
+    ranks = weighted_sum(vectors, rank_sentences(vectors))
     spellings: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for run in (run for found in runs for run in found):
         for phrase in _phrases(run):
@@ -56,7 +55,7 @@ def rank_keywords(text: str, count: int, language: str | None) -> list[RankedKey
     for key in sorted(scores, key=lambda key: (-scores[key], key)):
         if len(chosen) == count:
             break
-        if not any(_says_again(key, other, times) for other in chosen):
+        if not any(_is_redundant(key, other, times) for other in chosen):
             chosen.append(key)
     best = scores[chosen[0]] if chosen else 1.0
     return [
@@ -66,7 +65,7 @@ def rank_keywords(text: str, count: int, language: str | None) -> list[RankedKey
 
 
 def _runs(sentence: str, stops: frozenset[str]) -> Iterator[list[str]]:
-    """Words that follow each other with neither a stop word nor a sign between them."""
+    """Sequences of words with neither a stop word nor punctuation between them."""
     run: list[str] = []
     end = 0
     for word in WORD.finditer(sentence):
@@ -93,10 +92,10 @@ def _phrases(run: Sequence[str]) -> Iterator[Sequence[str]]:
             yield run[start:end]
 
 
-def _says_again(
+def _is_redundant(
     key: tuple[str, ...], other: tuple[str, ...], times: dict[tuple[str, ...], int]
 ) -> bool:
-    """Whether `key` is part of `other` and mostly stands there, or `other` part of it."""
+    """Whether `key` is part of `other` and occurs mostly there, or `other` is part of it."""
     if _is_within(key, other):
         return times[other] * 2 > times[key]
     return _is_within(other, key)

@@ -1,10 +1,10 @@
 """
-The graph of a text's sentences, and who in it is central.
+The ranking of sentences by their centrality in the graph of a text.
 
 Continuous LexRank (Erkan & Radev 2004, https://doi.org/10.1613/jair.1523): sentences are linked as
-much as their tf-idf vectors are alike, and PageRank says which one a reader would come by most. The
-links are never written down: with A the vectors, a step over all of them is A(Aᵀp) less what goes
-from a sentence to itself, so that time grows with the length of the text and not with its square.
+much as their tf-idf vectors are similar, and PageRank ranks them. The links are never stored: with
+A the matrix of vectors, a step over all links is A(Aᵀp) minus the links of sentences to themselves,
+so that the time grows with the length of the text and not with its square.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ DAMPING = 0.85
 MAX_STEPS = 30
 CLOSE_ENOUGH = 1e-4
 UNLINKED = 1e-9
-"""What rounding may leave of a sentence's links where it has none."""
+"""Rounding may leave up to this much for a sentence without links."""
 
 Vector = dict[str, float]
 """The weight of each word."""
 
 
 def vectors_of(sentences: Sequence[Sequence[str]]) -> list[Vector]:
-    """tf-idf of each sentence's words, of length 1; a sentence without words: empty."""
+    """tf-idf vectors of the sentences, of length 1; empty for a sentence without words."""
     in_sentences = Counter(word for words in sentences for word in set(words))
     count = len(sentences)
     vectors = []
@@ -39,12 +39,12 @@ def vectors_of(sentences: Sequence[Sequence[str]]) -> list[Vector]:
 
 
 def rank_sentences(vectors: Sequence[Vector]) -> list[float]:
-    """The share of its time that a reader who follows the links spends with each sentence."""
+    """The PageRank of each sentence; the sum of all is 1."""
     count = len(vectors)
     if not count:
         return []
     lengths = [dot(vector, vector) for vector in vectors]
-    total = spread(vectors, [1.0] * count)
+    total = weighted_sum(vectors, [1.0] * count)
     links = [dot(vector, total) - length for vector, length in zip(vectors, lengths, strict=True)]
     shares = [1 / link if link > UNLINKED else 0.0 for link in links]
     ranks = [1.0 / count] * count
@@ -52,7 +52,7 @@ def rank_sentences(vectors: Sequence[Vector]) -> list[float]:
         given = [rank * share for rank, share in zip(ranks, shares, strict=True)]
         unlinked = sum(rank for rank, share in zip(ranks, shares, strict=True) if not share)
         at_random = (1 - DAMPING + DAMPING * unlinked) / count
-        pulled = spread(vectors, given)
+        pulled = weighted_sum(vectors, given)
         after = [
             at_random + DAMPING * (dot(vector, pulled) - length * own)
             for vector, length, own in zip(vectors, lengths, given, strict=True)
@@ -64,8 +64,8 @@ def rank_sentences(vectors: Sequence[Vector]) -> list[float]:
     return ranks
 
 
-def spread(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
-    """The sum of the vectors, each by its weight."""
+def weighted_sum(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
+    """The weighted sum of the vectors."""
     total: Vector = {}
     for vector, weight in zip(vectors, weights, strict=True):
         for word, value in vector.items():

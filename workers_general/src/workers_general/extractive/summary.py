@@ -1,4 +1,4 @@
-"""A summary out of a text's own sentences."""
+"""A summary from the sentences of a text."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from workers_general.text.language import stop_words
 from workers_general.text.sentences import split_sentences
 from workers_general.text.words import count_words, cut_to_words, words_of
 
-END_SIGN = re.compile(r"[^\w\s]\s*$")
+FINAL_PUNCTUATION = re.compile(r"[^\w\s]\s*$")
 TOO_ALIKE = 0.6
-"""The cosine over which a sentence says what one before it has said."""
+"""The cosine over which a sentence repeats a sentence that was chosen before."""
 NEAR_MEAN = 0.99
 LEAST_WORDS = 4
-"""Of a sentence that says something: a headline is central to its text, and no summary of it."""
+"""Shorter sentences are skipped: a headline is central to its text, but not a summary of it."""
 
 
 def pick_sentences(text: str, max_words: int, language: str | None) -> str:
     """
     The most central sentences that fit into `max_words`, in the text's order.
 
-    None repeats one already chosen, is less central than the mean or has only a few words; where
-    there is none such, it is the beginning of the most central one.
+    No chosen sentence repeats another one, is less central than the mean, or has only a few words;
+    if no sentence qualifies, it is the beginning of the most central one.
     """
     sentences = [" ".join(sentence.split()) for sentence in split_sentences(text)]
     sentences = [sentence for sentence in sentences if sentence]
@@ -49,9 +49,9 @@ def pick_sentences(text: str, max_words: int, language: str | None) -> str:
 
 
 def _joined(sentences: list[str]) -> str:
-    """On one line; but what ends in no sign, as a headline does, has a line of its own."""
+    """On one line; a sentence without final punctuation, as a headline, has its own line."""
     return "".join(
-        sentence + (" " if END_SIGN.search(sentence) else "\n") for sentence in sentences
+        sentence + (" " if FINAL_PUNCTUATION.search(sentence) else "\n") for sentence in sentences
     ).strip()
 
 

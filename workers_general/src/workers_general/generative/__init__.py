@@ -1,5 +1,5 @@
 """
-What the language tasks do, with a model: functions that know no Taskiq.
+The work of the language tasks with a model: functions that do not depend on Taskiq.
 
 Each takes the job's `LLM` (`workers_general.llm.protocol`) and plain values.
 """

@@ -1,4 +1,4 @@
-"""Text by a model, free or in the form of a JSON Schema."""
+"""Text by a model, free or valid against a JSON Schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEP = "generate"
 async def generate(
     llm: LLM, args: GenerateTextArgs, *, on_text: OnText | None = None
 ) -> GenerateTextResult:
-    """`on_text` is given the text as it comes, where the job asks for it."""
+    """`on_text` is called with each piece of text if the job asks for a stream."""
     given = (
         tuple(Message(message.role, message.content) for message in args.messages)
         if args.prompt is None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api_shared.contracts.language import GenerationParameters
-from workers_general.generative.prompting import OnProgress, Room, messages, parameters_of
+from workers_general.generative.prompting import ContextWindow, OnProgress, messages, parameters_of
 from workers_general.llm.protocol import LLM, ChatRequest
 from workers_general.prompts import in_language, prompt
 
@@ -18,7 +18,7 @@ MOST_RELEVANT = 100
 
 @dataclass(frozen=True, slots=True)
 class ModelKeywords:
-    """`ratings` from 0 to 1, the best first."""
+    """`ratings` are from 0 to 1, the best first."""
 
     keywords: list[str]
     ratings: list[float]
@@ -36,14 +36,14 @@ async def extract_keywords(
     progress: OnProgress,
 ) -> ModelKeywords:
     """
-    The model's keywords. Of a long text each part is asked for its own, and one that several parts
-    name has its best rating.
+    The model's keywords. A long text is split, and the model finds the keywords of each part; a
+    keyword of several parts has the best of its ratings.
     """
-    room = await Room.of(llm)
+    window = await ContextWindow.of(llm)
     system = prompt(PROMPT).fill(max_keywords=max_keywords, language=in_language(language))
-    wanted = (max_keywords + 1) * TOKENS_PER_KEYWORD
-    max_tokens = room.answer_tokens(wanted, parameters.max_tokens)
-    parts = await room.split(text, system, max_tokens)
+    estimate = (max_keywords + 1) * TOKENS_PER_KEYWORD
+    max_tokens = window.answer_tokens(estimate, parameters.max_tokens)
+    parts = await window.split(text, system, max_tokens)
     given = parameters_of(parameters, max_tokens=max_tokens)
     best: dict[str, tuple[str, int]] = {}
     model = ""

@@ -1,4 +1,4 @@
-"""Images and speech by a model server; the files are in the storage."""
+"""Images and speech by a model server, as files in the storage."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from api_shared.storage import Storage
 from workers_general.llm.protocol import LLM, ImageRequest, SpeechRequest, Stored
 
 WAV = "audio/wav"
-
-
 BACKEND = "openai"
 """Images and speech have one API, whatever LLM_BACKEND is."""
 
 
 async def make_images(llm: LLM, args: GenerateImageArgs, model: str | None) -> GenerateImageResult:
-    """`model` is the one that is asked for."""
+    """`model` is the requested model."""
     images = await llm.image("image", ImageRequest(args.prompt, args.size, args.n))
     return GenerateImageResult(
         backend=BACKEND, model=model, images=[_reference(image) for image in images]
@@ -34,7 +32,7 @@ async def make_images(llm: LLM, args: GenerateImageArgs, model: str | None) -> G
 async def speak(
     llm: LLM, args: GenerateSpeechArgs, model: str | None, storage: Storage
 ) -> GenerateSpeechResult:
-    """`storage` is where the audio was put: its duration is read from the file."""
+    """`storage` has the audio: its duration is read from the file."""
     audio = await llm.speech("speech", SpeechRequest(args.text, args.voice, args.format))
     duration_s = await asyncio.to_thread(duration_of, storage, audio)
     return GenerateSpeechResult(
@@ -46,7 +44,7 @@ def duration_of(storage: Storage, audio: Stored) -> float | None:
     """
     In seconds, from the header of a WAV file; None for all other formats.
 
-    A server that streams writes the header before it knows the length: then the file's size counts.
+    A server that streams writes the header before it knows the length: the file's size is a limit.
     """
     if audio.content_type != WAV:
         return None

@@ -1,4 +1,4 @@
-"""Data brought into the form of a JSON Schema, and how sure of it one can be."""
+"""Data normalized to a JSON Schema by a model, with a confidence."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def normalize(
     parameters: GenerationParameters,
     progress: OnProgress,
 ) -> Normalized:
-    """The value that most of the samples are, the earliest of equals; valid against `schema`."""
-    system = prompt(PROMPT).fill(schema=json.dumps(schema), language=_wanted(language))
+    """The most frequent value of the samples, valid against `schema`; of equals the earliest."""
+    system = prompt(PROMPT).fill(schema=json.dumps(schema), language=_language_words(language))
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     wants_logprobs = samples == 1 and (await llm.capabilities()).logprobs
     given = parameters_of(parameters)
@@ -53,13 +53,15 @@ async def normalize(
     if samples > 1:
         value, share = most_agreed([sample.value for sample in found])
         return Normalized(value, share, "agreement", model, PROMPT)
-    sure = token_probability(found[0].answer.logprobs)
-    source: Literal["token_probability"] | None = None if sure is None else "token_probability"
-    return Normalized(found[0].value, sure, source, model, PROMPT)
+    confidence = token_probability(found[0].answer.logprobs)
+    source: Literal["token_probability"] | None = (
+        None if confidence is None else "token_probability"
+    )
+    return Normalized(found[0].value, confidence, source, model, PROMPT)
 
 
 def most_agreed(values: Sequence[Any]) -> tuple[Any, float]:
-    """The value that occurs most, the earliest of equals, and its share of all."""
+    """The most frequent value, of equals the earliest, and its share of all."""
     texts = [json.dumps(value, sort_keys=True) for value in values]
     text, times = Counter(texts).most_common(1)[0]
     return values[texts.index(text)], round(times / len(values), 4)
@@ -73,5 +75,5 @@ def token_probability(logprobs: Sequence[TokenLogprob] | None) -> float | None:
     return round(min(1.0, math.exp(mean)), 4)
 
 
-def _wanted(language: str | None) -> str:
+def _language_words(language: str | None) -> str:
     return "the language of the data" if language is None else in_language(language)

@@ -1,4 +1,4 @@
-"""How the language tasks ask a model: how much it can read, and an answer that is not empty."""
+"""Prompting of a model: its context window, and answers that are not empty."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from workers_general.llm.protocol import LLM, ChatAnswer, ChatRequest, Message, 
 from workers_general.text.parts import split_parts
 
 ASSUMED_CONTEXT_TOKENS = 4096
-"""Where a server does not say how much its model can read: the least of today's."""
+"""For a server that does not say its context size: the smallest of today's models."""
 BYTES_PER_TOKEN = 2
-"""Where a server cannot count: English has about 4, and most scripts at least 2."""
+"""For a server that cannot count tokens: English has about 4, most scripts at least 2."""
 MARGIN_TOKENS = 16
 ANSWER_SHARE = 3
-"""An answer gets at most this part of the context, and what it answers to the rest."""
+"""The part of the context that is reserved for the answer at most: a third."""
 TRIES = 3
 
 
 class EmptyAnswer(PermanentError):
-    """The model wrote nothing, with three seeds."""
+    """The model wrote nothing, with three different seeds."""
 
     def __init__(self, step: str, tries: int) -> None:
         self.step = step
@@ -38,24 +38,24 @@ class OnProgress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """How many tokens a model can read and write in one call, together."""
+class ContextWindow:
+    """The number of tokens that a model can read and write together in one call."""
 
     llm: LLM
     context_tokens: int
 
     @classmethod
-    async def of(cls, llm: LLM) -> Room:
+    async def of(cls, llm: LLM) -> ContextWindow:
         capabilities = await llm.capabilities()
         return cls(llm, capabilities.context_tokens or ASSUMED_CONTEXT_TOKENS)
 
-    def answer_tokens(self, wanted: int, asked: int | None) -> int:
-        """What an answer may take: `asked` by the job, else `wanted`, and never too much."""
-        return max(1, min(asked or wanted, self.context_tokens // ANSWER_SHARE))
+    def answer_tokens(self, estimate: int, requested: int | None) -> int:
+        """The limit of an answer: as `requested` by the job, else `estimate`, within the window."""
+        return max(1, min(requested or estimate, self.context_tokens // ANSWER_SHARE))
 
     async def split(self, text: str, system: str, answer_tokens: int) -> list[str]:
         """
-        The text in parts that can be read behind `system` with space left for the answer.
+        The text in parts that fit into the window after `system`, with space for the answer.
 
         Raises `NothingFits` where the prompt alone is too long.
         """
@@ -63,21 +63,21 @@ class Room:
         async def count(part: str) -> int:
             return await self._count(messages(system, part))
 
-        return await split_parts(text, self._left(answer_tokens), count)
+        return await split_parts(text, self._prompt_tokens(answer_tokens), count)
 
-    async def holds(self, prompt: tuple[Message, ...], answer_tokens: int) -> bool:
-        return await self._count(prompt) <= self._left(answer_tokens)
+    async def fits(self, prompt: tuple[Message, ...], answer_tokens: int) -> bool:
+        return await self._count(prompt) <= self._prompt_tokens(answer_tokens)
 
-    def _left(self, answer_tokens: int) -> int:
+    def _prompt_tokens(self, answer_tokens: int) -> int:
         return self.context_tokens - answer_tokens - MARGIN_TOKENS
 
-    async def _count(self, of: tuple[Message, ...]) -> int:
-        """By the server's own count where it has one."""
-        counted = await self.llm.count_tokens(of)
+    async def _count(self, prompt: tuple[Message, ...]) -> int:
+        """Counted by the server if it can count, else estimated."""
+        counted = await self.llm.count_tokens(prompt)
         if counted is not None:
             return counted
-        size_bytes = sum(len(message.content.encode()) for message in of)
-        return size_bytes // BYTES_PER_TOKEN + MARGIN_TOKENS * len(of)
+        size_bytes = sum(len(message.content.encode()) for message in prompt)
+        return size_bytes // BYTES_PER_TOKEN + MARGIN_TOKENS * len(prompt)
 
 
 def messages(system: str, user: str) -> tuple[Message, ...]:
@@ -85,7 +85,7 @@ def messages(system: str, user: str) -> tuple[Message, ...]:
 
 
 def parameters_of(given: GenerationParameters, *, max_tokens: int | None = None) -> Parameters:
-    """The job's own parameters; `max_tokens` in the place of its own."""
+    """The job's parameters, with `max_tokens` if it is given."""
     return Parameters(
         temperature=given.temperature,
         top_p=given.top_p,
@@ -96,7 +96,7 @@ def parameters_of(given: GenerationParameters, *, max_tokens: int | None = None)
 
 
 async def ask(llm: LLM, step: str, request: ChatRequest) -> ChatAnswer:
-    """An answer with something in it. Raises `EmptyAnswer` after three seeds."""
+    """An answer that is not empty. Raises `EmptyAnswer` after three seeds."""
     for number in range(1, TRIES + 1):
         named = step if number == 1 else f"{step}, try {number}"
         answer = await llm.chat(named, request)

@@ -1,4 +1,4 @@
-"""Summaries by a model: of a long text in levels, each part of it one call."""
+"""Summaries by a model; a long text is summarized in levels, part by part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from api_shared.contracts.language import GenerationParameters
 from api_shared.errors import PermanentError
-from workers_general.generative.prompting import OnProgress, Room, ask, messages, parameters_of
+from workers_general.generative.prompting import (
+    ContextWindow,
+    OnProgress,
+    ask,
+    messages,
+    parameters_of,
+)
 from workers_general.llm.protocol import LLM, ChatAnswer, ChatRequest
 from workers_general.prompts import in_language, prompt
 from workers_general.text.sentences import split_sentences
@@ -15,9 +21,9 @@ from workers_general.text.words import count_words, cut_to_words
 WHOLE = "summarize.v1"
 PART = "summarize_part.v1"
 TOKENS_PER_WORD = 3
-"""What a summary may take: most words of most languages are one or two tokens."""
+"""For the limit of a summary: most words of most languages are one or two tokens."""
 PART_SHARE = 4
-"""A part's summary may take this part of the room at most: so each level is much shorter."""
+"""A part's summary gets at most a fourth of the window, so that each level is much shorter."""
 
 
 class NotShorter(PermanentError):
@@ -33,7 +39,7 @@ class NotShorter(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """`cut`: the model wrote more than was asked for, or was cut off. `parts`: of level 1."""
+    """`cut`: the model wrote more than requested, or was cut off. `parts` are those of level 1."""
 
     text: str
     model: str
@@ -54,15 +60,15 @@ async def summarize(
     """
     A summary of at most `max_words`.
 
-    What does not fit the model's context is split where sentences end, each part is summarized,
-    and so are their summaries, until they fit.
+    A text that does not fit the model's context is split between sentences; each part is
+    summarized, and so are the summaries, until they fit.
     """
-    room = await Room.of(llm)
-    wanted = prompt(WHOLE).fill(max_words=max_words, language=in_language(language))
-    answer_tokens = room.answer_tokens(max_words * TOKENS_PER_WORD, parameters.max_tokens)
+    window = await ContextWindow.of(llm)
+    system = prompt(WHOLE).fill(max_words=max_words, language=in_language(language))
+    answer_tokens = window.answer_tokens(max_words * TOKENS_PER_WORD, parameters.max_tokens)
     level = parts = 1
-    while not await room.holds(messages(wanted, text), answer_tokens):
-        summaries = await _summarize_parts(room, text, level, language, parameters, progress)
+    while not await window.fits(messages(system, text), answer_tokens):
+        summaries = await _summarize_parts(window, text, level, language, parameters, progress)
         shorter = "\n\n".join(summaries)
         if len(shorter) >= len(text):
             raise NotShorter(level)
@@ -70,20 +76,20 @@ async def summarize(
         text, level = shorter, level + 1
     progress(parts, parts, stage="summary")
     given = parameters_of(parameters, max_tokens=answer_tokens)
-    answer = await ask(llm, "summary", ChatRequest(messages(wanted, text), given))
+    answer = await ask(llm, "summary", ChatRequest(messages(system, text), given))
     summary, cut = _kept(answer, max_words)
     return ModelSummary(summary, answer.model, WHOLE, cut, parts, level)
 
 
 async def _summarize_parts(
-    room: Room,
+    window: ContextWindow,
     text: str,
     level: int,
     language: str | None,
     parameters: GenerationParameters,
     progress: OnProgress,
 ) -> list[str]:
-    max_tokens = room.answer_tokens(room.context_tokens // PART_SHARE, parameters.max_tokens)
+    max_tokens = window.answer_tokens(window.context_tokens // PART_SHARE, parameters.max_tokens)
     most_words = max(1, max_tokens // TOKENS_PER_WORD)
 
     def system(part: int, parts: int, max_words: int) -> str:
@@ -91,7 +97,7 @@ async def _summarize_parts(
             part=part, parts=parts, max_words=max_words, language=in_language(language)
         )
 
-    parts = await room.split(text, system(10_000, 10_000, most_words), max_tokens)
+    parts = await window.split(text, system(10_000, 10_000, most_words), max_tokens)
     given = parameters_of(parameters, max_tokens=max_tokens)
     summaries = []
     for number, part in enumerate(parts, start=1):
@@ -99,14 +105,14 @@ async def _summarize_parts(
         progress(number - 1, len(parts), stage=stage, message=message)
         max_words = max(1, min(most_words, count_words(part) // 2))
         request = ChatRequest(messages(system(number, len(parts), max_words), part), given)
-        answer = await ask(room.llm, f"{stage}, {message}", request)
+        answer = await ask(window.llm, f"{stage}, {message}", request)
         summaries.append(_kept(answer, max_words)[0])
     progress(len(parts), len(parts), stage=f"level {level}")
     return summaries
 
 
 def _kept(answer: ChatAnswer, max_words: int) -> tuple[str, bool]:
-    """The answer within its length, and whether something was left out."""
+    """The answer within its length, and whether something was cut."""
     text = answer.text.strip()
     if answer.finish_reason == "length":
         *whole, _ = split_sentences(text)

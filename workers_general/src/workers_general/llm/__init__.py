@@ -1,5 +1,5 @@
 """
-Calls of language models: paid for once, held back where a server asks for it, checked here.
+Calls of language models: each is paid for once, limited for each server, and validated.
 
     @broker.task(TRANSLATE)
     async def translate(args: TranslateArgs, llm: LLM = TaskiqDepends(llm_of_job)) -> Translated:

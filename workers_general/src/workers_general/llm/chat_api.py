@@ -1,5 +1,5 @@
 """
-A chat on the wire: `POST /v1/chat/completions`.
+The chat API on the wire: `POST /v1/chat/completions`.
 
 https://platform.openai.com/docs/api-reference/chat; llama.cpp and vLLM take the same.
 """
@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from workers_general.llm.error_mapping import sort_error
+from workers_general.llm.error_mapping import map_error
 from workers_general.llm.errors import LLMServerError
 from workers_general.llm.protocol import ChatAnswer, ChatRequest, OnText, TokenLogprob, Usage
 
 
 def chat_body(request: ChatRequest, model: str | None) -> dict[str, Any]:
     """
-    What is posted. It is always streamed: only so is a server that hangs told from one that writes
-    a long answer, and stops when nobody reads it any more.
+    The body of the request. The answer is always streamed: only then can a server that hangs be
+    distinguished from one that writes a long answer, and it stops when the connection is closed.
     """
     parameters = request.parameters
     body: dict[str, Any] = {
@@ -38,12 +38,12 @@ def chat_body(request: ChatRequest, model: str | None) -> dict[str, Any]:
             "json_schema": {"name": "answer", "strict": True, "schema": request.schema},
         }
     if request.logprobs:
-        body |= {"logprobs": True, "top_logprobs": 1}  # 1: llama.cpp sends 20 when not told
+        body |= {"logprobs": True, "top_logprobs": 1}  # 1: without it llama.cpp sends 20
     return {name: value for name, value in body.items() if value is not None}
 
 
 LOWEST_LOGPROB = -9999.0
-"""Stands for minus infinity, which JSON has not; vLLM sends the same."""
+"""Replaces minus infinity, which JSON does not have; vLLM sends the same."""
 
 
 class _Usage(BaseModel):
@@ -78,7 +78,7 @@ class _Part(BaseModel):
 
 
 class ChatReader:
-    """Puts the answer together from the events of its stream, or from one whole document."""
+    """Assembles the answer from the events of its stream, or from one whole document."""
 
     def __init__(self, server: str, on_text: OnText | None) -> None:
         self.streamed = False
@@ -91,9 +91,9 @@ class ChatReader:
         self._model = ""
 
     async def add(self, event: Any) -> None:
-        """Raises what an error within the stream is, after its 200."""
+        """Raises the `LLMError` of an error event, which can follow a status of 200."""
         if isinstance(event, dict) and event.get("error"):
-            raise sort_error(self._server, event["error"])
+            raise map_error(self._server, event["error"])
         try:
             part = _Part.model_validate(event)
         except ValidationError:
@@ -118,8 +118,8 @@ class ChatReader:
     def answer(self, *, ended: bool) -> ChatAnswer:
         """Raises `LLMServerError` for an answer that stops in the middle."""
         if self._finish_reason is None:
-            why = "without saying why" if ended else "in the middle"
-            raise LLMServerError(self._server, f"the answer ended {why}: it may be cut")
+            why = "without a finish reason" if ended else "in the middle"
+            raise LLMServerError(self._server, f"the answer ended {why}: it may be truncated")
         return ChatAnswer(
             text="".join(self._texts),
             finish_reason=self._finish_reason,
@@ -130,5 +130,5 @@ class ChatReader:
 
 
 def _clean(text: str) -> str:
-    """Without lone surrogates, which no store takes."""
+    """Without lone surrogates, which no store accepts."""
     return text.encode("utf-8", "replace").decode()

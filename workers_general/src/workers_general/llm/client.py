@@ -1,4 +1,4 @@
-"""HTTP to a model server: the one place where httpx is called for it."""
+"""The HTTP client of a model server: the only place where httpx is called for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import httpx
 
 from api_shared.settings import Settings
-from workers_general.llm.error_mapping import sort_answer
+from workers_general.llm.error_mapping import map_response
 from workers_general.llm.errors import LLMConnectionError, LLMError, LLMServerError, LLMTimeoutError
 from workers_general.llm.sse import EventReader, EventTooLarge
 
@@ -52,10 +52,10 @@ def new_client() -> httpx.AsyncClient:
     """
     The pool of connections, for all servers of a process and event loop.
 
-    How many there may be at a time is said by LLM_MAX_IN_FLIGHT, not here.
+    LLM_MAX_IN_FLIGHT limits how many there are at a time, not this pool.
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    return httpx.AsyncClient(limits=limits, timeout=None, verify=_certificates())  # noqa: S113 - `Watch` has the deadlines
+    return httpx.AsyncClient(limits=limits, timeout=None, verify=_certificates())  # noqa: S113 - `PhaseTimeout` has the deadlines
 
 
 class ModelServer:
@@ -72,7 +72,7 @@ class ModelServer:
         path = parts.path.rstrip("/").removesuffix("/v1")
         login, _, host = parts.netloc.rpartition("@")
         self.name = urlunsplit((parts.scheme, host, path, "", ""))
-        """Without credentials, for people: a URL that httpx knows gets into its errors and logs."""
+        """Without credentials, which httpx would put into its errors and logs."""
         self._headers = {"Accept-Encoding": "identity"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
@@ -96,21 +96,24 @@ class ModelServer:
         self, path: str, body: Mapping[str, Any], on_event: Callable[[Any], Awaitable[None]]
     ) -> bool:
         """
-        Await `on_event` with the JSON of each event; whether the server said that it was the end.
+        Await `on_event` with the JSON of each event; returns whether the server sent the end.
 
-        A server that cannot stream answers with one JSON document: it is the only event then.
+        A server that cannot stream answers with one JSON document, which is then the only event.
         """
-        async with Watch(self.name, self._deadlines) as watch:
-            watch.phase("first token", self._deadlines.first_token_s, "LLM_FIRST_TOKEN_TIMEOUT_S")
+        async with PhaseTimeout(self.name, self._deadlines) as timeout:
+            timeout.phase("first token", self._deadlines.first_token_s, "LLM_FIRST_TOKEN_TIMEOUT_S")
             async with self._answer("POST", path, body) as response:
                 if "json" in response.headers.get("content-type", ""):
-                    watch.only_whole()
+                    timeout.only_whole()
                     await on_event(self._json(await self._read(response, MAX_JSON_BYTES)))
                     return True
-                return await self._events(response, watch, on_event)
+                return await self._events(response, timeout, on_event)
 
     async def _events(
-        self, response: httpx.Response, watch: Watch, on_event: Callable[[Any], Awaitable[None]]
+        self,
+        response: httpx.Response,
+        timeout: PhaseTimeout,
+        on_event: Callable[[Any], Awaitable[None]],
     ) -> bool:
         reader, size_bytes = EventReader(max_event_bytes=MAX_EVENT_BYTES), 0
         async for chunk in response.aiter_bytes():
@@ -124,22 +127,25 @@ class ModelServer:
             for event in events:
                 if event == "[DONE]":
                     return True
-                watch.only_whole()
+                timeout.only_whole()
                 await on_event(self._json(event))
-                watch.phase("stall", self._deadlines.stall_s, "LLM_STALL_TIMEOUT_S")
+                timeout.phase("stall", self._deadlines.stall_s, "LLM_STALL_TIMEOUT_S")
         return False
 
     async def _whole(
         self, method: str, path: str, body: Mapping[str, Any] | None, max_bytes: int
     ) -> bytes:
-        async with Watch(self.name, self._deadlines), self._answer(method, path, body) as response:
+        async with (
+            PhaseTimeout(self.name, self._deadlines),
+            self._answer(method, path, body) as response,
+        ):
             return await self._read(response, max_bytes)
 
     @asynccontextmanager
     async def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> AsyncIterator[httpx.Response]:
-        """A success, its body not yet read; whatever httpx raises within becomes an `LLMError`."""
+        """A successful response, its body not yet read; errors of httpx become `LLMError`s."""
         timeout = httpx.Timeout(None, connect=self._deadlines.connect_s)
         content = None if body is None else json.dumps(body).encode()
         headers = self._headers if body is None else {**self._headers, **_JSON}
@@ -148,25 +154,27 @@ class ModelServer:
                 method, self.name + path, content=content, headers=headers, timeout=timeout
             ) as response:
                 if not response.is_success:
-                    raise await self._refusal(response)
+                    raise await self._error_of(response)
                 yield response
         except httpx.ConnectTimeout:
             limit_s = self._deadlines.connect_s
             raise LLMTimeoutError(self.name, "connect", limit_s, "LLM_CONNECT_TIMEOUT_S") from None
         except httpx.ConnectError as error:
-            text = f"no connection ({_words(error)}): is the server up, and LLM_SERVER_URL right?"
+            text = (
+                f"no connection ({_describe(error)}): is the server up, and LLM_SERVER_URL right?"
+            )
             raise LLMConnectionError(self.name, text) from None
         except httpx.HTTPError as error:
-            text = f"the connection broke off in the middle of the answer ({_words(error)})"
+            text = f"the connection broke off in the middle of the answer ({_describe(error)})"
             raise LLMConnectionError(self.name, text) from None
 
-    async def _refusal(self, response: httpx.Response) -> LLMError:
+    async def _error_of(self, response: httpx.Response) -> LLMError:
         body = b""
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_ERROR_BYTES:
                 break
-        return sort_answer(
+        return map_response(
             self.name, response.status_code, response.headers, body, now=datetime.now(UTC)
         )
 
@@ -189,8 +197,8 @@ class ModelServer:
         return LLMServerError(self.name, f"the answer is over {limit_bytes:,} bytes")
 
 
-class Watch:
-    """The deadlines of one call: of all of it, and of the phase that it is in."""
+class PhaseTimeout:
+    """The timeouts of one call: of the whole call, and of its present phase."""
 
     def __init__(self, server: str, deadlines: Deadlines) -> None:
         self._server = server
@@ -206,7 +214,7 @@ class Watch:
         self._timeout.reschedule(min(at, self._end))
 
     def only_whole(self) -> None:
-        """What follows is not the server's time."""
+        """Only the timeout of the whole call applies: what follows is not the server's time."""
         self._phase = self._whole
         self._timeout.reschedule(self._end)
 
@@ -233,10 +241,10 @@ _JSON = {"Content-Type": "application/json"}
 
 @cache
 def _certificates() -> SSLContext:
-    """Reading them costs 20 ms of CPU."""
+    """Loading them takes 20 ms of CPU."""
     return httpx.create_ssl_context()
 
 
-def _words(error: Exception) -> str:
-    """httpx's errors say what a connection did, not what went through it."""
+def _describe(error: Exception) -> str:
+    """Safe to show: httpx's errors describe the connection, not what was sent through it."""
     return f"{type(error).__name__}: {error}"[:200].rstrip(": ")

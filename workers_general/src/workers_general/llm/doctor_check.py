@@ -1,4 +1,4 @@
-"""What `kiq doctor` looks at: does the model server answer, with its model loaded?"""
+"""The check of `kiq doctor`: whether the model server answers with its model loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANSWER_S = 20.0
 
 
 async def check_llm(settings: Settings) -> list[Finding]:
-    """One call of one token; nothing is asked where no server is set."""
+    """One call of one token; no call if no server is set."""
     async with new_client() as client:
         backend = chat_backend(client, settings)
         if backend is None:

@@ -1,5 +1,5 @@
 """
-Which error a server's answer is.
+The mapping of a server's answers to `LLMError`s.
 
 Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md,
 https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html,
@@ -26,41 +26,41 @@ from workers_general.llm.errors import (
 )
 
 NOT_OFFERED = frozenset({404, 405, 501})
-"""What a server answers for a path that it does not have."""
+"""The statuses with which servers answer for a path that they do not have."""
 
-AGAIN = frozenset({408, 425, 429})
-"""Client errors that are none: the same request may be taken later."""
+RETRYABLE = frozenset({408, 425, 429})
+"""Statuses of client errors after which the same request may succeed later."""
 
 _OVERFLOW = re.compile(
     r"maximum context length (?:is|of) (\d+)(?:.*?(\d+) (?:input tokens|in the messages))?",
     re.DOTALL,
 )
 _QUOTED = re.compile(r"(['\"`])(?:(?!\1).){40,}\1", re.DOTALL)
-MAX_SAID = 200
+MAX_QUOTED = 200
 
 
-def sort_answer(
+def map_response(
     server: str, status: int, headers: Mapping[str, str], body: bytes, *, now: datetime
 ) -> LLMError:
-    """The error of an answer that is no success; `now` is aware."""
+    """The error of an answer that is not a success; `now` is timezone-aware."""
     try:
-        said = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
-        said = None
-    error = said.get("error", said) if isinstance(said, dict) else None
+        document = None
+    error = document.get("error", document) if isinstance(document, dict) else None
     wait_s = retry_after_s(headers.get("retry-after"), now=now)
     if status == 503 and wait_s is not None:
         return RateLimitError(server, status, wait_s)
-    return sort_error(server, error, status=status, retry_after_s=wait_s)
+    return map_error(server, error, status=status, retry_after_s=wait_s)
 
 
-def sort_error(
+def map_error(
     server: str, error: Any, *, status: int | None = None, retry_after_s: float | None = None
 ) -> LLMError:
     """
     The error of an envelope: `{"message", "type", "code", ...}`, or a text (vLLM's 401).
 
-    Within a stream there is no status; the envelope's own `code` stands in for it.
+    Within a stream there is no status: the envelope's own `code` is used instead.
     """
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {"message": error}
     message = _text(fields.get("message"))
@@ -69,7 +69,7 @@ def sort_error(
     status = status or _whole(code) or 500
     words = f"{status}{', ' + kind[:60] if kind else ''}"
     if status == 429 and "insufficient_quota" in (code, kind):
-        why = "the account's quota is used up: see to its billing"
+        why = "the account's quota is used up: check its billing"
         return LLMClientError(server, why, status=status, kind="insufficient_quota")
     if status == 429:
         return RateLimitError(server, status, retry_after_s)
@@ -77,7 +77,7 @@ def sort_error(
         return AuthenticationError(server, status)
     if overflow := _overflow(server, fields, code, kind, message):
         return overflow
-    if 400 <= status < 500 and status not in AGAIN:
+    if 400 <= status < 500 and status not in RETRYABLE:
         text = f"refuses the request (status {words}): {_bounded(message)}"
         param = _text(fields.get("param"))
         return LLMClientError(server, text, status=status, kind=kind, param=param)
@@ -85,7 +85,7 @@ def sort_error(
         text = f"does not offer this (status {words}): use another server for it"
         return LLMClientError(server, text, status=status, kind=kind)
     if status < 400:
-        text = f"sends us elsewhere (status {status}): set the URL that it redirects to"
+        text = f"redirects (status {status}): set the URL to which it redirects"
         return LLMClientError(server, text, status=status)
     if status == 500 and "does not match the expected" in message:
         text = f"the output did not keep to its format (status {words})"
@@ -138,6 +138,6 @@ def _text(value: Any) -> str:
 
 
 def _bounded(message: str) -> str:
-    """A server may quote what it was sent: long quotes are left out."""
+    """The server's message, without long quotes: it may quote what it was sent."""
     text = " ".join(_QUOTED.sub("...", message[:2000]).split())
-    return text[:MAX_SAID] or "it does not say why"
+    return text[:MAX_QUOTED] or "it gives no reason"

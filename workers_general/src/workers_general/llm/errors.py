@@ -1,8 +1,8 @@
 """
-What a call of a model raises.
+Errors of calls of a model.
 
 A message names the server (without credentials), what happened and the way out. It never holds a
-prompt, a key or an output; those are in fields, where a caller may need them.
+prompt, a key or an output; where a caller may need those, they are in fields.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class LLMError(ApiWorkersError):
         super().__init__(f"{server}: {message}" if server else message)
 
 
-# Another attempt may mend these.
+# Errors that a retry may fix.
 
 
 class LLMServerError(LLMError, RetryableError):
-    """`status` None: the answer itself was wrong (cut, not JSON, an error within a stream)."""
+    """`status` is None if the answer itself was wrong (truncated, not JSON, an error event)."""
 
     def __init__(self, server: str, message: str, *, status: int | None = None) -> None:
         self.status = status
@@ -30,7 +30,7 @@ class LLMServerError(LLMError, RetryableError):
 
 
 class SamplingFailed(LLMServerError):
-    """The model did not keep to the asked format: another seed may."""
+    """The model did not keep to the requested format: with another seed it may."""
 
 
 class LLMConnectionError(LLMError, RetryableError):
@@ -50,7 +50,7 @@ class LLMTimeoutError(LLMError, RetryableError):
 
 
 class RateLimitError(LLMError, RetryableError):
-    """The server wants no more for now; `retry_after_s` None: it did not say for how long."""
+    """The server refuses more calls for now; `retry_after_s` is None if it did not say how long."""
 
     def __init__(self, server: str, status: int, retry_after_s: float | None) -> None:
         self.status = status
@@ -59,15 +59,15 @@ class RateLimitError(LLMError, RetryableError):
         super().__init__(
             server,
             f"asks to be left alone{when} (status {status}): "
-            f"lower LLM_MAX_IN_FLIGHT or LLM_REQUESTS_PER_MINUTE where this is often",
+            f"if this is frequent, lower LLM_MAX_IN_FLIGHT or LLM_REQUESTS_PER_MINUTE",
         )
 
 
-# No retry mends these.
+# Errors that no retry can fix.
 
 
 class LLMClientError(LLMError, PermanentError):
-    """The server refuses the request; `kind` is its word for why, `param` for the field meant."""
+    """The server refuses the request; `kind` is its reason, `param` the field that it names."""
 
     def __init__(
         self, server: str, message: str, *, status: int, kind: str = "", param: str = ""
@@ -82,16 +82,16 @@ class AuthenticationError(LLMClientError):
     """401 or 403."""
 
     def __init__(self, server: str, status: int) -> None:
-        way_out = "set LLM_API_KEY" if status == 401 else "this LLM_API_KEY has not the right to it"
+        way_out = "set LLM_API_KEY" if status == 401 else "this LLM_API_KEY is not authorized"
         super().__init__(server, f"refuses our key (status {status}): {way_out}", status=status)
 
 
 class InvalidInputError(LLMError, PermanentError):
-    """What the job gave cannot be worked on."""
+    """The input of the job cannot be processed."""
 
 
 class ContextOverflow(InvalidInputError):
-    """The prompt is longer than the model's context; None: the server did not say."""
+    """The prompt is longer than the model's context; sizes are None if the server did not say."""
 
     def __init__(self, server: str, prompt_tokens: int | None, context_tokens: int | None) -> None:
         self.prompt_tokens = prompt_tokens
@@ -107,7 +107,7 @@ class ContextOverflow(InvalidInputError):
 
 
 class InvalidSchema(InvalidInputError):
-    """The caller's JSON Schema is not one, or asks for too much."""
+    """The caller's JSON Schema is invalid, or too complex."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -116,7 +116,7 @@ class InvalidSchema(InvalidInputError):
 
 class SchemaValidationError(LLMError, PermanentError):
     """
-    The model did not give what the schema asks for, in `tries` tries.
+    The model gave no output that is valid against the schema, in `tries` tries.
 
     `problems` are lines without values; `raw` is the last output, kept in the job's journal too.
     """
@@ -140,5 +140,5 @@ class ModelRequired(LLMError, PermanentError):
         super().__init__(
             "",
             f"{what} needs a model: set {setting} to the URL of an OpenAI-compatible server "
-            f"(llama.cpp, vLLM, a hosted API), and LLM_API_KEY where it wants one",
+            f"(llama.cpp, vLLM, a hosted API), and LLM_API_KEY if it needs a key",
         )

@@ -1,4 +1,4 @@
-"""The model as one job has it: each call is paid for once, waits for its turn, and is counted."""
+"""The model for one job: each call is paid for once, passes the rate gate, and is counted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from taskiq import Context, TaskiqDepends
 
 from api_shared.client.job_broker import JobBroker
 from api_shared.worker.context import JobContext
-from workers_general.llm.call_journal import Answers, key_of, seed_of
+from workers_general.llm.call_journal import CallJournal, call_key, derive_seed
 from workers_general.llm.errors import LLMServerError, ModelRequired, SamplingFailed
 from workers_general.llm.json_answers import JsonAsker
 from workers_general.llm.media import audio_type, image_type
-from workers_general.llm.models import Models, opened_models
+from workers_general.llm.models import Models, open_models
 from workers_general.llm.protocol import (
     LLM,
     Backend,
@@ -34,11 +34,11 @@ from workers_general.llm.protocol import (
     Stored,
     Usage,
 )
-from workers_general.llm.rate_gate import question, turn
+from workers_general.llm.rate_gate import gated_call, gated_query
 
 SAMPLING_TRIES = 3
 MODELS = "llm_models"
-"""Where a worker keeps its `Models` in the broker's state."""
+"""The name of a worker's `Models` in the broker's state."""
 
 _CHAT = TypeAdapter(ChatAnswer)
 _FILES = TypeAdapter(tuple[Stored, ...])
@@ -50,12 +50,12 @@ async def llm_of_job(
     """`llm: LLM = TaskiqDepends(llm_of_job)`."""
     broker = context.broker
     assert isinstance(broker, JobBroker)  # noqa: S101 - no other runs jobs
-    of_worker = broker.state.get(MODELS)
-    if isinstance(of_worker, Models):
-        yield JobLLM(job, of_worker)
+    worker_models = broker.state.get(MODELS)
+    if isinstance(worker_models, Models):
+        yield JobLLM(job, worker_models)
         return
     settings, shared = broker.runtime.settings, broker.is_worker_process
-    async with opened_models(settings, shared=shared) as models:
+    async with open_models(settings, shared=shared) as models:
         yield JobLLM(job, models)
 
 
@@ -65,7 +65,7 @@ class JobLLM:
     def __init__(self, job: JobContext, models: Models, *, rng: Random | None = None) -> None:
         self._job = job
         self._models = models
-        self._answers = Answers(job, models.settings.storage_url)
+        self._journal = CallJournal(job, models.settings.storage_url)
         self._json = JsonAsker(self.chat, job, tries=models.settings.llm_json_tries)
         self._rng = rng or Random()  # noqa: S311 - jitter
 
@@ -80,8 +80,8 @@ class JobLLM:
     async def chat(
         self, step: str, request: ChatRequest, *, on_text: OnText | None = None
     ) -> ChatAnswer:
-        key = key_of(step, asdict(request))
-        if (kept := await self._answers.recall(key)) is not None:
+        key = call_key(step, asdict(request))
+        if (kept := await self._journal.recall(key)) is not None:
             answer = _CHAT.validate_python(kept)
             if on_text is not None and answer.text:
                 await on_text(answer.text)
@@ -89,9 +89,9 @@ class JobLLM:
         backend = self._chat
         parameters = with_defaults(request.parameters, self._default_parameters())
         sent = replace(request, parameters=parameters)
-        async with self._turn(backend):
-            answer = await _sampled(backend, sent, key, on_text)
-        await self._answers.keep(key, _CHAT.dump_python(answer, mode="json"), _used(answer.usage))
+        async with self._gated_call(backend):
+            answer = await _chat_with_retries(backend, sent, key, on_text)
+        await self._journal.record(key, _CHAT.dump_python(answer, mode="json"), _used(answer.usage))
         return answer
 
     async def chat_json(self, step: str, request: ChatRequest, schema: JsonSchema) -> JsonAnswer:
@@ -99,25 +99,25 @@ class JobLLM:
 
     async def count_tokens(self, messages: Sequence[Message]) -> int | None:
         backend = self._chat
-        async with self._question(backend):
+        async with self._gated_query(backend):
             return await backend.count_tokens(messages)
 
     async def capabilities(self) -> Capabilities:
         backend = self._chat
-        async with self._question(backend):
+        async with self._gated_query(backend):
             return await backend.capabilities()
 
     async def image(self, step: str, request: ImageRequest) -> tuple[Stored, ...]:
-        backend = self._needed(self._models.images, "LLM_IMAGE_SERVER_URL")
+        backend = self._required(self._models.images, "LLM_IMAGE_SERVER_URL")
 
         async def make() -> tuple[tuple[Stored, ...], Mapping[str, int]]:
             answer = await backend.image(request)
             files = []
             for number, data in enumerate(answer.images):
                 if (kind := image_type(data)) is None:
-                    raise LLMServerError(backend.server, "what it sent as an image is none")
+                    raise LLMServerError(backend.server, "what it sent as an image is not one")
                 files.append(
-                    await self._answers.store(
+                    await self._journal.store_file(
                         f"image-{number}", kind.suffix, kind.content_type, data
                     )
                 )
@@ -126,13 +126,15 @@ class JobLLM:
         return await self._files(step, {"image": asdict(request)}, backend, make)
 
     async def speech(self, step: str, request: SpeechRequest) -> Stored:
-        backend = self._needed(self._models.speech, "LLM_SPEECH_SERVER_URL")
+        backend = self._required(self._models.speech, "LLM_SPEECH_SERVER_URL")
 
         async def make() -> tuple[tuple[Stored, ...], Mapping[str, int]]:
             answer = await backend.speech(request)
             if (kind := audio_type(answer.audio)) is None:
-                raise LLMServerError(backend.server, "what it sent as audio is none")
-            file = await self._answers.store("speech", kind.suffix, kind.content_type, answer.audio)
+                raise LLMServerError(backend.server, "what it sent as audio is not audio")
+            file = await self._journal.store_file(
+                "speech", kind.suffix, kind.content_type, answer.audio
+            )
             return (file,), {"llm_calls": 1, "speech_characters": len(request.text)}
 
         (file,) = await self._files(step, {"speech": asdict(request)}, backend, make)
@@ -145,30 +147,32 @@ class JobLLM:
         backend: Backend,
         make: Callable[[], Awaitable[tuple[tuple[Stored, ...], Mapping[str, int]]]],
     ) -> tuple[Stored, ...]:
-        """Files are stored before the journal knows of them: what it knows of is there."""
-        key = key_of(step, request)
-        if (kept := await self._answers.recall(key)) is not None:
+        """The files are stored before the journal refers to them."""
+        key = call_key(step, request)
+        if (kept := await self._journal.recall(key)) is not None:
             return _FILES.validate_python(kept)
-        async with self._turn(backend):
+        async with self._gated_call(backend):
             files, usage = await make()
-        await self._answers.keep(key, _FILES.dump_python(files, mode="json"), usage)
+        await self._journal.record(key, _FILES.dump_python(files, mode="json"), usage)
         return files
 
-    def _turn(self, backend: Backend) -> AbstractAsyncContextManager[None]:
+    def _gated_call(self, backend: Backend) -> AbstractAsyncContextManager[None]:
         patience_s = self._models.settings.llm_patience_s
-        return turn(self._models.admission, backend.server, patience_s=patience_s, rng=self._rng)
+        return gated_call(
+            self._models.admission, backend.server, patience_s=patience_s, rng=self._rng
+        )
 
-    def _question(self, backend: Backend) -> AbstractAsyncContextManager[None]:
+    def _gated_query(self, backend: Backend) -> AbstractAsyncContextManager[None]:
         patience_s = self._models.settings.llm_patience_s
-        return question(
+        return gated_query(
             self._models.admission, backend.server, patience_s=patience_s, rng=self._rng
         )
 
     @property
     def _chat(self) -> Backend:
-        return self._needed(self._models.chat, "LLM_SERVER_URL")
+        return self._required(self._models.chat, "LLM_SERVER_URL")
 
-    def _needed(self, backend: Backend | None, setting: str) -> Backend:
+    def _required(self, backend: Backend | None, setting: str) -> Backend:
         if backend is None:
             raise ModelRequired(self._job.task, setting)
         return backend
@@ -184,31 +188,31 @@ class JobLLM:
         )
 
 
-async def _sampled(
+async def _chat_with_retries(
     backend: Backend, request: ChatRequest, key: str, on_text: OnText | None
 ) -> ChatAnswer:
-    """A sampling failure is tried again with another seed, unless a listener has text of it."""
-    told = False
+    """After a sampling failure, try again with another seed, unless text was already streamed."""
+    streamed = False
 
-    async def tell(text: str) -> None:
-        nonlocal told
-        told = True
-        assert on_text is not None  # noqa: S101 - `tell` is passed only then
+    async def stream(text: str) -> None:
+        nonlocal streamed
+        streamed = True
+        assert on_text is not None  # noqa: S101 - `stream` is passed only then
         await on_text(text)
 
     for number in range(1, SAMPLING_TRIES + 1):
         try:
-            return await backend.chat(request, on_text=tell if on_text else None)
+            return await backend.chat(request, on_text=stream if on_text else None)
         except SamplingFailed:
-            if told or number == SAMPLING_TRIES:
+            if streamed or number == SAMPLING_TRIES:
                 raise
-            parameters = replace(request.parameters, seed=seed_of(key, number))
+            parameters = replace(request.parameters, seed=derive_seed(key, number))
             request = replace(request, parameters=parameters)
     raise AssertionError("unreachable")
 
 
 def with_defaults(given: Parameters, defaults: Parameters) -> Parameters:
-    """`given`, and the default for what it leaves open."""
+    """`given`, completed from `defaults`."""
     return Parameters(
         temperature=defaults.temperature if given.temperature is None else given.temperature,
         top_p=defaults.top_p if given.top_p is None else given.top_p,

@@ -1,4 +1,4 @@
-"""What a worker process has for language models, from its start to its stop."""
+"""The model connections of a worker process, from its start to its stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskiq import TaskiqEvents, TaskiqState
 from api_shared.client.job_broker import JobBroker
 from workers_general.llm.errors import LLMError
 from workers_general.llm.job_llm import MODELS
-from workers_general.llm.models import Models, opened_models
+from workers_general.llm.models import Models, open_models
 
 log = structlog.get_logger()
 
@@ -21,23 +21,23 @@ PROBE_S = 30.0
 
 def serve_models(broker: JobBroker) -> None:
     """
-    Jobs of this broker's workers share the connections of their process.
+    Let the jobs of this broker's workers share the connections of their process.
 
-    A server that does not answer at the start is said in the log; jobs wait and retry.
+    If the server does not answer at the start, that is logged; jobs wait and retry.
     """
-    kept = AsyncExitStack()
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for each request
+    resources = AsyncExitStack()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each request
 
     async def start(state: TaskiqState) -> None:
         settings = broker.runtime.settings
-        models = await kept.enter_async_context(opened_models(settings, shared=True))
+        models = await resources.enter_async_context(open_models(settings, shared=True))
         state[MODELS] = models
         probing = asyncio.create_task(_probe(models))
-        kept.callback(probing.cancel)
+        resources.callback(probing.cancel)
 
     async def stop(state: TaskiqState) -> None:
         state.data.pop(MODELS, None)
-        await kept.aclose()
+        await resources.aclose()
 
     broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, start)
     broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, stop)

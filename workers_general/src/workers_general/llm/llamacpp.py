@@ -1,5 +1,5 @@
 """
-llama.cpp's own server.
+The backend of llama.cpp's own server.
 
 https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
@@ -13,7 +13,7 @@ from workers_general.llm.openai import COUNT_OF_LLAMACPP, OpenAIBackend, TokenCo
 
 
 class LlamaCppBackend(OpenAIBackend):
-    """Serves one model, whatever name it is asked for; says 503 on every path while it loads."""
+    """It serves one model, whatever model is named, and answers 503 while it loads the model."""
 
     name: ClassVar[str] = "llamacpp"
     counters: ClassVar[Sequence[TokenCounter]] = (COUNT_OF_LLAMACPP,)

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: https://www.iana.org/assignments/media-types."""
+"""Media types of files, by their first bytes: https://www.iana.org/assignments/media-types."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """`suffix` is what such a file's name ends in."""
+    """`suffix` is the extension of the file name, without the dot."""
 
     content_type: str
     suffix: str
 
 
 def image_type(data: bytes) -> MediaType | None:
-    """None: it is no image of a kind that is known here."""
+    """None if it is not an image of a known kind."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return MediaType("image/png", "png")
     if data.startswith(b"\xff\xd8\xff"):
@@ -27,7 +27,7 @@ def image_type(data: bytes) -> MediaType | None:
 
 
 def audio_type(data: bytes) -> MediaType | None:
-    """None: it is no audio of a kind that is known here."""
+    """None if it is not audio of a known kind."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         return MediaType("audio/wav", "wav")
     if data.startswith(b"fLaC"):

@@ -1,4 +1,4 @@
-"""The model servers that the settings name, and their door."""
+"""The model servers that the settings name, and their admission."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from workers_general.llm.vllm import VllmBackend
 BACKENDS: dict[str, type[OpenAIBackend]] = {
     each.name: each for each in (OpenAIBackend, LlamaCppBackend, VllmBackend)
 }
-"""By the value of LLM_BACKEND. `extractive` is none of them: it needs no server."""
+"""By the value of LLM_BACKEND. `extractive` is not among them: it needs no server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """None: no server is set for it."""
+    """A backend is None if no server is set for it."""
 
     chat: Backend | None
     images: Backend | None
@@ -36,30 +36,30 @@ class Models:
     settings: Settings
 
 
-stand_in: ContextVar[Backend | None] = ContextVar("stand_in_backend", default=None)
-"""What `workers_general.testing.using_model` puts in the place of all servers."""
+backend_override: ContextVar[Backend | None] = ContextVar("backend_override", default=None)
+"""The backend with which `workers_general.testing.using_model` replaces all servers."""
 
 
 @asynccontextmanager
-async def opened_models(settings: Settings, *, shared: bool) -> AsyncIterator[Models]:
+async def open_models(settings: Settings, *, shared: bool) -> AsyncIterator[Models]:
     """
-    The connections, until the end of the block; no server is asked yet.
+    The connections, until the end of the block; no server is called yet.
 
-    `shared`: the limits of a server are one for all workers, through Redis.
+    `shared`: all workers together keep to the limits of a server, through Redis.
     """
     limits = Limits(
         in_flight=settings.llm_max_in_flight,
         per_minute=settings.llm_requests_per_minute,
         lease_s=settings.lease_s,
-        longest_closed_s=settings.llm_max_retry_after_s,
+        max_closed_s=settings.llm_max_retry_after_s,
     )
     async with AsyncExitStack() as stack:
         admission: Admission = LocalAdmission(limits)
         if shared:
             admission = SharedAdmission(settings, limits)
             stack.push_async_callback(admission.aclose)
-        if (double := stand_in.get()) is not None:
-            yield Models(double, double, double, admission, settings)
+        if (override := backend_override.get()) is not None:
+            yield Models(override, override, override, admission, settings)
             return
         client = await stack.enter_async_context(new_client())
         yield Models(
@@ -76,7 +76,7 @@ async def opened_models(settings: Settings, *, shared: bool) -> AsyncIterator[Mo
 
 
 def chat_backend(client: httpx.AsyncClient, settings: Settings) -> Backend | None:
-    """None: LLM_BACKEND=extractive, or unset without LLM_SERVER_URL."""
+    """None if LLM_BACKEND is `extractive`, or LLM_SERVER_URL is not set."""
     if settings.llm_backend == "extractive" or settings.llm_server_url is None:
         return None
     backend = BACKENDS[settings.llm_backend or OpenAIBackend.name]

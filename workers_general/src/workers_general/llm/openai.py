@@ -1,7 +1,7 @@
 """
-Any server with OpenAI's API: https://platform.openai.com/docs/api-reference.
+The backend of any server with OpenAI's API: https://platform.openai.com/docs/api-reference.
 
-What differs between them is asked, not assumed.
+What differs between servers is probed, not assumed.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class _Images(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """A server's way to count the tokens of a prompt: where it is asked, and what the count is."""
+    """The way a server counts the tokens of a prompt: its path, and the field of the count."""
 
     path: str
     field: str
@@ -97,7 +97,7 @@ COUNT_OF_VLLM = TokenCounter("/tokenize", "count")
 
 
 class OpenAIBackend:
-    """`model` None: the first one that the server lists."""
+    """If `model` is None, it is the first model that the server lists."""
 
     name: ClassVar[str] = "openai"
     counters: ClassVar[Sequence[TokenCounter]] = (COUNT_OF_LLAMACPP, COUNT_OF_VLLM)
@@ -128,10 +128,10 @@ class OpenAIBackend:
     def _adapts(self, error: LLMClientError) -> bool:
         """Whether the same call, made once more, differs in what the server refused."""
         if self._limit_field == "max_tokens" and error.param == "max_tokens":
-            self._limit_field = "max_completion_tokens"  # OpenAI's reasoning models want it
+            self._limit_field = "max_completion_tokens"  # OpenAI's reasoning models need it
             return True
         if self._listed is not None and error.status == HTTPStatus.NOT_FOUND:
-            self._listed = self._capabilities = None  # it serves another model by now
+            self._listed = self._capabilities = None  # it serves another model now
             return True
         return False
 
@@ -163,7 +163,7 @@ class OpenAIBackend:
                 continue
             count = answer.get(counter.field) if isinstance(answer, dict) else None
             if not isinstance(count, int):
-                raise LLMServerError(self.server, f"counts no {counter.field!r}")
+                raise LLMServerError(self.server, f"its token count has no {counter.field!r}")
             return count
         return None
 
@@ -180,7 +180,7 @@ class OpenAIBackend:
         except LLMClientError as error:
             if not self._image_options or error.param != "response_format":
                 raise
-            self._image_options = {}  # OpenAI's newer models always answer so, and take no wish
+            self._image_options = {}  # OpenAI's newer models always send base64, and refuse this
             return await self.image(request)
         try:
             images = _Images.model_validate(answer)
@@ -209,14 +209,14 @@ class OpenAIBackend:
         return SpeechAnswer(audio, self._model or "")
 
     async def capabilities(self) -> Capabilities:
-        """Asked once: a few calls, of one token at most."""
+        """Probed once: a few calls, of at most one token each."""
         if self._capabilities is None:
             schema = {"type": "object", "properties": {}, "additionalProperties": False}
             both = replace(_HELLO, schema=schema, logprobs=True)
-            answer = await self._accepted(both)
+            answer = await self._chat_if_accepted(both)
             schema_output = answer is not None
             if answer is None:
-                answer = await self._accepted(replace(_HELLO, logprobs=True))
+                answer = await self._chat_if_accepted(replace(_HELLO, logprobs=True))
             self._capabilities = Capabilities(
                 schema_output=schema_output,
                 logprobs=answer is not None and answer.logprobs is not None,
@@ -229,14 +229,14 @@ class OpenAIBackend:
         return self._capabilities
 
     async def probe(self) -> Probed:
-        """One token: only a model that is loaded can give it."""
+        """Generates one token: only a model that is loaded can."""
         started = perf_counter()
         answer = await self.chat(_HELLO)
         model = answer.model or await self.model() or "an unnamed model"
         return Probed(model, f"answered in {perf_counter() - started:.2f} s")
 
     async def model(self) -> str | None:
-        """LLM_MODEL, else the first one listed; None: the server lists none, and may need none."""
+        """LLM_MODEL, else the first model listed; None if the server lists none, or needs none."""
         if self._model is not None:
             return self._model
         if self._listed is None and (models := await self._models()):
@@ -259,7 +259,7 @@ class OpenAIBackend:
                 return []
             raise
 
-    async def _accepted(self, request: ChatRequest) -> ChatAnswer | None:
+    async def _chat_if_accepted(self, request: ChatRequest) -> ChatAnswer | None:
         try:
             return await self.chat(request)
         except LLMClientError as error:
@@ -268,7 +268,7 @@ class OpenAIBackend:
             raise
 
     async def _has(self, path: str) -> bool:
-        """An empty request costs nothing: it is refused as invalid where the path is there."""
+        """An empty request costs nothing: a server that has the path refuses it as invalid."""
         try:
             await self._server.post_for_file(path, {})
         except LLMClientError as error:

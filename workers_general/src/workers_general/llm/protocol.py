@@ -1,4 +1,4 @@
-"""What is asked of a model server and what it answers, whichever server it is."""
+"""Requests to a model server and its answers: the protocols `Backend` and `LLM`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ JsonSchema = Mapping[str, Any]
 """A JSON Schema (2020-12) as JSON values."""
 
 OnText = Callable[[str], Awaitable[object]]
-"""Is awaited with each piece of text as it comes; while it waits, nothing more is read."""
+"""Awaited with each piece of text; while it waits, nothing more is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How to generate. None: the setting (LLM_TEMPERATURE, ...), else the server's own default."""
+    """For each that is None: the setting (LLM_TEMPERATURE, …), else the server's own default."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -33,8 +33,8 @@ class Parameters:
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """
-    `schema`: the answer is asked for as JSON of this shape; only `LLM.chat_json` also checks it.
-    `logprobs`: ask for the log-probability of each token of the answer.
+    `schema`: request JSON of this shape; only `LLM.chat_json` also validates the answer.
+    `logprobs`: request the log-probability of each token of the answer.
     """
 
     messages: tuple[Message, ...]
@@ -57,7 +57,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """`logprob` is natural: 0 is certain."""
+    """`logprob` is a natural logarithm: 0 is certain."""
 
     token: str
     logprob: float
@@ -66,8 +66,8 @@ class TokenLogprob:
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
     """
-    `finish_reason` is the server's word: `stop`, or `length` where the text was cut.
-    `logprobs` None: not asked for, or the server has none.
+    `finish_reason` is the server's: `stop`, or `length` if the text was truncated. `logprobs` is
+    None if they were not requested, or the server has none.
     """
 
     text: str
@@ -88,7 +88,7 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """The image files, as they came."""
+    """The image files, as received."""
 
     images: tuple[bytes, ...]
     model: str
@@ -110,7 +110,7 @@ MAX_SPEECH_CHARACTERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class SpeechAnswer:
-    """An audio file, as it came."""
+    """An audio file, as received."""
 
     audio: bytes
     model: str
@@ -118,7 +118,7 @@ class SpeechAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server said of itself when it was asked. `context_tokens` None: it did not say."""
+    """What a server can do, as probed. `context_tokens` is None if the server did not say."""
 
     schema_output: bool
     logprobs: bool
@@ -131,7 +131,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file that a model made: `LLM.image` and `LLM.speech` keep it in STORAGE_URL at `key`."""
+    """A file that a model made: `LLM.image` and `LLM.speech` store it in STORAGE_URL as `key`."""
 
     key: str
     content_type: str
@@ -141,7 +141,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """A server that answered: `model` is loaded and was used."""
+    """The result of a probe: `model` is loaded and has answered."""
 
     model: str
     detail: str
@@ -149,8 +149,8 @@ class Probed:
 
 class Backend(Protocol):
     """
-    One model server. All methods raise `LLMError`s; cancelling one closes its request, so that the
-    server stops working on it.
+    One model server. All methods raise `LLMError`s; cancelling a call closes its request, so that
+    the server stops working on it.
     """
 
     @property
@@ -159,13 +159,13 @@ class Backend(Protocol):
 
     @property
     def server(self) -> str:
-        """The server's URL without credentials, for people and as the key of its limits."""
+        """The server's URL without credentials, for messages and as the key of its limits."""
 
     async def chat(self, request: ChatRequest, *, on_text: OnText | None = None) -> ChatAnswer:
-        """The answer; with `on_text` it is streamed, and is the same in the end."""
+        """The answer; with `on_text` its text is also streamed."""
 
     async def count_tokens(self, messages: Sequence[Message]) -> int | None:
-        """Tokens of the prompt, by the server's own count; None: it cannot count."""
+        """The number of tokens of the prompt, counted by the server; None if it cannot count."""
 
     async def image(self, request: ImageRequest) -> ImageAnswer: ...
 
@@ -174,14 +174,14 @@ class Backend(Protocol):
     async def capabilities(self) -> Capabilities: ...
 
     async def probe(self) -> Probed:
-        """Prove that the model is loaded."""
+        """Check that the model is loaded, by using it."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonAnswer:
     """
-    `value` is valid against the schema. `answer` is what was accepted (its `text` is the raw
-    output, its `usage` that of all `tries`).
+    `value` is valid against the schema. `answer` is the accepted answer: its `text` is the raw
+    output, its `usage` the sum of all `tries`.
     """
 
     value: Any
@@ -195,33 +195,34 @@ class LLM(Protocol):
 
     Each call is named by its `step`, unique within the job. Its answer is in the job's journal
     before the call returns, and its usage counted: a run after a crash gets the same answer for
-    the same step and request, and the server is not asked again. A server that wants to be left
-    alone makes the job wait (`Snooze`, let it pass), at no attempt. All raise `LLMError`s.
+    the same step and request, and the server is not called again. If the server refuses calls for
+    some time, the job waits: that raises `Snooze`, which the task must not catch, and costs no
+    attempt. All methods raise `LLMError`s.
     """
 
     @property
     def backend(self) -> str:
-        """`llamacpp`, `vllm` or `openai`; `extractive` where no server is set."""
+        """`llamacpp`, `vllm` or `openai`; `extractive` if no server is set."""
 
     @property
     def available(self) -> bool:
-        """Whether there is a model; without one each call raises `ModelRequired`."""
+        """Whether there is a model; without one every call raises `ModelRequired`."""
 
     async def chat(
         self, step: str, request: ChatRequest, *, on_text: OnText | None = None
     ) -> ChatAnswer:
-        """With `on_text` the text is streamed; a recalled answer comes as one piece."""
+        """With `on_text` the text is streamed; an answer from the journal comes as one piece."""
 
     async def chat_json(self, step: str, request: ChatRequest, schema: JsonSchema) -> JsonAnswer:
         """A valid answer. Raises `InvalidSchema`; after a few tries, `SchemaValidationError`."""
 
     async def count_tokens(self, messages: Sequence[Message]) -> int | None:
-        """Tokens of the prompt, by the server's own count; None: it cannot count."""
+        """The number of tokens of the prompt, counted by the server; None if it cannot count."""
 
     async def image(self, step: str, request: ImageRequest) -> tuple[Stored, ...]:
-        """Images that are images by their first bytes, kept in the storage."""
+        """Image files, checked by their first bytes and stored."""
 
     async def speech(self, step: str, request: SpeechRequest) -> Stored:
-        """Audio that is audio by its first bytes, kept in the storage."""
+        """An audio file, checked by its first bytes and stored."""
 
     async def capabilities(self) -> Capabilities: ...

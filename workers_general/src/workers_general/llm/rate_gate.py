@@ -1,4 +1,4 @@
-"""When a job may ask a server: it waits a little for that, else it comes again later."""
+"""The rate gate: a job waits a little for its call, or else comes again later."""
 
 from __future__ import annotations
 
@@ -10,93 +10,95 @@ from secrets import token_hex
 from time import monotonic
 
 from api_shared.errors import Snooze
-from workers_general.llm.admission import Admission, NotNow, Why
+from workers_general.llm.admission import Admission, Refusal, RefusalReason
 from workers_general.llm.errors import RateLimitError
 
-LOOK_EVERY_S = (0.05, 0.2)
-NO_PLACE_S = (1.0, 4.0)
-"""How long a job snoozes that found no place: nobody knows when one will be free."""
+POLL_S = (0.05, 0.2)
+NO_SLOT_S = (1.0, 4.0)
+"""How long a job snoozes that found no slot: it is not known when one will be free."""
 
 SPREAD_S = 10.0
-"""Those who wait for a gate come within so many seconds after it opened, at most."""
+"""The jobs that wait for a gate come back within at most this many seconds after it opens."""
 
 
 @asynccontextmanager
-async def turn(
+async def gated_call(
     admission: Admission, server: str, *, patience_s: float, rng: Random
 ) -> AsyncIterator[None]:
     """
-    The block is one call of `server`, with a place of its own.
+    The block is one call of the model of `server`, and has a slot of its own.
 
-    Raises `Snooze` when there is none within `patience_s`, and in place of a `RateLimitError` of
-    the block, after closing the gate for all workers: it costs the job no attempt.
+    Raises `Snooze` if there is no slot within `patience_s`. A `RateLimitError` of the block closes
+    the gate for all workers and becomes a `Snooze`: it costs the job no attempt.
     """
-    place = token_hex(8)
-    await _let_in(lambda: admission.enter(server, place), admission, server, patience_s, rng)
-    keeper = asyncio.create_task(_keep(admission, server, place))
-    went_well = False
+    slot = token_hex(8)
+    await _admitted(lambda: admission.acquire(server, slot), admission, server, patience_s, rng)
+    renewing = asyncio.create_task(_renew(admission, server, slot))
+    succeeded = False
     try:
         yield
-        went_well = True
+        succeeded = True
     except RateLimitError as error:
-        raise await _left_alone(admission, server, error, rng) from error
+        raise await _closed(admission, server, error, rng) from error
     finally:
-        keeper.cancel()
-        await admission.leave(server, place, went_well=went_well)
+        renewing.cancel()
+        await admission.release(server, slot, succeeded=succeeded)
 
 
 @asynccontextmanager
-async def question(
+async def gated_query(
     admission: Admission, server: str, *, patience_s: float, rng: Random
 ) -> AsyncIterator[None]:
     """
-    The block asks `server` for no answer of its model (it counts tokens, say): only a closed gate
-    stops it, and it has no part in the places and the rate. Its answers are in no journal, so that
-    a job which spent the rate on them would never come to its call. Raises `Snooze`, as `turn`.
+    The block asks `server` something that its model does not answer: it counts tokens, say.
+
+    Only a closed gate stops it; it uses no slot, and does not count for the rate. Its answers are
+    not in the journal, so that a job that spent the rate on them would never get to its call.
+    Raises `Snooze`, as `gated_call`.
     """
-    await _let_in(lambda: admission.gate(server), admission, server, patience_s, rng)
+    await _admitted(lambda: admission.check_gate(server), admission, server, patience_s, rng)
     try:
         yield
     except RateLimitError as error:
-        raise await _left_alone(admission, server, error, rng) from error
+        raise await _closed(admission, server, error, rng) from error
 
 
-async def _left_alone(
-    admission: Admission, server: str, error: RateLimitError, rng: Random
-) -> Snooze:
+async def _closed(admission: Admission, server: str, error: RateLimitError, rng: Random) -> Snooze:
     wait_s = await admission.close_gate(server, error.retry_after_s)
-    return _snooze(admission, server, NotNow(Why.GATE, wait_s), rng)
+    return _snooze(admission, server, Refusal(RefusalReason.GATE, wait_s), rng)
 
 
-async def _let_in(
-    knock: Callable[[], Awaitable[NotNow | None]],
+async def _admitted(
+    request: Callable[[], Awaitable[Refusal | None]],
     admission: Admission,
     server: str,
     patience_s: float,
     rng: Random,
 ) -> None:
     deadline = monotonic() + patience_s
-    while (refused := await knock()) is not None:
-        pause_s = max(refused.wait_s, rng.uniform(*LOOK_EVERY_S))
+    while (refusal := await request()) is not None:
+        pause_s = max(refusal.wait_s, rng.uniform(*POLL_S))
         if monotonic() + pause_s > deadline:
-            raise _snooze(admission, server, refused, rng)
+            raise _snooze(admission, server, refusal, rng)
         await asyncio.sleep(pause_s)
 
 
-async def _keep(admission: Admission, server: str, place: str) -> None:
+async def _renew(admission: Admission, server: str, slot: str) -> None:
     while True:
         await asyncio.sleep(admission.limits.lease_s / 3)
-        await admission.keep(server, place)
+        await admission.renew(server, slot)
 
 
-def _snooze(admission: Admission, server: str, refused: NotNow, rng: Random) -> Snooze:
-    match refused.why:
-        case Why.GATE:
-            later_s = refused.wait_s + rng.uniform(0, min(refused.wait_s / 4, SPREAD_S))
+def _snooze(admission: Admission, server: str, refusal: Refusal, rng: Random) -> Snooze:
+    match refusal.reason:
+        case RefusalReason.GATE:
+            later_s = refusal.wait_s + rng.uniform(0, min(refusal.wait_s / 4, SPREAD_S))
             return Snooze(later_s, f"{server} asked to be left alone")
-        case Why.RATE:
-            later_s = refused.wait_s + rng.uniform(*NO_PLACE_S)
-            return Snooze(later_s, f"{server} has its LLM_REQUESTS_PER_MINUTE")
-        case Why.PLACES:
-            why = f"{server} has its LLM_MAX_IN_FLIGHT={admission.limits.in_flight} calls"
-            return Snooze(rng.uniform(*NO_PLACE_S), why)
+        case RefusalReason.RATE:
+            later_s = refusal.wait_s + rng.uniform(*NO_SLOT_S)
+            return Snooze(later_s, f"{server} has reached its LLM_REQUESTS_PER_MINUTE")
+        case RefusalReason.SLOTS:
+            limit = admission.limits.in_flight
+            return Snooze(
+                rng.uniform(*NO_SLOT_S), f"{server} has reached its LLM_MAX_IN_FLIGHT={limit}"
+            )

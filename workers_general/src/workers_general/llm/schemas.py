@@ -1,9 +1,9 @@
 """
-JSON Schemas of callers, and the output of models: neither is trusted.
+Validation of model output against the JSON Schemas of callers: neither is trusted.
 
-A schema may be made to hang whoever applies it: by a pattern that backtracks, by a reference to
-the network, by references that double with each step, by depth. The validator's patterns take
-linear time and it fetches nothing; the rest is counted here before it is used.
+A hostile schema can block the process that applies it: by a pattern that backtracks, a reference to
+the network, references that double with each step, or depth. The validator's patterns take linear
+time and it fetches nothing; the rest is limited here before the schema is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workers_general.llm.protocol import JsonSchema
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 40
 MAX_STEPS = 5_000
-"""Subschemas that may be applied to one value and what is below it, each reference followed."""
+"""The limit of subschemas that apply to one value and its parts, with all references followed."""
 
 MAX_CHAIN = 500
 MAX_VALUE_DEPTH = 32
@@ -34,7 +34,7 @@ _NAMED = _DEPENDENT | {"properties", "patternProperties", "$defs", "definitions"
 
 
 class Schema:
-    """A schema that was found fit to be applied. Raises `InvalidSchema`."""
+    """A schema that is safe to apply. Raises `InvalidSchema`."""
 
     def __init__(self, schema: JsonSchema) -> None:
         plain = _bounded(schema)
@@ -53,8 +53,8 @@ class Schema:
 
     def read(self, text: str) -> tuple[Any, tuple[str, ...]]:
         """
-        The value of a model's output, and a line for each thing that is wrong with it; lines hold
-        no values. What stands around the JSON (a code fence, say) is not forgiven.
+        The value of a model's output, and a line for each problem with it; lines contain no values.
+        Anything around the JSON (a code fence, say) is a problem.
         """
         try:
             value = json.loads(text, parse_constant=_no_constant)
@@ -70,9 +70,9 @@ class Schema:
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError:
-            return None, ("a text holds half of a character: \\ud800 to \\udfff go in pairs",)
+            return None, ("a text has half of a surrogate pair (\\ud800 to \\udfff)",)
         except ValueError:
-            return None, ("it holds a number that is too large",)
+            return None, ("it has a number that is too large",)
         return value, self.problems_of(value)
 
     def problems_of(self, value: Any) -> tuple[str, ...]:
@@ -87,10 +87,10 @@ class Schema:
 
 class _Steps:
     """
-    How many subschemas a value can meet, by depth of the value.
+    The number of subschemas that can apply to a value, by the depth of the value.
 
-    A reference back to where we are without going down into the value would never end. One that
-    goes down (a tree) ends with the value, but must not double on its way.
+    A reference that leads back to itself without descending into the value would never end. One
+    that descends (a tree) ends with the value, but must not double at each level.
     """
 
     def __init__(self, root: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class _Steps:
     def check(self) -> None:
         if self._of(self._root, MAX_VALUE_DEPTH) > MAX_STEPS:
             raise InvalidSchema(
-                f"a value would meet over {MAX_STEPS:,} subschemas: reference fewer of them"
+                f"over {MAX_STEPS:,} subschemas would apply to a value: use fewer references"
             )
 
     def _of(self, schema: Any, levels: int) -> int:
@@ -109,14 +109,14 @@ class _Steps:
             return 0
         at = (id(schema), levels)
         if at in self._open:
-            raise InvalidSchema("a $ref leads back to itself without going down into the value")
+            raise InvalidSchema("a $ref leads back to itself without descending into the value")
         if len(self._open) > MAX_CHAIN:
-            raise InvalidSchema(f"its subschemas lead over more than {MAX_CHAIN} others")
+            raise InvalidSchema(f"its subschemas are chained over more than {MAX_CHAIN} others")
         if at not in self._known:
             self._open.add(at)
             steps = 1
-            for child, goes_down in self._children(schema):
-                steps += self._of(child, levels - goes_down)
+            for child, descends in self._children(schema):
+                steps += self._of(child, levels - descends)
                 if steps > MAX_STEPS:
                     break
             self._open.remove(at)
@@ -124,7 +124,7 @@ class _Steps:
         return self._known[at]
 
     def _children(self, schema: dict[str, Any]) -> Iterator[tuple[Any, bool]]:
-        """Subschemas that are applied with this one, and whether to a part of the value."""
+        """Subschemas that are applied with this one, and whether to a part of the value only."""
         for name, child in schema.items():
             if name in ("$ref", "$dynamicRef", "$recursiveRef"):
                 yield self._target(child), False
@@ -138,7 +138,7 @@ class _Steps:
                     yield part, name not in _IN_PLACE
 
     def _target(self, reference: Any) -> Any:
-        """The schema a local reference names: `#` or `#/$defs/NAME`, as a JSON pointer."""
+        """The schema that a local reference names: `#` or `#/$defs/NAME`, a JSON pointer."""
         if not isinstance(reference, str) or not (reference == "#" or reference[:2] == "#/"):
             raise InvalidSchema("a $ref must be local: # or #/$defs/NAME")
         if "%" in reference:
@@ -156,7 +156,7 @@ class _Steps:
 
 
 def _bounded(schema: JsonSchema) -> dict[str, Any]:
-    """A copy in plain JSON values, small enough and without names of its own for references."""
+    """A copy in plain JSON values, of limited size, and without keywords that rename it."""
     if _depth(schema, MAX_SCHEMA_DEPTH) > MAX_SCHEMA_DEPTH:
         raise InvalidSchema(f"it is nested deeper than {MAX_SCHEMA_DEPTH}")
     try:
@@ -167,14 +167,14 @@ def _bounded(schema: JsonSchema) -> dict[str, Any]:
         raise InvalidSchema(f"it is {len(text):,} bytes, over the limit of {MAX_SCHEMA_BYTES:,}")
     plain = json.loads(text)
     if not isinstance(plain, dict):
-        raise InvalidSchema("an object is wanted")
-    if named := _keys(plain):
-        raise InvalidSchema(f"{named} is not taken: reference subschemas as #/$defs/NAME")
+        raise InvalidSchema("it must be a JSON object")
+    if named := _renaming_keyword(plain):
+        raise InvalidSchema(f"{named} is not supported: reference subschemas as #/$defs/NAME")
     return plain
 
 
-def _keys(schema: Any) -> str | None:
-    """A keyword by which a schema renames itself, and so what its references mean."""
+def _renaming_keyword(schema: Any) -> str | None:
+    """A keyword that gives a schema a name, which changes the meaning of its references."""
     children: Any = ()
     if isinstance(schema, dict):
         for keyword in ("$id", "$anchor", "$dynamicAnchor"):
@@ -183,11 +183,11 @@ def _keys(schema: Any) -> str | None:
         children = schema.values()
     elif isinstance(schema, list):
         children = schema
-    return next((name for child in children if (name := _keys(child))), None)
+    return next((name for child in children if (name := _renaming_keyword(child))), None)
 
 
 def _depth(value: Any, limit: int) -> int:
-    """How deep containers are nested; a number over `limit` where they are deeper than that."""
+    """How deep containers are nested; any number over `limit` if they are deeper than that."""
     depth, level = 0, [value]
     while level and depth <= limit:
         containers = [each for each in level if isinstance(each, (dict, list, tuple))]

@@ -1,4 +1,4 @@
-"""Admission to the model servers that all workers share through Redis."""
+"""Admission of calls to model servers that all workers share, through Redis."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from api_shared.notifier.redis.notifier import pool_options
 from api_shared.settings import Settings
 from workers_general.llm.admission import (
     FIRST_CLOSED_S,
+    MIN_CLOSED_S,
     RAMP_S,
-    SHORTEST_S,
     Limits,
     LocalAdmission,
-    NotNow,
-    Why,
+    Refusal,
+    RefusalReason,
 )
 
 log = structlog.get_logger()
@@ -30,43 +30,43 @@ T = TypeVar("T")
 
 DEADLINE_S = 1.0
 AWAY_S = 2.0
-"""How long Redis is left alone after it did not answer."""
+"""How long Redis is not asked after it did not answer."""
 
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 _GATE = "return redis.call('PTTL', KEYS[1])"
-_ENTER = (
+_ACQUIRE = (
     _NOW
     + """
-local gate, places, next_at, ramp = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local place, most, interval, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local gate, slots, next_at, ramp = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local slot, limit, interval, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local closed = redis.call('PTTL', gate)
 if closed > 0 then return {'gate', closed} end
-redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
-most = math.min(most, tonumber(redis.call('GET', ramp) or most))
-if redis.call('ZCARD', places) >= most then return {'places', 0} end
+redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
+limit = math.min(limit, tonumber(redis.call('GET', ramp) or limit))
+if redis.call('ZCARD', slots) >= limit then return {'slots', 0} end
 if interval > 0 then
   local at = tonumber(redis.call('GET', next_at) or now)
   if at > now then return {'rate', at - now} end
   redis.call('SET', next_at, now + interval, 'PX', interval)
 end
-redis.call('ZADD', places, now + lease, place)
-redis.call('PEXPIRE', places, lease * 2)
+redis.call('ZADD', slots, now + lease, slot)
+redis.call('PEXPIRE', slots, lease * 2)
 return {'', 0}
 """
 )
-_KEEP = (
+_RENEW = (
     _NOW
     + """
 redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 2)
 """
 )
-_LEAVE = """
-local gate, places, ramp, strikes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-redis.call('ZREM', places, ARGV[1])
+_RELEASE = """
+local gate, slots, ramp, strikes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+redis.call('ZREM', slots, ARGV[1])
 if ARGV[2] == '1' and redis.call('PTTL', gate) <= 0 then
   redis.call('DEL', strikes)
   local now_at = tonumber(redis.call('GET', ramp) or 0)
@@ -78,8 +78,8 @@ end
 """
 _CLOSE = """
 local gate, ramp, strikes = KEYS[1], KEYS[2], KEYS[3]
-local wait, first, shortest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local longest, ramp_for = tonumber(ARGV[4]), tonumber(ARGV[5])
+local wait, first, min_closed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_closed, ramp_for = tonumber(ARGV[4]), tonumber(ARGV[5])
 local closed = redis.call('PTTL', gate)
 local count = tonumber(redis.call('GET', strikes) or 0)
 if closed <= 0 then
@@ -87,7 +87,7 @@ if closed <= 0 then
   redis.call('PEXPIRE', strikes, ramp_for)
 end
 if wait < 0 then wait = first * 2 ^ math.min(math.max(count, 1) - 1, 20) end
-wait = math.floor(math.min(math.max(wait, shortest), math.max(longest, shortest)))
+wait = math.floor(math.min(math.max(wait, min_closed), math.max(max_closed, min_closed)))
 if wait > closed then
   redis.call('SET', gate, 1, 'PX', wait)
   closed = wait
@@ -99,17 +99,17 @@ return closed
 
 class SharedAdmission:
     """
-    Each answer is one script, so it is decided at once for all workers, by Redis's clock.
+    Each decision is one script, so that it is atomic for all workers, and goes by Redis's clock.
 
-    What a worker that is killed held becomes free when its lease has run out. Without Redis a call
-    is decided by this process alone: no job fails for it, and the limits hold for each process.
+    The slots of a worker that is killed become free when their leases expire. While Redis is away
+    this process decides alone: no job fails for that, and the limits hold for each process.
     """
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
         self.limits = limits
         self._prefix = settings.redis_prefix
         self._local = LocalAdmission(limits)
-        self._local_places: set[str] = set()
+        self._local_slots: set[str] = set()
         self._away_until = 0.0
         self._away = False
         self._pool = BlockingConnectionPool.from_url(
@@ -117,71 +117,71 @@ class SharedAdmission:
         )
         redis = Redis(connection_pool=self._pool)
         self._gate = redis.register_script(_GATE)
-        self._enter = redis.register_script(_ENTER)
-        self._keep = redis.register_script(_KEEP)
-        self._leave = redis.register_script(_LEAVE)
+        self._acquire = redis.register_script(_ACQUIRE)
+        self._renew = redis.register_script(_RENEW)
+        self._release = redis.register_script(_RELEASE)
         self._close = redis.register_script(_CLOSE)
 
     async def aclose(self) -> None:
         await self._pool.disconnect()
 
-    async def gate(self, server: str) -> NotNow | None:
+    async def check_gate(self, server: str) -> Refusal | None:
         closed_ms = await self._run(self._gate, self._keys(server, "gate"), [])
         if closed_ms is None:
-            return await self._local.gate(server)
-        return NotNow(Why.GATE, closed_ms / 1000) if closed_ms > 0 else None
+            return await self._local.check_gate(server)
+        return Refusal(RefusalReason.GATE, closed_ms / 1000) if closed_ms > 0 else None
 
-    async def enter(self, server: str, place: str) -> NotNow | None:
+    async def acquire(self, server: str, slot: str) -> Refusal | None:
         per_minute = self.limits.per_minute
         interval_ms = 0 if per_minute is None else max(1, round(60_000 / per_minute))
         keys = self._keys(server, "gate", "places", "next", "ramp")
         lease_ms = _ms(self.limits.lease_s)
         answer = await self._run(
-            self._enter, keys, [place, self.limits.in_flight, interval_ms, lease_ms]
+            self._acquire, keys, [slot, self.limits.in_flight, interval_ms, lease_ms]
         )
         if answer is None:
-            self._local_places.add(place)
-            refused = await self._local.enter(server, place)
-            if refused is not None:
-                self._local_places.discard(place)
-            return refused
-        why, wait_ms = answer
-        return NotNow(Why(why.decode()), wait_ms / 1000) if why else None
+            self._local_slots.add(slot)
+            refusal = await self._local.acquire(server, slot)
+            if refusal is not None:
+                self._local_slots.discard(slot)
+            return refusal
+        reason, wait_ms = answer
+        return Refusal(RefusalReason(reason.decode()), wait_ms / 1000) if reason else None
 
-    async def keep(self, server: str, place: str) -> None:
-        if place in self._local_places:
-            await self._local.keep(server, place)
+    async def renew(self, server: str, slot: str) -> None:
+        if slot in self._local_slots:
+            await self._local.renew(server, slot)
         else:
             lease_ms = _ms(self.limits.lease_s)
-            await self._run(self._keep, self._keys(server, "places"), [place, lease_ms])
+            await self._run(self._renew, self._keys(server, "places"), [slot, lease_ms])
 
-    async def leave(self, server: str, place: str, *, went_well: bool) -> None:
-        # Of every call: its own door, which each closing closes too, must not count on for ever.
-        await self._local.leave(server, place, went_well=went_well)
-        if place in self._local_places:
-            self._local_places.discard(place)
+    async def release(self, server: str, slot: str, *, succeeded: bool) -> None:
+        # For every call: each close_gate also closes the local gate, whose strikes must be reset.
+        await self._local.release(server, slot, succeeded=succeeded)
+        if slot in self._local_slots:
+            self._local_slots.discard(slot)
         else:
             keys = self._keys(server, "gate", "places", "ramp", "strikes")
-            await self._run(self._leave, keys, [place, int(went_well), self.limits.in_flight])
+            await self._run(self._release, keys, [slot, int(succeeded), self.limits.in_flight])
 
     async def close_gate(self, server: str, retry_after_s: float | None) -> float:
-        here_s = await self._local.close_gate(server, retry_after_s)
+        local_s = await self._local.close_gate(server, retry_after_s)
         wait_ms = -1 if retry_after_s is None else _ms(min(retry_after_s, 1e6))
-        bounds = [FIRST_CLOSED_S, SHORTEST_S, self.limits.longest_closed_s, RAMP_S]
+        bounds = [FIRST_CLOSED_S, MIN_CLOSED_S, self.limits.max_closed_s, RAMP_S]
         closed_ms = await self._run(
             self._close,
             self._keys(server, "gate", "ramp", "strikes"),
             [wait_ms, *map(_ms, bounds)],
         )
-        return here_s if closed_ms is None else closed_ms / 1000
+        return local_s if closed_ms is None else closed_ms / 1000
 
     def _keys(self, server: str, *names: str) -> list[str]:
-        """In braces: all keys of a server lie in one slot of a cluster."""
-        door = hashlib.sha256(server.encode()).hexdigest()[:16]
-        return [f"{self._prefix}:llm:{{{door}}}:{name}" for name in names]
+        """The hash is in braces, so that all keys of a server are in one slot of a cluster."""
+        tag = hashlib.sha256(server.encode()).hexdigest()[:16]
+        return [f"{self._prefix}:llm:{{{tag}}}:{name}" for name in names]
 
     async def _run(self, script: AsyncScript, keys: list[str], args: list[Any]) -> Any:
-        """The script's answer; None while Redis is away (a script that says nothing: 0)."""
+        """The result of the script (0 if it returns nothing); None while Redis is away."""
         if monotonic() < self._away_until:
             return None
         try:

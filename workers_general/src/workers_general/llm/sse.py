@@ -1,14 +1,14 @@
-"""Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+"""The reader of server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
 from __future__ import annotations
 
 
 class EventTooLarge(Exception):
-    """An event is longer than the limit; nothing of it is kept."""
+    """An event is over the limit; nothing of it is kept."""
 
 
 class EventReader:
-    """Bytes in, however they are cut; the data of whole events out."""
+    """Turns bytes, split anywhere, into the data of whole events."""
 
     def __init__(self, *, max_event_bytes: int) -> None:
         self._max_event_bytes = max_event_bytes

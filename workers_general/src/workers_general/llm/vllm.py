@@ -1,4 +1,4 @@
-"""vLLM: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html."""
+"""The backend of vLLM: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers_general.llm.openai import COUNT_OF_VLLM, OpenAIBackend, TokenCounte
 
 
 class VllmBackend(OpenAIBackend):
-    """Wants the model's name in each request, and tells its context in `/v1/models`."""
+    """It needs the model's name in each request, and lists its context size in `/v1/models`."""
 
     name: ClassVar[str] = "vllm"
     counters: ClassVar[Sequence[TokenCounter]] = (COUNT_OF_VLLM,)

@@ -1,8 +1,8 @@
 """
-The prompts: a file each, `NAME.vN.md`, which never changes once it was released.
+The prompts: one file each, `NAME.vN.md`, which never changes after its release.
 
-Another wording is another file with the next number: the number is in each result. `$name` stands
-for a value that the task fills in. What comes from a job's text is never put into a prompt: it is a
+A new wording is a new file with the next number: each result names its prompt with the number.
+`$name` is replaced by a value of the task. The text of a job is never put into a prompt: it is a
 message of its own.
 """
 
@@ -18,7 +18,7 @@ from api_shared.errors import InvalidOption
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`version` is as the results say it: `summarize.v1`."""
+    """`version` is what results name: `summarize.v1`."""
 
     version: str
     text: str
@@ -45,7 +45,7 @@ def prompt(version: str, package: str = "workers_general.prompts") -> Prompt:
 
 
 def in_language(language: str | None) -> str:
-    """What a prompt says of the language that is wanted."""
+    """The words of a prompt for the requested language."""
     if language is None:
         return "the language of the text"
     return f"the language with the code {language} (ISO 639, BCP 47)"

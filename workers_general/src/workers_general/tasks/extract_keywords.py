@@ -1,4 +1,4 @@
-"""Find a text's keywords: by the model where there is one, else by a ranking of its own words."""
+"""The task `extract_keywords`: by a model if one is set, else by a ranking of the text's words."""
 
 from __future__ import annotations
 

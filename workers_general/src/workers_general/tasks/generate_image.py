@@ -1,4 +1,4 @@
-"""Make images, and keep them in the storage."""
+"""The task `generate_image`: it makes images and stores them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write text, which can be followed as it comes."""
+"""The task `generate_text`: it writes text, which can be streamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask a URL whether it is well."""
+"""The task `health_check`: it requests a URL and reports the status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def health_check(args: HealthCheckArgs) -> HealthCheckResult:
 
 
 async def check_url(url: str, timeout_s: float) -> HealthCheckResult:
-    """A sick server is a result, not a failure of the job; redirects are not followed."""
+    """An unhealthy server is a result, not a failure of the job; redirects are not followed."""
     started = perf_counter()
     try:
         async with httpx.AsyncClient(timeout=timeout_s, verify=_certificates()) as client:
@@ -36,7 +36,7 @@ async def check_url(url: str, timeout_s: float) -> HealthCheckResult:
 
 @cache
 def _certificates() -> SSLContext:
-    """Reading them costs 20 ms of CPU, a thousand times what the rest of a check costs."""
+    """Loading them takes 20 ms of CPU, a thousand times more than the rest of a check."""
     return httpx.create_ssl_context()
 
 

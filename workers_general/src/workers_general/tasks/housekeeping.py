@@ -1,4 +1,4 @@
-"""Remove what nobody will ask for again."""
+"""The task `housekeeping`: it removes forgotten schedules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api_shared.schedules.store import remove_forgotten
 
 @broker.task(HOUSEKEEPING)
 async def housekeeping(args: HousekeepingArgs) -> HousekeepingResult:
-    """Ended jobs and reports of workers need none: MongoDB deletes them by their own times."""
+    """Ended jobs and worker reports are not removed here: MongoDB deletes them itself, by TTL."""
     older_than = timedelta(days=args.forgotten_days)
     removed = await remove_forgotten(broker.runtime.ledger.schedules, older_than=older_than)
     return HousekeepingResult(schedules_removed=removed)

@@ -1,4 +1,4 @@
-"""Bring data into the form of a JSON Schema."""
+"""The task `normalize_json`: it normalizes data to a JSON Schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a request that an API has recorded itself, and write back how it ended."""
+"""The task `process_job`: it runs a request that an API has recorded, and records its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workers_general.generative.generate import generate
 from workers_general.generative.media import make_images, speak
 from workers_general.llm.job_llm import llm_of_job
 from workers_general.llm.protocol import LLM, OnText
-from workers_general.tasks.generate_speech import storage
+from workers_general.storage import worker_storage
 
 Kind = Literal["text", "image", "audio"]
 CONTRACTS = {"text": GENERATE_TEXT, "image": GENERATE_IMAGE, "audio": GENERATE_SPEECH}
@@ -38,7 +38,7 @@ def recorded_requests() -> RecordedRequests:
 
 
 async def write_failure(failed: FailedJob) -> None:
-    """The job has failed for good, wherever that was: the record says so."""
+    """Record that the job has failed for good."""
     args = ProcessJobArgs.model_validate(failed.args)
     await recorded_requests().end(
         args.job_id, failed.job_id, RecordStatus.FAILED, error=failed.message
@@ -46,13 +46,13 @@ async def write_failure(failed: FailedJob) -> None:
 
 
 async def was_cancelled(job_id: str) -> bool:
-    """A body is stopped at its limit and by its worker's end too: then it runs again."""
+    """Whether a cancel stopped the task; a time limit or the end of its worker stops it too."""
     job = await broker.runtime.ledger.get(job_id)
     return job is not None and job.cancel_requested
 
 
 async def has_ended(job_id: str) -> bool:
-    """A job that is cancelled while it waits has no body to say so in its record."""
+    """Whether the job has ended; a job cancelled while it waits cannot update its record."""
     job = await broker.runtime.ledger.get(job_id)
     return job is None or job.status.is_terminal
 
@@ -62,12 +62,12 @@ async def process_job(
     args: ProcessJobArgs,
     job: JobContext = TaskiqDepends(),
     llm: LLM = TaskiqDepends(llm_of_job),
-    kept_in: Storage = TaskiqDepends(storage),
+    storage: Storage = TaskiqDepends(worker_storage),
     requests: RecordedRequests = TaskiqDepends(recorded_requests),
 ) -> ProcessJobResult:
     """
-    A record belongs to the first job that begins it; delivered again, a completed one gives the
-    result that was written back, and another job's is left alone.
+    A record belongs to the first job that begins it. If the record is completed, the job returns
+    the recorded result; a record of another job that still runs is left alone.
     """
     record = await requests.begin(args.job_id, job.id)
     holder = None if record is None else record.job_id
@@ -77,7 +77,7 @@ async def process_job(
     if record is not None and record.status == RecordStatus.COMPLETED:
         return ProcessJobResult(job_id=args.job_id, kind=kind, result=dict(record.result or {}))
     try:
-        result = await run(kind, request, llm, kept_in, job.write)
+        result = await run(kind, request, llm, storage, job.write)
     except asyncio.CancelledError:
         if await was_cancelled(job.id):
             await requests.end(args.job_id, job.id, RecordStatus.CANCELLED)
@@ -89,7 +89,7 @@ async def process_job(
 def checked(
     record: RecordedRequest | None, record_id: str, job_id: str
 ) -> tuple[Kind, Mapping[str, Any]]:
-    """What the record asks for. Raises `Discard` where it is nothing that this job can run."""
+    """The kind and request of the record. Raises `Discard` if this job cannot run it."""
     if record is None:
         raise Discard(
             f"nothing is recorded as {record_id!r} in the collection `requests` of DATABASE_NAME: "
@@ -102,16 +102,16 @@ def checked(
         )
     if record.kind not in CONTRACTS:
         kind = str(record.kind)[:50]
-        raise Discard(f"{record_id!r} is of kind {kind!r}: one of {', '.join(CONTRACTS)} is wanted")
+        raise Discard(f"{record_id!r} is of kind {kind!r}: expected one of {', '.join(CONTRACTS)}")
     if not isinstance(record.request, Mapping):
-        raise Discard(f"the field `request` of {record_id!r} is no object with arguments")
+        raise Discard(f"the field `request` of {record_id!r} is not an object with arguments")
     return cast(Kind, record.kind), record.request
 
 
 async def run(
-    kind: Kind, request: Mapping[str, Any], llm: LLM, kept_in: Storage, on_text: OnText
+    kind: Kind, request: Mapping[str, Any], llm: LLM, storage: Storage, on_text: OnText
 ) -> dict[str, Any]:
-    """As the kind's own task would, within this job. Raises `InvalidArguments`."""
+    """Run the request as the task of its kind would. Raises `InvalidArguments`."""
     settings = broker.runtime.settings
     result: Any
     match kind:
@@ -122,5 +122,5 @@ async def run(
             result = await make_images(llm, images, settings.llm_image_model)
         case "audio":
             speech = GENERATE_SPEECH.parse((), request)
-            result = await speak(llm, speech, settings.llm_speech_model, kept_in)
+            result = await speak(llm, speech, settings.llm_speech_model, storage)
     return cast(dict[str, Any], result.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""Summarize a text: by the model where there is one, else by its own most central sentences."""
+"""The task `summarize_text`: by a model if one is set, else by the text's central sentences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def summarize_text(
 ) -> SummarizeTextResult:
     if llm.available:
         return await by_model(args, llm, job.progress)
-    # In a thread: it takes a second or two for a megabyte, and ends by itself.
+    # In a thread: it takes a second or two for a megabyte.
     return await asyncio.to_thread(by_ranking, args)
 
 

@@ -1,4 +1,4 @@
-"""The language of a text, told by its script and its stop words."""
+"""The language of a text, detected by its script and its stop words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers_general.text.words import words_of
 
 SAMPLE_CHARACTERS = 20_000
 LEAST_WORDS = 4
-"""Of one language's stop words, before the text is called that."""
+"""How many stop words of a language a text must have at least."""
 
 SCRIPTS = {
     "ja": re.compile("[\u3040-\u30ff]"),
@@ -20,15 +20,16 @@ SCRIPTS = {
     "th": re.compile("[\u0e00-\u0e7f]"),
     "zh": re.compile("[\u4e00-\u9fff]"),
 }
-"""Scripts of one language, in the order in which they are looked for: Japanese uses Han too."""
+"""Scripts of one language, in the order of the search: Japanese uses Han too."""
 SCRIPT_SHARE = 0.2
 
 
 def language_of(text: str) -> str | None:
     """
-    ISO 639-1; None where the text is too short, or in none of the 58 languages of `stopwordsiso`.
+    The ISO 639-1 code; None if the text is too short, or in none of the 58 languages of
+    `stopwordsiso`.
 
-    The more languages share a stop word, the less it counts; the longer a language's list, too.
+    A stop word counts less the more languages share it.
     """
     sample = text[:SAMPLE_CHARACTERS]
     letters = sum(map(str.isalpha, sample)) or 1
@@ -49,7 +50,7 @@ def language_of(text: str) -> str | None:
 
 
 def stop_words(language: str | None) -> frozenset[str]:
-    """None, or a language without a list: no word is one."""
+    """The stop words of a language; empty for None, and for a language without a list."""
     code = (language or "").partition("-")[0]
     if not stopwordsiso.has_lang(code):
         return frozenset()

@@ -1,4 +1,4 @@
-"""A text in parts that fit a model, split where sentences end."""
+"""The split of a text into parts that fit a model, between sentences."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from api_shared.errors import PermanentError
 from workers_general.text.sentences import split_sentences
 
 CountTokens = Callable[[str], Awaitable[int]]
-"""How many tokens a text is, by the model that will read it."""
+"""The number of tokens of a text, for the model that will read it."""
 
 
 class NothingFits(PermanentError):
-    """Not even one sign of the text fits into a part."""
+    """Not even one character of the text fits into a part."""
 
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -25,11 +25,10 @@ class NothingFits(PermanentError):
 
 async def split_parts(text: str, max_tokens: int, count: CountTokens) -> list[str]:
     """
-    The text in parts of at most `max_tokens`; joined they are the text.
+    The text in parts of at most `max_tokens` each; joined they are the text.
 
-    Each is as long as it may be, by the share of tokens in the text so far, and is counted before
-    it is taken. A sentence that is too long itself is split between words, a word between letters.
-    Raises `NothingFits`.
+    Each part is as long as an estimate allows, and is then counted. A sentence that is too long is
+    split between words, a word between letters. Raises `NothingFits`.
     """
     total = await count(text)
     if total <= max_tokens:
@@ -51,7 +50,7 @@ async def split_parts(text: str, max_tokens: int, count: CountTokens) -> list[st
 
 
 def _pieces(text: str, max_characters: int) -> list[str]:
-    """The sentences, each over `max_characters` in pieces."""
+    """The sentences; those over `max_characters` are split."""
     pieces: list[str] = []
     for sentence in split_sentences(text):
         left = sentence
@@ -64,7 +63,7 @@ def _pieces(text: str, max_characters: int) -> list[str]:
 
 
 def _take(pieces: list[str], max_characters: int) -> tuple[list[str], list[str]]:
-    """As many from the beginning as `max_characters` hold, at least one; and the others."""
+    """The first pieces, up to `max_characters` but at least one; and the other pieces."""
     length = 0
     for position, piece in enumerate(pieces):
         length += len(piece)

@@ -1,4 +1,4 @@
-"""Where sentences end, in any script. Nothing is lost: the sentences joined are the text."""
+"""The split of a text into sentences, in any script; joined they are the text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 CLOSERS = "\"'\u2019\u201d\u00bb)\\]}\u300d\u300f\uff09\uff63"
 """Quotes and brackets that still belong to the sentence they close."""
 
-# Possessive, and no look-around: linear on any input, a megabyte of dots too.
+# Possessive quantifiers and no look-around: linear for any input, even a megabyte of dots.
 BOUND = re.compile(
     rf"""
     (?P<dots>[.]++) [{CLOSERS}]*+
@@ -29,15 +29,15 @@ ABBREVIATIONS = frozenset(
     \u0434\u0440 \u043f\u0440\u043e\u0444 \u0442.\u0434 \u0442.\u0435 \u0443\u043b
     """.split()  # noqa: SIM905 - a list of as many strings would fill a screen
 )
-"""Words that carry a dot within a sentence, in the languages where that is usual."""
+"""Abbreviations that end in a dot within a sentence, of several languages."""
 
 
 def split_sentences(text: str) -> list[str]:
     """
-    The sentences with the space behind them; blank lines end one too. Time is linear.
+    The sentences with the space after them; a blank line ends a sentence too. Time is linear.
 
-    A dot ends none behind an initial, a number of up to two digits or an abbreviation, nor before a
-    small letter; and no sentence is without a letter, unless the text is.
+    A dot ends no sentence after an initial, a number of up to two digits or an abbreviation, nor
+    before a lower-case letter; and no sentence is without a letter, unless the text is.
     """
     sentences: list[str] = []
     start = looked_until = 0
@@ -62,7 +62,7 @@ def _end_of_space(text: str, position: int) -> int:
 def _ends_sentence(text: str, bound: re.Match[str], end: int) -> bool:
     if bound["full"] or bound["blank"] or end == len(text):
         return True
-    if end == bound.end():  # nothing separates it from what follows: 3.14, e.g., example.org
+    if end == bound.end():  # no space follows: 3.14, e.g., example.org
         return False
     if not bound["dots"]:
         return True
@@ -70,7 +70,7 @@ def _ends_sentence(text: str, bound: re.Match[str], end: int) -> bool:
 
 
 def _is_short(text: str, dot: int) -> bool:
-    """Whether the dot belongs to the word before it."""
+    """Whether the dot belongs to the word before it: an abbreviation, an initial or a number."""
     word = BEFORE_DOT.search(text[max(0, dot - BEFORE_DOT_CHARACTERS) : dot])
     if word is None:
         return False

@@ -1,4 +1,4 @@
-"""Words: how many, which ones, and a text cut to so many of them."""
+"""The words of a text: counting, listing and cutting to a number of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ WORD = re.compile(rf"[{SINGLE}]|(?:(?![{SINGLE}])[\w{MARKS}])+(?:['\u2019-](?:(?
 
 
 def count_words(text: str) -> int:
-    """What stands between spaces; in Chinese and Japanese, signs."""
+    """The number of words between spaces; in Chinese and Japanese, of characters."""
     return sum(1 for _ in PIECE.finditer(text))
 
 
 def words_of(text: str) -> list[str]:
-    """The words in small letters, without what stands around them."""
+    """The words in lower case, without punctuation around them."""
     return [word[0] for word in WORD.finditer(text.casefold())]
 
 
 def cut_to_words(text: str, max_words: int) -> str:
     """
-    As many whole sentences from the beginning as fit into `max_words`; if not even the first
-    does, as many of its words.
+    The first whole sentences that fit into `max_words`; if not even one fits, the first words.
     """
     kept, words = [], 0
     for sentence in split_sentences(text):

@@ -1,5 +1,5 @@
 """
-From scores to probabilities: softmax(scores / temperature).
+Calibration of scores to probabilities: softmax(scores / temperature).
 
 Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017.
 """

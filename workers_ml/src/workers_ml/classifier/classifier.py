@@ -1,4 +1,4 @@
-"""The classifier itself: what is stored, and what predicts."""
+"""The classifier that is stored and that predicts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Prediction:
 @dataclass(frozen=True, slots=True)
 class TextClassifier:
     """
-    One linear score a class, a softmax over them.
+    One linear score for each class, and a softmax over the scores.
 
     `weights` is float32, (features, classes) and C-contiguous: scikit-learn's own `predict` copies
     the whole matrix for each call with a sparse input.
@@ -38,11 +38,11 @@ class TextClassifier:
         return found
 
     def predict(self, rows: FeatureRows) -> list[Prediction]:
-        """The likeliest class of each row."""
+        """The most likely class of each row."""
         return [best for (best,) in self.predict_top(rows, 1)]
 
     def predict_top(self, rows: FeatureRows, k: int) -> list[list[Prediction]]:
-        """The `k` likeliest classes of each row, the first the likeliest."""
+        """The `k` most likely classes of each row, the most likely first."""
         likely = probabilities(self.scores(rows), self.temperature)
         order = np.argsort(-likely, axis=1, kind="stable")[:, :k]
         return [

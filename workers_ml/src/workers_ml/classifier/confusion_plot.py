@@ -1,4 +1,4 @@
-"""A confusion matrix as a PNG."""
+"""A plot of a confusion matrix, as a PNG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 MAX_CLASSES = 100
-"""With more, labels could not be read and the picture would be huge."""
+"""With more, the labels would be unreadable and the plot would be huge."""
 
 MAX_LABEL = 28
 CELL, MARGIN = 26, 12
@@ -19,12 +19,12 @@ INK, PAPER, FULL = (32, 32, 32), (255, 255, 255), (8, 69, 148)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> bytes | None:
+def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> bytes | None:
     """
     True classes down, predicted ones across; the darker, the larger a cell's share of its row.
 
-    None for more than 100 classes. Pillow draws it: a tenth of matplotlib and what that needs, and
-    with a font, which a PNG writer of our own would lack.
+    None for more than 100 classes. Pillow draws it: it is a tenth of the size of matplotlib, and
+    has a font, which a PNG writer of our own would lack.
     """
     if len(classes) > MAX_CLASSES:
         return None
@@ -32,15 +32,15 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> byte
     labels = [_short(label) for label in classes]
     space = int(max(font.getlength(label) for label in labels)) + 2 * MARGIN
     size = space + CELL * len(classes) + MARGIN
-    picture = Image.new("RGB", (size, size), PAPER)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (size, size), PAPER)
+    draw = ImageDraw.Draw(image)
     draw.text((MARGIN, MARGIN), "true down,", INK, font)
     draw.text((MARGIN, MARGIN + 16), "predicted across", INK, font)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     for row, label in enumerate(labels):
         middle = space + row * CELL + CELL // 2
         draw.text((space - MARGIN // 2, middle), label, INK, font, anchor="rm")
-        _write_upwards(picture, label, middle, space - MARGIN // 2, font)
+        _write_upwards(image, label, middle, space - MARGIN // 2, font)
         for column in range(len(labels)):
             _draw_cell(
                 draw,
@@ -49,7 +49,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> byte
                 float(shares[row, column]),
             )
     file = BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -67,14 +67,14 @@ def _draw_cell(
         draw.text((x + CELL / 2, y + CELL / 2), str(count), ink, small, anchor="mm")
 
 
-def _write_upwards(picture: Image.Image, text: str, x: int, bottom: int, font: Font) -> None:
+def _write_upwards(image: Image.Image, text: str, x: int, bottom: int, font: Font) -> None:
     label = Image.new("RGB", (int(font.getlength(text)) + 4, 18), PAPER)
     ImageDraw.Draw(label).text((2, 9), text, INK, font, anchor="lm")
     turned = label.rotate(90, expand=True)
-    picture.paste(turned, (x - 9, bottom - turned.height))
+    image.paste(turned, (x - 9, bottom - turned.height))
 
 
 def _short(label: str) -> str:
-    """In one line, and printable: the label is a user's."""
+    """On one line, and printable: the label comes from a user."""
     plain = "".join(letter if letter.isprintable() else "?" for letter in label)
     return plain if len(plain) <= MAX_LABEL else f"{plain[: MAX_LABEL - 1]}…"

@@ -1,7 +1,7 @@
-"""What training raises."""
+"""Errors of training."""
 
 from api_shared.errors import ApiWorkersError
 
 
 class NotTrainable(ApiWorkersError):
-    """The examples cannot make a classifier: the message says what is missing."""
+    """No classifier can be trained on the examples; the message says what is missing."""

@@ -1,4 +1,4 @@
-"""Labelled documents as features."""
+"""The features and labels of documents to train on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workers_ml.features import FeatureRows
 @dataclass(frozen=True, slots=True)
 class Examples:
     """
-    `labels[i]` is an index into `classes`, which are sorted. Documents of one `groups` number are
-    never torn apart by a split.
+    `labels[i]` is an index into `classes`, which are sorted. A split never divides the documents
+    that share a number in `groups`.
     """
 
     rows: FeatureRows
@@ -26,11 +26,11 @@ class Examples:
 
     @classmethod
     def of(cls, rows: FeatureRows, labels: Sequence[str], groups: Sequence[str | None]) -> Examples:
-        """A document without a group is one of its own. Raises `NotTrainable`."""
+        """A document without a group is a group of its own. Raises `NotTrainable`."""
         classes = tuple(sorted(set(labels)))
         if len(classes) < 2:
             found = f"only {classes[0][:100]!r}" if classes else "no labelled document"
-            raise NotTrainable(f"two labels or more are wanted, and there is {found}")
+            raise NotTrainable(f"there must be at least two labels, and there is {found}")
         numbers = {label: number for number, label in enumerate(classes)}
         named: dict[str, int] = {}
         own = [

@@ -1,4 +1,4 @@
-"""How good predictions are."""
+"""Metrics of predictions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 class Metrics:
     """
     `confusion[i, j]` counts documents of class i that were predicted as j. Precision, recall and
-    F1 are by class, 0 where nothing was predicted or there; `support` is how many there are.
-    `macro_f1` is the mean over the classes that were there or predicted.
+    F1 are by class, and 0 where the denominator is 0; `support` is the number of documents of each
+    class. `macro_f1` is the mean over the classes that occur or were predicted.
     """
 
     confusion: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Train a classifier: hold out, fit class by class, calibrate, measure."""
+"""Training of a classifier: hold out, fit class by class, calibrate, measure."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ class TrainingOptions:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """
-    `metrics` are of the documents held out. `calibration_error` too: each half of them is measured
-    with the temperature of the other. `unconverged` counts classes whose fit was cut short.
+    `metrics` and `calibration_error` are measured on the held-out documents; for the latter each
+    half is measured with the temperature of the other half. `unconverged` counts the classes whose
+    fit reached the limit of iterations.
     """
 
     classifier: TextClassifier
@@ -50,15 +51,15 @@ def train(
     examples: Examples, options: TrainingOptions, on_fit: OnFit = lambda done, total: None
 ) -> Trained:
     """
-    `on_fit` is told classes done and classes in all. The same examples, options and machine give
-    the same bits. Raises `NotTrainable`.
+    `on_fit` is called with the number of classes done and of all classes. The same examples,
+    options and machine give the same bits. Raises `NotTrainable`.
     """
     held_out = hold_out(examples, options.hold_out_share, options.seed)
     rows = examples.rows.take(~held_out)
     weighting = fit_weighting(rows, min_df=options.min_df)
     if not len(weighting.features):
         raise NotTrainable(
-            f"no word occurs in {options.min_df} documents: lower min_df, or bring longer texts"
+            f"no word occurs in {options.min_df} documents: lower min_df, or use longer texts"
         )
     weights, intercepts, unconverged = _fit(
         weighting.weigh(rows), examples.labels[~held_out], len(examples.classes), options, on_fit
@@ -84,8 +85,8 @@ def _fit(
     on_fit: OnFit,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
     """
-    One against the rest, a class at a time: what LinearSVC does itself, but with progress and
-    within reach of the time limit. Weights are rounded to what a stored model keeps of them.
+    One class against the rest, one at a time: as LinearSVC does itself, but with progress, and the
+    time limit can stop it between classes. Weights are rounded to the precision of a stored model.
     """
     weights = np.empty((matrix.shape[1], classes), np.float32)
     intercepts = np.empty(classes, np.float32)

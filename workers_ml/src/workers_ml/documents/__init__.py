@@ -1,14 +1,14 @@
 """
-Documents as users have them: folders of text files, JSONL, CSV, TSV, Parquet, gzipped too.
+Readers of documents: folders of text files, JSONL, CSV, TSV and Parquet, gzipped too.
 
-    tally = Tally()
-    for document in well_formed(read_documents("reviews.jsonl.gz"), tally): ...
+    counts = RowCounts()
+    for document in well_formed(read_documents("reviews.jsonl.gz"), counts): ...
 """
 
 from workers_ml.documents.document import Document, Fields, Malformed, Row
 from workers_ml.documents.errors import DocumentsUnreadable, MissingExtra, TooManyMalformed
 from workers_ml.documents.read import FORMATS, read_documents
-from workers_ml.documents.well_formed import Tally, well_formed
+from workers_ml.documents.well_formed import RowCounts, well_formed
 
 __all__ = [
     "FORMATS",
@@ -18,7 +18,7 @@ __all__ = [
     "Malformed",
     "MissingExtra",
     "Row",
-    "Tally",
+    "RowCounts",
     "TooManyMalformed",
     "read_documents",
     "well_formed",

@@ -1,4 +1,4 @@
-"""A document, and a row that is none."""
+"""A document, and a malformed row."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 MAX_ID = 512
 MAX_TEXT = 4 * 1024 * 1024
-"""Characters; also what one line of JSON or one field of CSV may hold."""
+"""In characters; also the limit of a line of JSON and of a field of CSV."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """
-    `group` is what documents of one source share: a split never tears it apart. `source` and
-    `line` say where it was read, for a message; they make no difference between documents.
+    `group` is shared by documents of one origin: a split never divides a group. `source` and
+    `line` say where the document was read, for messages; they are not compared.
     """
 
     id: str
@@ -41,7 +41,7 @@ Row = Document | Malformed
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What the columns or keys are called. A file may lack the group."""
+    """The names of the columns or keys. The group is optional."""
 
     id: str = "id"
     text: str = "text"
@@ -52,8 +52,8 @@ def row_of(source: str, line: int, values: dict[str, Any], fields: Fields) -> Ro
     """
     The document of one record.
 
-    An id is text or a whole number, without control characters (it has to fit into a TSV), 512
-    characters at most; a text is not blank and is valid Unicode.
+    An id must be text or a whole number, without control characters (it has to fit into a TSV), and
+    of 512 characters at most; a text must be valid Unicode and not blank.
     """
     given = {name: values.get(name) for name in (fields.id, fields.text)}
     for name, value in given.items():
@@ -72,7 +72,7 @@ def row_of(source: str, line: int, values: dict[str, Any], fields: Fields) -> Ro
         return Malformed(source, line, f"{fields.id!r} is {_kind(identity)}, not text")
     problem = _problem_of_id(identity) or _problem_of_text(text)
     if problem is None and group is not None and not _is_unicode(group):
-        problem = f"{fields.group!r} is no valid UTF-8"
+        problem = f"{fields.group!r} is not valid UTF-8"
     if problem is not None:
         return Malformed(source, line, problem)
     return Document(identity, text, group or None, source, line)
@@ -84,7 +84,7 @@ def _problem_of_id(identity: str) -> str | None:
     if len(identity) > MAX_ID:
         return f"the id has {len(identity):,} characters, over {MAX_ID}"
     if not _is_unicode(identity):
-        return "the id is no valid UTF-8"
+        return "the id is not valid UTF-8"
     return None if identity.isprintable() else "the id has control characters"
 
 
@@ -92,12 +92,12 @@ def _problem_of_text(text: str) -> str | None:
     if len(text) > MAX_TEXT:
         return f"the text has {len(text):,} characters, over {MAX_TEXT:,}"
     if not _is_unicode(text):
-        return "the text is no valid UTF-8"
+        return "the text is not valid UTF-8"
     return "the text is blank" if not text or text.isspace() else None
 
 
 def _is_unicode(text: str) -> bool:
-    """Bad bytes were decoded to lone surrogates; JSON may spell them out."""
+    """Invalid bytes were decoded to lone surrogates, which JSON can also contain."""
     try:
         text.encode()
     except UnicodeEncodeError:

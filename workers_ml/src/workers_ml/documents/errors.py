@@ -1,4 +1,4 @@
-"""What reading documents raises."""
+"""Errors of reading documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN = 5
 
 
 class DocumentsUnreadable(ApiWorkersError):
-    """A file is missing, damaged or of no known kind: what it holds cannot be known whole."""
+    """A file is missing, damaged or of an unknown kind, so that not all of it can be read."""
 
     def __init__(self, source: str, reason: str) -> None:
         self.source = source
@@ -39,4 +39,6 @@ class TooManyMalformed(ApiWorkersError):
 class MissingExtra(ApiWorkersError):
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
-        super().__init__(f"{what} needs a package that is not here: install workers-ml[{extra}]")
+        super().__init__(
+            f"{what} needs a package that is not installed: install workers-ml[{extra}]"
+        )

@@ -1,4 +1,4 @@
-"""JSONL: an object a line."""
+"""The reader of JSONL: one object a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers_ml.documents.lines import MAX_LINE, lines_of
 
 
 def read_json_lines(path: Path, name: str, fields: Fields) -> Iterator[Row]:
-    """Blank lines are passed over."""
+    """Blank lines are skipped."""
     for number, line in lines_of(path):
         if line is None:
             yield Malformed(name, number, f"over {MAX_LINE:,} bytes")
@@ -22,7 +22,7 @@ def read_json_lines(path: Path, name: str, fields: Fields) -> Iterator[Row]:
 
 def _row(name: str, number: int, line: bytes, fields: Fields) -> Row:
     try:
-        values = from_json(line)  # its depth is bounded, and it takes UTF-8 alone
+        values = from_json(line)  # it limits the depth, and accepts UTF-8 only
     except ValueError as error:
         return Malformed(name, number, f"not JSON: {error}")
     if not isinstance(values, dict):

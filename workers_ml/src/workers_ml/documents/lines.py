@@ -1,4 +1,4 @@
-"""A file as lines of bytes, gunzipped, each of bounded length."""
+"""The lines of a file as bytes, decompressed, each of bounded length."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from workers_ml.documents.document import MAX_TEXT
 from workers_ml.documents.errors import DocumentsUnreadable
 
 MAX_LINE = 4 * MAX_TEXT
-"""Bytes: a character takes at most four."""
+"""In bytes: a character takes at most four."""
 
 BOM = b"\xef\xbb\xbf"
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Gunzipped by the ending `.gz`."""
+    """Decompressed if the name ends in `.gz`."""
     return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """
-    Number and bytes of each line, without a byte order mark; None for one over `MAX_LINE`.
+    Number and bytes of each line, without a byte order mark; None for a line over `MAX_LINE`.
 
     Raises `DocumentsUnreadable` for a file that is missing or damaged.
     """
@@ -40,10 +40,10 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes | None]]:
                     line = file.readline(MAX_LINE)
                 yield number, None
     except (OSError, EOFError, zlib.error) as error:
-        raise DocumentsUnreadable(str(path), f"after line {number:,}: {words_of(error)}") from None
+        raise DocumentsUnreadable(str(path), f"after line {number:,}: {reason_of(error)}") from None
 
 
-def words_of(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What is wrong with a file, without its path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

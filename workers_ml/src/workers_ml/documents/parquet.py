@@ -1,4 +1,4 @@
-"""Parquet, through pyarrow: an extra, as it weighs as much as the rest of this worker."""
+"""The reader of Parquet, through pyarrow: an extra, as large as the rest of this worker."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from workers_ml.documents.document import Fields, Row, row_of
 from workers_ml.documents.errors import DocumentsUnreadable, MissingExtra
-from workers_ml.documents.lines import words_of
+from workers_ml.documents.lines import reason_of
 
 BATCH = 256
 
 
 def read_parquet(path: Path, name: str, fields: Fields) -> Iterator[Row]:
-    """A row group's wanted columns are in memory at a time. Raises `MissingExtra`."""
+    """One row group of the needed columns is in memory at a time. Raises `MissingExtra`."""
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -23,10 +23,10 @@ def read_parquet(path: Path, name: str, fields: Fields) -> Iterator[Row]:
     try:
         with parquet.ParquetFile(path) as file:
             columns = file.schema_arrow.names
-            for wanted in (fields.id, fields.text):
-                if wanted not in columns:
+            for needed in (fields.id, fields.text):
+                if needed not in columns:
                     raise DocumentsUnreadable(
-                        str(path), f"no column {wanted!r}; its columns: {', '.join(columns[:20])}"
+                        str(path), f"no column {needed!r}; its columns: {', '.join(columns[:20])}"
                     )
             kept = [
                 column for column in (fields.id, fields.text, fields.group) if column in columns
@@ -36,4 +36,4 @@ def read_parquet(path: Path, name: str, fields: Fields) -> Iterator[Row]:
                     row += 1
                     yield row_of(name, row, values, fields)
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DocumentsUnreadable(str(path), f"after row {row:,}: {words_of(error)}") from None
+        raise DocumentsUnreadable(str(path), f"after row {row:,}: {reason_of(error)}") from None

@@ -1,4 +1,4 @@
-"""Read documents from a path, whatever their format, in bounded memory."""
+"""The reader of documents from a path, in any supported format, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ FORMATS: dict[str, Reader] = {
     ".txt": read_text_file,
     ".md": read_text_file,
 }
-"""By the ending; all but Parquet (compressed in itself) may be gzipped: `.jsonl.gz`."""
+"""By file extension; all but Parquet, which is compressed itself, may be gzipped: `.jsonl.gz`."""
 
 
 def read_documents(path: str | Path, fields: Fields | None = None) -> Iterator[Row]:
     """
     Each document of a file, or of all files below a folder, in the order of their names.
 
-    A text file is one document, its id the path below the folder without `.gz`. Hidden files are
-    passed over; one of an unknown kind is a malformed row. Raises `DocumentsUnreadable` where a
-    file is missing, truncated or damaged, or has no column of the wanted name.
+    A text file is one document; its id is the path below the folder, without `.gz`. Hidden files
+    are skipped; a file of an unknown kind is a malformed row. Raises `DocumentsUnreadable` where a
+    file is missing, truncated or damaged, or lacks a needed column.
     """
     path, fields = Path(path), fields or Fields()
     if path.is_dir():
@@ -41,7 +41,7 @@ def read_documents(path: str | Path, fields: Fields | None = None) -> Iterator[R
             name = file.relative_to(path).as_posix()
             reader = _reader_of(file)
             if reader is None or not file.is_file():
-                yield Malformed(name, 0, f"no file of a known kind ({', '.join(FORMATS)})")
+                yield Malformed(name, 0, f"not a file of a known kind ({', '.join(FORMATS)})")
             else:
                 yield from reader(file, name, fields)
         return
@@ -49,8 +49,8 @@ def read_documents(path: str | Path, fields: Fields | None = None) -> Iterator[R
         raise DocumentsUnreadable(str(path), "there is no such file or folder on this worker")
     reader = _reader_of(path)
     if reader is None or not path.is_file():
-        wanted = f"a folder, or a file that ends in {', '.join(FORMATS)}, is wanted"
-        raise DocumentsUnreadable(str(path), wanted)
+        expected = f"expected a folder, or a file that ends in {', '.join(FORMATS)}"
+        raise DocumentsUnreadable(str(path), expected)
     yield from reader(path, path.name, fields)
 
 

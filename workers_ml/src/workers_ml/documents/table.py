@@ -1,4 +1,4 @@
-"""CSV and TSV with a header; quoting as spreadsheets write it."""
+"""The reader of CSV and TSV with a header; quoting as spreadsheets write it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers_ml.documents.errors import DocumentsUnreadable
 from workers_ml.documents.lines import lines_of
 
 TOO_LONG = "\ud800"
-"""Stands for a line over the limit: no valid Unicode, so its row is malformed, quoted or not."""
+"""Replaces a line over the limit: invalid Unicode, so that its row is malformed, quoted or not."""
 
 
 def read_csv(path: Path, name: str, fields: Fields) -> Iterator[Row]:
@@ -23,7 +23,7 @@ def read_tsv(path: Path, name: str, fields: Fields) -> Iterator[Row]:
 
 
 def _read(path: Path, name: str, fields: Fields, delimiter: str) -> Iterator[Row]:
-    """A quote that is never closed swallows lines until its field is too long, and no more."""
+    """A quote that is never closed takes in lines only until its field is too long."""
     csv.field_size_limit(MAX_TEXT)
     records = csv.reader(_text_lines(path), delimiter=delimiter, strict=True)
     header = _header(path, records, fields)
@@ -49,14 +49,14 @@ def _header(path: Path, records: Iterator[list[str]], fields: Fields) -> list[st
         header = next(records, [])
     except csv.Error as error:
         raise DocumentsUnreadable(str(path), f"its header: {error}") from None
-    for wanted in (fields.id, fields.text):
-        if wanted not in header:
+    for needed in (fields.id, fields.text):
+        if needed not in header:
             there = ", ".join(repr(column[:60]) for column in header[:20]) or "none"
-            raise DocumentsUnreadable(str(path), f"no column {wanted!r}; its columns: {there}")
+            raise DocumentsUnreadable(str(path), f"no column {needed!r}; its columns: {there}")
     return header
 
 
 def _text_lines(path: Path) -> Iterator[str]:
-    """Bad bytes become lone surrogates, which make their own row malformed and no other."""
+    """Invalid bytes become lone surrogates, which make only their own row malformed."""
     for _, line in lines_of(path):
         yield f"{TOO_LONG}\n" if line is None else line.decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""From rows to documents: the malformed counted, and refused where they are too many."""
+"""The well-formed documents among rows; malformed rows are counted, and refused if too many."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MAX_EXAMPLES = 100
 
 
 @dataclass(slots=True)
-class Tally:
-    """What was read so far. `examples` are the first malformed rows, at most 100."""
+class RowCounts:
+    """The rows read so far. `examples` are the first malformed rows, at most 100."""
 
     documents: int = 0
     malformed: int = 0
@@ -24,35 +24,35 @@ class Tally:
     def rows(self) -> int:
         return self.documents + self.malformed
 
-    def note(self, malformed: Malformed) -> None:
+    def add_malformed(self, malformed: Malformed) -> None:
         self.malformed += 1
         if len(self.examples) < MAX_EXAMPLES:
             self.examples.append(malformed)
 
 
 def well_formed(
-    rows: Iterable[Row], tally: Tally, *, max_malformed_share: float = 0.01
+    rows: Iterable[Row], counts: RowCounts, *, max_malformed_share: float = 0.01
 ) -> Iterator[Document]:
     """
-    The documents of `rows`, each id once: the first wins, one that comes again is malformed.
+    The documents of `rows`, each id once: the first one counts, a repeated one is malformed.
 
-    Counts into `tally`. At the end raises `TooManyMalformed` where the malformed are more than
-    their share of all rows, or all there is. Remembers a digest an id: about 90 bytes a document.
+    Updates `counts`. At the end raises `TooManyMalformed` if the share of malformed rows is over
+    the limit, or if all rows are malformed. Keeps a digest of each id: about 90 bytes a document.
     """
     seen: set[bytes] = set()
     for row in rows:
         if isinstance(row, Malformed):
-            tally.note(row)
+            counts.add_malformed(row)
             continue
         digest = hashlib.blake2b(row.id.encode(), digest_size=16).digest()
         if digest in seen:
-            reason = f"the id {row.id!r} came before: the first one counts"
-            tally.note(Malformed(row.source, row.line, reason))
+            reason = f"the id {row.id!r} is repeated: the first one counts"
+            counts.add_malformed(Malformed(row.source, row.line, reason))
             continue
         seen.add(digest)
-        tally.documents += 1
+        counts.documents += 1
         yield row
-    if tally.malformed > max_malformed_share * tally.rows or (
-        tally.malformed and not tally.documents
+    if counts.malformed > max_malformed_share * counts.rows or (
+        counts.malformed and not counts.documents
     ):
-        raise TooManyMalformed(tally.malformed, tally.rows, max_malformed_share, tally.examples)
+        raise TooManyMalformed(counts.malformed, counts.rows, max_malformed_share, counts.examples)

@@ -1,5 +1,5 @@
 """
-Texts as numbers: hashed words and pairs of words, counted.
+Features of texts: hashed words and pairs of words, counted.
 
     rows = count_features(["a text", "another"])    # what an index keeps of its documents
     weighting = fit_weighting(rows, min_df=2)       # which features count, and how much

@@ -1,5 +1,5 @@
 """
-Words and pairs of words as hashed features, in numpy: no dictionary of strings is ever built.
+Feature hashing of words and pairs of words, in numpy: no dictionary of strings is ever built.
 
 A word is what scikit-learn's vectorisers take for one: two or more of `\\w`, in lower case. Its
 hash is a polynomial over the hashes of its characters, modulo 2^64; that of a pair is made from the
@@ -21,14 +21,14 @@ from workers_ml.features.rows import FeatureRows
 HASH_BITS = 22
 
 FEATURES = f"words-1-2/{HASH_BITS}/1"
-"""The name of what is computed here: another one whenever the same text gives other features."""
+"""The name of this computation: it changes whenever the same text gives other features."""
 
 MAX_COUNT = 2**16 - 1
-"""A feature that occurs more often in one document counts as if it occurred so often."""
+"""The limit of a feature's count in one document."""
 
 CODE_POINTS = 0x110000
 POSITIONS = 1024
-"""Behind so many characters of a word the powers begin again."""
+"""After this many characters of a word the powers start again."""
 
 UInt64s = NDArray[np.uint64]
 
@@ -38,7 +38,7 @@ BASE = np.uint64(0xD1342543DE82EF95)
 
 def count_features(texts: Sequence[str]) -> FeatureRows:
     """
-    A row a text. Wants memory for some 60 bytes a character: pass what `batches_of` gives.
+    One row for each text. Needs about 60 bytes of memory a character: pass a batch of `batches_of`.
     """
     lowered = [text.lower() for text in texts]
     codes = np.frombuffer("\n".join(lowered).encode("utf-32-le", "surrogatepass"), "<u4")

@@ -1,4 +1,4 @@
-"""How often each feature occurs in each document."""
+"""The counts of each feature in each document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FeatureRows:
         return self.features[part], self.counts[part]
 
     def take(self, kept: NDArray[np.bool_]) -> FeatureRows:
-        """The rows that `kept` marks, in their order."""
+        """The rows where `kept` is true, in their order."""
         sizes = np.diff(self.starts)
         of_kept = np.repeat(kept, sizes)
         starts = np.concatenate([[0], np.cumsum(sizes[kept])]).astype(np.int64)
@@ -37,7 +37,7 @@ class FeatureRows:
 
 
 def join_rows(parts: Sequence[FeatureRows]) -> FeatureRows:
-    """All rows behind each other; none for no parts."""
+    """All rows of all parts, in their order."""
     sizes = [np.diff(part.starts) for part in parts]
     return FeatureRows(
         np.concatenate([[0], np.cumsum(np.concatenate([*sizes, np.empty(0, np.int64)]))]).astype(

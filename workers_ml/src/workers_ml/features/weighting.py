@@ -1,4 +1,4 @@
-"""Sublinear tf-idf: which features count, and how much."""
+"""Sublinear tf-idf: the features that count, and their weights."""
 
 from __future__ import annotations
 

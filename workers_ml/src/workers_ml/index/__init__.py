@@ -1,5 +1,5 @@
 """
-A project's documents as vectors, and what is similar to what.
+The similarity index of a project's documents.
 
     files = IndexFiles(open_storage(settings.storage_url), "news")
     update_index(files, documents, is_incremental=True)

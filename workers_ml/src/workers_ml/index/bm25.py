@@ -22,21 +22,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers_ml.index.segment import Part
+from workers_ml.index.segment import LiveSegment
 
 K1 = 1.2
 B = 0.75
 K3 = 8.0
 
 DENSE_SHARE = 0.125
-"""A feature that more of a segment's documents hold is kept as one number a document."""
+"""A feature that a larger share of a segment's documents has is kept as one number a document."""
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Features, ascending, and their counts in the text."""
+    """Features in ascending order, and their counts in the text."""
 
     features: NDArray[np.uint32]
     counts: NDArray[np.uint16]
@@ -54,8 +54,8 @@ class SegmentScorer:
     added in the order of their features, in float64.
     """
 
-    def __init__(self, part: Part) -> None:
-        segment, live = part.segment, part.live
+    def __init__(self, live_segment: LiveSegment) -> None:
+        segment, live = live_segment.segment, live_segment.live
         self._terms = segment.terms
         self._starts = segment.term_starts
         self._postings = segment.postings
@@ -66,20 +66,22 @@ class SegmentScorer:
         self.documents = int(live.sum())
         self.length = int(self._lengths[live].sum())
         if self.documents == self.rows:
-            self._holders = np.diff(self._starts)
+            self._document_frequencies = np.diff(self._starts)
         else:
             held = np.concatenate([[0], np.cumsum(live[self._postings], dtype=np.int64)])
-            self._holders = np.diff(held[self._starts])
+            self._document_frequencies = np.diff(held[self._starts])
         self._impacts = np.empty(0, np.float32)
         self._dense: dict[int, NDArray[np.float32]] = {}
 
     @property
     def size_bytes(self) -> int:
         dense = sum(impacts.nbytes for impacts in self._dense.values())
-        return self._impacts.nbytes + self._holders.nbytes + self._lengths.nbytes + dense
+        return (
+            self._impacts.nbytes + self._document_frequencies.nbytes + self._lengths.nbytes + dense
+        )
 
     def prepare(self, mean_length: float) -> None:
-        """Compute the impacts, for an average length over all segments."""
+        """Compute the impacts, given the average document length over all segments."""
         norms = (K1 * (1 - B + B * self._lengths / mean_length)).astype(np.float32)
         counts = self._counts.astype(np.float32)
         self._impacts = counts * np.float32(K1 + 1) / (counts + norms[self._postings])
@@ -90,15 +92,15 @@ class SegmentScorer:
             impacts[self._postings[part]] = self._impacts[part]
             self._dense[number] = impacts
 
-    def holders(self, features: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """How many live documents hold each feature."""
+    def document_frequencies(self, features: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """How many live documents have each feature."""
         numbers, found = self._find(features)
-        holders = np.zeros(len(features), np.int64)
-        holders[found] = self._holders[numbers[found]]
-        return holders
+        frequencies = np.zeros(len(features), np.int64)
+        frequencies[found] = self._document_frequencies[numbers[found]]
+        return frequencies
 
     def score(self, features: NDArray[np.uint32], weights: Scores, into: Scores) -> None:
-        """Add to the documents' scores; a dead one gets some too."""
+        """Add to the scores of the documents; a deleted document gets a score too."""
         numbers, found = self._find(features)
         begins, ends = self._starts[numbers[found]], self._starts[numbers[found] + 1]
         for number, weight, begin, end in zip(
@@ -116,7 +118,7 @@ class SegmentScorer:
                 into[self._postings[begin:end]] += np.multiply(impacts, weight, dtype=np.float64)
 
     def _find(self, features: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """The number of each term, and whether it is one of ours."""
+        """The number of each term, and whether this segment has the term."""
         if not len(self._terms):
             return np.zeros(len(features), np.intp), np.zeros(len(features), np.bool_)
         numbers = np.searchsorted(self._terms, features)
@@ -125,11 +127,11 @@ class SegmentScorer:
 
 
 class Bm25:
-    """The segments of an index together: counts of documents and lengths are over all of them."""
+    """All segments of an index: document counts and lengths are taken over all of them."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._scorers = [SegmentScorer(part) for part in parts]
-        self._live = np.concatenate([np.empty(0, np.bool_), *(part.live for part in parts)])
+    def __init__(self, segments: Sequence[LiveSegment]) -> None:
+        self._scorers = [SegmentScorer(each) for each in segments]
+        self._live = np.concatenate([np.empty(0, np.bool_), *(each.live for each in segments)])
         self._documents = sum(scorer.documents for scorer in self._scorers)
         length = sum(scorer.length for scorer in self._scorers)
         mean_length = length / self._documents if length else 1.0
@@ -141,12 +143,12 @@ class Bm25:
         return sum(scorer.size_bytes for scorer in self._scorers)
 
     def scores(self, query: Query) -> Scores:
-        """Of each row; 0 for one that is dead or shares no feature."""
+        """The score of each row; 0 for a row that is deleted or shares no feature with `query`."""
         scores = np.zeros(len(self._live))
-        holders = np.zeros(len(query.features), np.int64)
+        frequencies = np.zeros(len(query.features), np.int64)
         for scorer in self._scorers:
-            holders += scorer.holders(query.features)
-        rarity = np.log1p((self._documents - holders + 0.5) / (holders + 0.5))
+            frequencies += scorer.document_frequencies(query.features)
+        rarity = np.log1p((self._documents - frequencies + 0.5) / (frequencies + 0.5))
         weights = query.weights() * rarity
         begin = 0
         for scorer in self._scorers:

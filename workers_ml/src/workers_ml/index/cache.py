@@ -1,4 +1,4 @@
-"""Opened indexes, kept for the next query."""
+"""A cache of opened indexes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MAX_BYTES = 2 * 1024**3
 
 class IndexCache:
     """
-    The indexes used last, up to `max_bytes` together (one is kept whatever its size).
+    The most recently used indexes, up to `max_bytes` in total (one is kept whatever its size).
 
-    Each query reads the project's manifest, which is small: an index that a job has replaced since
-    is opened anew. Blocking and thread-safe; one thread opens an index while others wait for it.
+    Each query reads the project's manifest, which is small: an index that a job has replaced is
+    opened again. Blocking and thread-safe; one thread opens an index while the others wait.
     """
 
     def __init__(self, storage: Storage, max_bytes: int = MAX_BYTES) -> None:

@@ -1,4 +1,4 @@
-"""The index that a run begins from, and what the documents are compared with."""
+"""A comparison of documents with the index that a run begins from."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from workers_ml.index.errors import BrokenIndex, NoIndex, OtherFeatures
 from workers_ml.index.files import IndexFiles
 from workers_ml.index.hashes import content_hash
 from workers_ml.index.manifest import Manifest
-from workers_ml.index.reader import OpenedIndex
+from workers_ml.index.reader import IndexReader
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseIndex:
     """
-    `expected` is the digest of the manifest, for the swap; None: there is none. `opened` None:
-    there is no index, or one that is of no use.
+    The index that a run begins from.
+
+    `expected_digest` is the manifest's digest, for the swap; None if there is no manifest. `reader`
+    is None if there is no index, or none that can be used.
     """
 
-    opened: OpenedIndex | None
-    expected: str | None
+    reader: IndexReader | None
+    expected_digest: str | None
     generation: int
 
     @property
     def manifest(self) -> Manifest | None:
-        return self.opened.manifest if self.opened else None
+        return self.reader.manifest if self.reader else None
 
     @classmethod
-    def read(cls, files: IndexFiles, *, is_incremental: bool) -> Base:
+    def read(cls, files: IndexFiles, *, is_incremental: bool) -> BaseIndex:
         """
         Raises `BrokenIndex` and `OtherFeatures` if incremental; else such an index is replaced.
         """
@@ -44,26 +46,26 @@ class Base:
             return cls(None, None, 0)
         try:
             generation = Manifest.decode(content).generation
-            opened = OpenedIndex.open(files)
+            reader = IndexReader.open(files)
         except BrokenIndex:
             if is_incremental:
                 raise
             return cls(None, digest, generation)
-        found = opened.manifest.features
+        found = reader.manifest.features
         if is_incremental and found != FEATURES:
             raise OtherFeatures(files.project_id, found, FEATURES)
-        return cls(opened, opened.digest, opened.manifest.generation)
+        return cls(reader, reader.digest, reader.manifest.generation)
 
 
 @dataclass(slots=True)
 class Comparison:
     """
-    Documents against the base: how many are new, changed or as they were.
+    The documents compared with the base: how many are added, changed and unchanged.
 
-    `replaced` marks the rows of the base whose documents came with another content.
+    `replaced` marks the rows of the base whose documents now have another content.
     """
 
-    base: Base
+    base: BaseIndex
     added: int = 0
     changed: int = 0
     unchanged: int = 0
@@ -71,7 +73,7 @@ class Comparison:
     _seen: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        rows = len(self.base.opened.directory.live) if self.base.opened else 0
+        rows = len(self.base.reader.ids.live) if self.base.reader else 0
         self._seen = np.zeros(rows, np.bool_)
         self.replaced = np.zeros(rows, np.bool_)
 
@@ -80,22 +82,22 @@ class Comparison:
         return self.added + self.changed + self.unchanged
 
     def new_or_changed(self, batch: Sequence[Document]) -> list[bool]:
-        """Whether each has another content than in the base."""
-        if self.base.opened is None:
+        """Whether each document is new, or has another content than in the base."""
+        if self.base.reader is None:
             self.added += len(batch)
             return [True] * len(batch)
-        directory = self.base.opened.directory
-        rows = directory.find([document.id for document in batch])
+        ids = self.base.reader.ids
+        rows = ids.find([document.id for document in batch])
         return [
-            self._is_new_or_changed(row, document, row is not None and directory.content_hash(row))
+            self._is_new_or_changed(row, document, row is not None and ids.content_hash(row))
             for row, document in zip(rows, batch, strict=True)
         ]
 
     def missing(self) -> NDArray[np.bool_]:
-        """Rows whose documents did not come."""
-        if self.base.opened is None:
+        """The rows of the base whose documents were not among those compared."""
+        if self.base.reader is None:
             return self._seen
-        return self.base.opened.directory.live & ~self._seen
+        return self.base.reader.ids.live & ~self._seen
 
     def _is_new_or_changed(
         self, row: int | None, document: Document, known_hash: bytes | bool

@@ -1,4 +1,4 @@
-"""What can be wrong with a project's index; each message names the way out."""
+"""Errors of a project's index; each message names the way out."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ class UnknownDocument(IndexProblem):
 
 
 class BrokenIndex(IndexProblem):
-    """A file of the index is not what its manifest says, or no file of ours at all."""
+    """A file of the index is not what its manifest says, or was not written by this package."""
 
     def __init__(self, file: str, problem: str) -> None:
         self.file = file
         self.problem = problem
         super().__init__(
             f"the index is refused: {file}: {problem}; "
-            f"build it anew with index_documents and is_incremental=false"
+            f"rebuild it with index_documents and is_incremental=false"
         )
 
 
 class OtherFeatures(IndexProblem):
     """The index was built with features that this version computes differently."""
 
-    def __init__(self, project_id: str, found: str, wanted: str) -> None:
+    def __init__(self, project_id: str, found: str, expected: str) -> None:
         self.project_id = project_id
         self.found = found
-        self.wanted = wanted
+        self.expected = expected
         super().__init__(
             f"the index of project {project_id!r} has features {found!r}, this worker makes "
-            f"{wanted!r}: build it anew with index_documents and is_incremental=false"
+            f"{expected!r}: rebuild it with index_documents and is_incremental=false"
         )
 
 
 class IndexChanged(IndexProblem):
-    """Another job has changed the index meanwhile; nothing of this one was kept. Try again."""
+    """Another job changed the index in the meantime; nothing of this job was kept. Try again."""
 
     def __init__(self, project_id: str, generation: int) -> None:
         self.project_id = project_id
         self.generation = generation
         super().__init__(
             f"another job has changed the index of project {project_id!r} since generation "
-            f"{generation}, which this one began from: nothing of it was kept, it can be repeated"
+            f"{generation}, from which this job began: nothing of it was kept; repeat it"
         )
 
 
 class NoDocuments(IndexProblem):
-    """An empty source would empty the index: that is hardly ever meant."""
+    """An empty source would empty the index, which is hardly ever intended."""
 
     def __init__(self, project_id: str) -> None:
         self.project_id = project_id

@@ -1,4 +1,4 @@
-"""How many documents a path seems to hold: for a progress bar, not for a decision."""
+"""An estimate of how many documents a path has: for a progress bar, not for a decision."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ONE_DOCUMENT = (".txt", ".md")
 ONE_A_LINE = (".jsonl", ".ndjson")
 
 
-def expected_documents(path: str | Path) -> int | None:
+def estimate_documents(path: str | Path) -> int | None:
     """
-    Lines of JSONL and text files, counted: some 1 % of the time that indexing takes.
+    The lines of JSONL files plus one for each text file: about 1 % of the time of indexing.
 
-    None where only reading tells (CSV, Parquet), or where it cannot be read.
+    None where the format must be parsed to count (CSV, Parquet), or where a file cannot be read.
     """
     total = 0
     try:

@@ -28,17 +28,17 @@ from workers_ml.index.manifest import (
     Manifest,
     SegmentEntry,
 )
-from workers_ml.index.segment import Part, Segment
+from workers_ml.index.segment import LiveSegment, Segment
 from workers_ml.index.tensors import arrays_in
 
 
 class IndexFiles:
     """
-    Reads check size, hash and shapes; writes are whole or not at all, as the storage's are.
+    The files of one index. Reads check size, hash and shapes; writes are atomic, as the storage's.
 
-    Files are mapped, and read when they are needed, in the process of a job; a process that must
-    not die reads them whole (`is_mapped` False): touching a map whose file was cut, or deleted by
-    another client of a network mount, ends the process (SIGBUS).
+    A job's own process maps the files into memory. A process that must not die reads them whole
+    (`is_mapped` False): touching a mapping whose file was truncated, or deleted by another client
+    of a network mount, ends the process (SIGBUS).
     """
 
     def __init__(self, storage: Storage, project_id: str, *, is_mapped: bool = True) -> None:
@@ -50,7 +50,7 @@ class IndexFiles:
     # The manifest.
 
     def load_manifest(self) -> tuple[bytes, str]:
-        """Its bytes, unread, and their digest. Raises `NoIndex`."""
+        """Its bytes, not yet decoded, and their digest. Raises `NoIndex`."""
         try:
             content = self._storage.load(self._key(MANIFEST), max_bytes=MAX_MANIFEST_BYTES)
         except NotStored:
@@ -60,19 +60,19 @@ class IndexFiles:
         return content, digest_of(content)
 
     def swap_manifest(self, manifest: Manifest, *, expected: str | None) -> None:
-        """Make `manifest` the index, if it still is `expected`. Raises `IndexChanged`."""
+        """Replace the manifest whose digest is `expected`. Raises `IndexChanged`."""
         try:
             self._storage.swap(self._key(MANIFEST), manifest.encode(), expected=expected)
         except SwapRefused:
             raise IndexChanged(self.project_id, manifest.generation - 1) from None
 
-    # Segments and their dead rows.
+    # Segments and their deleted rows.
 
     def save_segment(self, name: str, segment: Segment) -> IndexFile:
         return self._save(name, segment.encode())
 
-    def open_part(self, entry: SegmentEntry) -> Part:
-        """A segment and which of its rows live. Raises `BrokenIndex`."""
+    def open_segment(self, entry: SegmentEntry) -> LiveSegment:
+        """A segment and which of its rows are live. Raises `BrokenIndex`."""
         segment = Segment.decode(entry.file.name, self._content(entry.file))
         live = np.ones(len(segment), np.bool_)
         if entry.dead is not None:
@@ -82,20 +82,20 @@ class IndexFiles:
         if found != (entry.documents, entry.postings, entry.dead_documents):
             problem = f"documents, postings and dead rows are {found}, not as in the manifest"
             raise BrokenIndex(entry.file.name, problem)
-        return Part(segment, live)
+        return LiveSegment(segment, live)
 
     def save_dead_rows(self, name: str, rows: NDArray[np.intp]) -> IndexFile:
         return self._save(name, bytes(save({"rows": rows.astype(np.uint32)})))
 
     def _open_dead_rows(self, file: IndexFile, documents: int) -> NDArray[Any]:
-        """Row numbers, ascending; those of a segment of so many documents."""
+        """The numbers of the deleted rows, ascending; each is below `documents`."""
         rows = arrays_in(file.name, self._content(file), {"rows": ("U32", 1)})["rows"]
         if not (rows[1:] > rows[:-1]).all() or (len(rows) and int(rows[-1]) >= documents):
-            raise BrokenIndex(file.name, "rows does not ascend, or names one that is not there")
+            raise BrokenIndex(file.name, "rows does not ascend, or names a row that does not exist")
         return rows
 
     def list(self) -> frozenset[str]:
-        """The names of all segments and dead rows that are there, named by the manifest or not."""
+        """The names of all stored segments and lists of deleted rows, in the manifest or not."""
         names = (key.removeprefix(f"{self._prefix}/") for key in self._storage.list(self._prefix))
         return frozenset(name for name in names if re.fullmatch(FILE_NAME, name))
 
@@ -107,7 +107,7 @@ class IndexFiles:
         return IndexFile.of(name, content)
 
     def _content(self, file: IndexFile) -> memoryview:
-        """Raises `BrokenIndex`; `NotStored` where a later index has no use for the file."""
+        """Raises `BrokenIndex`, and `NotStored` where a later index has replaced the file."""
         with self._storage.local(self._key(file.name)) as path:
             content = _map(path) if self._is_mapped else memoryview(path.read_bytes())
         file.check(content)
@@ -118,7 +118,7 @@ class IndexFiles:
 
 
 def _map(path: Path) -> memoryview:
-    """The mapping lives as long as a view on it does, even when the file is deleted."""
+    """The mapping lives as long as a view on it, even if the file is deleted."""
     with path.open("rb") as file:
         if not path.stat().st_size:
             return memoryview(b"")

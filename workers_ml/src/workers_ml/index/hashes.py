@@ -1,4 +1,4 @@
-"""How a document is told from others, and its text from an earlier one."""
+"""Hashes of document ids and of texts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def content_hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
 
 
-def keys_of(document_ids: Iterable[str]) -> NDArray[np.uint64]:
-    """64 bits of each id, to search by. Two ids may share them: the ids themselves decide."""
+def id_keys_of(document_ids: Iterable[str]) -> NDArray[np.uint64]:
+    """64 bits of each id, to search by. Two ids may share a key: the ids themselves decide."""
     digests = b"".join(
         hashlib.blake2b(document_id.encode(), digest_size=8).digest()
         for document_id in document_ids
@@ -29,7 +29,7 @@ def keys_of(document_ids: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def pack_texts(texts: Sequence[str]) -> tuple[Bytes, Starts]:
-    """All texts' UTF-8 behind each other, and where each begins; one more start is the end."""
+    """All texts in UTF-8, concatenated, and where each begins; the last start is the end."""
     encoded = [text.encode() for text in texts]
     starts = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(text) for text in encoded], out=starts[1:])

@@ -1,4 +1,4 @@
-"""All documents of an index by id, over its segments."""
+"""A lookup of documents by id, over all segments of an index."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from workers_ml.index.hashes import keys_of
-from workers_ml.index.segment import Part, Segment
+from workers_ml.index.hashes import id_keys_of
+from workers_ml.index.segment import LiveSegment, Segment
 
 
-class Directory:
+class IdLookup:
     """
-    Finds the row of a live document.
+    The row of each live document.
 
-    A row is counted over all segments: row r of segment s is `offsets[s] + r`. Besides 16 bytes a
-    document nothing is held in memory; the ids stay in the segments' files.
+    Rows are numbered over all segments: row r of segment s is `offsets[s] + r`. Memory holds only
+    16 bytes a document; the ids stay in the files of the segments.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._segments = [part.segment for part in parts]
+    def __init__(self, segments: Sequence[LiveSegment]) -> None:
+        self._segments = [each.segment for each in segments]
         sizes = [len(segment) for segment in self._segments]
         self.offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
-        self.live = np.concatenate([np.empty(0, np.bool_), *(part.live for part in parts)])
+        self.live = np.concatenate([np.empty(0, np.bool_), *(each.live for each in segments)])
         keys = [segment.id_keys for segment in self._segments]
         all_keys = np.concatenate([np.empty(0, np.uint64), *keys])
         self._order = np.argsort(all_keys, kind="stable")
@@ -33,8 +33,8 @@ class Directory:
         return int(self.live.sum())
 
     def find(self, document_ids: Sequence[str]) -> list[int | None]:
-        """The row of each, None for those that are not there."""
-        keys = keys_of(document_ids)
+        """The row of each id; None for an id that is not in the index."""
+        keys = id_keys_of(document_ids)
         firsts = np.searchsorted(self._keys, keys, "left")
         ends = np.searchsorted(self._keys, keys, "right")
         return [

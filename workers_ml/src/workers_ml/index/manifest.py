@@ -1,4 +1,4 @@
-"""The manifest: which files are the index of a project. It is swapped whole, or not at all."""
+"""The manifest: which files are the index of a project. It is replaced in one atomic swap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Part(BaseModel):
 
 
 class IndexFile(_Part):
-    """A file of the index, as it must be."""
+    """A file of the index, with the size and the hash it must have."""
 
     name: FileName
     size_bytes: Count
@@ -35,7 +35,7 @@ class IndexFile(_Part):
         return cls(name=name, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     def check(self, content: memoryview) -> None:
-        """Raises `BrokenIndex` when size or hash is another."""
+        """Raises `BrokenIndex` if the size or the hash differs."""
         if len(content) != self.size_bytes:
             problem = f"is {len(content)} bytes, its manifest says {self.size_bytes}"
             raise BrokenIndex(self.name, problem)

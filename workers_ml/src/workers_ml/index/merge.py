@@ -1,4 +1,4 @@
-"""Fewer and larger segments, without the documents that are gone."""
+"""The merge policy: fewer and larger segments, without deleted documents."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 from workers_ml.features import join_rows
 from workers_ml.index.manifest import SegmentEntry
-from workers_ml.index.segment import Part, Segment
+from workers_ml.index.segment import LiveSegment, Segment
 
 DEAD_SHARE = 0.5
-"""A segment with a greater share of dead documents is written anew without them."""
+"""A segment with a larger share of deleted documents is rewritten without them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """
-    How segments are cut: the memory that indexing takes follows from `postings` (about 60 bytes
-    each), the speed of a query from how many segments there are.
+    The limits of a segment: the memory of indexing depends on `postings` (about 60 bytes each),
+    the speed of a query on the number of segments.
     """
 
     documents: int = 20_000
@@ -27,12 +27,12 @@ class Sizes:
     small_segments: int = 8
 
 
-def to_merge(entries: Sequence[SegmentEntry], sizes: Sizes) -> list[list[int]]:
+def find_merges(entries: Sequence[SegmentEntry], sizes: Sizes) -> list[list[int]]:
     """
-    Groups of segments (by number) that become one each.
+    Groups of segments (by number); each group is to become one segment.
 
-    The smallest go together until no more than `small_segments` small ones are left; no merged
-    segment is larger than a whole one may be. What is mostly dead is rewritten alone.
+    The smallest are merged until at most `small_segments` small ones are left; no merged segment
+    exceeds the limits. A segment whose documents are mostly deleted is rewritten alone.
     """
     groups: list[list[int]] = []
     small = []
@@ -51,22 +51,22 @@ def to_merge(entries: Sequence[SegmentEntry], sizes: Sizes) -> list[list[int]]:
     return groups
 
 
-def merged(parts: Sequence[Part]) -> Segment:
-    """One segment with the live documents of all, in their order."""
+def merge_segments(segments: Sequence[LiveSegment]) -> Segment:
+    """One segment with the live documents of all `segments`, in their order."""
     ids: list[str] = []
     hashes: list[bytes] = []
-    for part in parts:
-        living = np.flatnonzero(part.live)
-        ids += [part.segment.document_id(row) for row in living.tolist()]
-        hashes += [each.tobytes() for each in part.segment.hashes[living]]
-    rows = join_rows([part.segment.rows.take(part.live) for part in parts])
+    for each in segments:
+        live_rows = np.flatnonzero(each.live)
+        ids += [each.segment.document_id(row) for row in live_rows.tolist()]
+        hashes += [digest.tobytes() for digest in each.segment.hashes[live_rows]]
+    rows = join_rows([each.segment.rows.take(each.live) for each in segments])
     return Segment.build(ids, hashes, rows)
 
 
 def _packed(
     smallest_first: Sequence[int], entries: Sequence[SegmentEntry], sizes: Sizes
 ) -> list[list[int]]:
-    """Groups that fill a segment each; one that holds a single whole segment is left as it is."""
+    """Groups that each fill a segment; a single segment without deleted documents is left alone."""
     groups: list[list[int]] = [[]]
     postings = documents = 0
     for number in smallest_first:

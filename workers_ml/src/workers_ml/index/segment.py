@@ -1,7 +1,7 @@
 """
-A segment: documents that were indexed together, by row and by feature. It never changes.
+A segment: documents that were indexed together, by row and by feature. It is immutable.
 
-On disk it is one safetensors file that can be mapped; see `SHAPES` for what it holds.
+On disk it is one safetensors file that can be mapped into memory; `SHAPES` lists its arrays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from workers_ml.features import HASH_BITS, FeatureRows
 from workers_ml.index.errors import BrokenIndex
-from workers_ml.index.hashes import HASH_BYTES, keys_of, pack_texts, unpack_text
+from workers_ml.index.hashes import HASH_BYTES, id_keys_of, pack_texts, unpack_text
 from workers_ml.index.tensors import arrays_in
 
 SHAPES = {
@@ -38,7 +38,7 @@ SHAPES = {
 @dataclass(frozen=True, slots=True)
 class Segment:
     """
-    `hashes` is uint8, (documents, 16). By feature: the documents (rows) that hold `terms[i]` are
+    `hashes` is uint8, (documents, 16). By feature: the documents (rows) that have `terms[i]` are
     `postings[term_starts[i]:term_starts[i + 1]]`, ascending, with their counts.
     """
 
@@ -63,7 +63,7 @@ class Segment:
         return cls(
             ids=packed,
             id_starts=id_starts,
-            id_keys=keys_of(ids),
+            id_keys=id_keys_of(ids),
             hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES),
             rows=rows,
             terms=terms.astype(np.uint32),
@@ -109,7 +109,7 @@ class Segment:
         }
         for name, (starts, count, end) in ordered.items():
             if len(starts) != count + 1 or starts[0] != 0 or starts[-1] != end:
-                raise BrokenIndex(file, f"{name} does not span what it should")
+                raise BrokenIndex(file, f"{name} does not begin at 0 and end at {end}")
             if (np.diff(starts) < 0).any():
                 raise BrokenIndex(file, f"{name} does not ascend")
         checks = {
@@ -121,7 +121,7 @@ class Segment:
             "terms does not ascend": bool((self.terms[1:] > self.terms[:-1]).all()),
             "a feature is over 22 bits": not postings
             or max(int(self.rows.features.max()), int(self.terms[-1])) < 1 << HASH_BITS,
-            "a posting names a document that is not there": not postings
+            "a posting names a document that does not exist": not postings
             or int(self.postings.max()) < documents,
             "a count is zero": bool(self.posting_counts.all() and self.rows.counts.all()),
         }
@@ -131,8 +131,8 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A segment of an index, and which of its rows are (still) documents of it."""
+class LiveSegment:
+    """A segment of an index, and which of its rows are not deleted."""
 
     segment: Segment
     live: NDArray[np.bool_]

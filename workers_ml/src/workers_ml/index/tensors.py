@@ -1,9 +1,9 @@
 """
-Arrays out of a safetensors file, as views on its bytes: nothing is copied, so a mapped file stays
-on disk until it is read.
+Arrays of a safetensors file, as views on its bytes: nothing is copied, so a mapped file stays on
+disk until it is read.
 
 The format: eight bytes (little-endian length of the header), a JSON header, the arrays' bytes. See
-https://github.com/huggingface/safetensors#format. The header is held to be hostile.
+https://github.com/huggingface/safetensors#format. The header is not trusted.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 
 Shapes = Mapping[str, tuple[str, int]]
-"""For each array its type, as safetensors names it, and its number of dimensions."""
+"""The type of each array, as safetensors names it, and its number of dimensions."""
 
 
 def arrays_in(file: str, content: memoryview, shapes: Shapes) -> dict[str, NDArray[Any]]:
     """
-    The arrays that `shapes` names; `file` is for the message.
+    The arrays that `shapes` names; `file` is named in errors.
 
-    Raises `BrokenIndex` unless the content is exactly these arrays, one behind the other.
+    Raises `BrokenIndex` unless the content is exactly these arrays, one after the other.
     """
     header, start = _header(file, content)
     header.pop("__metadata__", None)
     if header.keys() != shapes.keys():
-        raise BrokenIndex(file, f"holds {sorted(header)}, wanted are {sorted(shapes)}")
+        raise BrokenIndex(file, f"expected the arrays {sorted(shapes)}, got {sorted(header)}")
     arrays: dict[str, NDArray[Any]] = {}
     covered: list[tuple[int, int]] = []
     for name, (type_name, dimensions) in shapes.items():
         shape, begin, end = _extent(file, name, header[name], type_name, dimensions)
         if start + end > len(content):
-            raise BrokenIndex(file, f"{name} ends behind the end of the file, which is cut")
+            raise BrokenIndex(file, f"{name} ends after the end of the file, which is truncated")
         dtype = DTYPES[type_name]
         count = int(np.prod(shape, dtype=object)) if shape else 1
         if count * dtype.itemsize != end - begin:
@@ -60,7 +60,7 @@ def _header(file: str, content: memoryview) -> tuple[dict[str, Any], int]:
         raise BrokenIndex(file, f"is {len(content)} bytes: too short for a header")
     length = int.from_bytes(content[:8], "little")
     if length > MAX_HEADER_BYTES or 8 + length > len(content):
-        raise BrokenIndex(file, f"a header of {length} bytes cannot be")
+        raise BrokenIndex(file, f"a header cannot be {length} bytes long")
     try:
         header = json.loads(bytes(content[8 : 8 + length]))
     except (ValueError, RecursionError):
@@ -73,7 +73,7 @@ def _header(file: str, content: memoryview) -> tuple[dict[str, Any], int]:
 def _extent(
     file: str, name: str, entry: Any, type_name: str, dimensions: int
 ) -> tuple[tuple[int, ...], int, int]:
-    """Shape, first byte and end of an array."""
+    """The shape of an array, its first byte and its end."""
     if not isinstance(entry, dict) or entry.get("dtype") != type_name:
         raise BrokenIndex(file, f"{name} is not of type {type_name}")
     shape: Any = entry.get("shape")
@@ -97,7 +97,7 @@ def _check_covered(file: str, extents: list[tuple[int, int]], size: int) -> None
     end = 0
     for begin, next_end in sorted(extents):
         if begin != end:
-            raise BrokenIndex(file, f"its arrays overlap or leave a hole at byte {min(begin, end)}")
+            raise BrokenIndex(file, f"its arrays overlap or leave a gap at byte {min(begin, end)}")
         end = next_end
     if end != size:
         raise BrokenIndex(file, f"{size - end} bytes belong to no array")

@@ -1,9 +1,9 @@
 """
-Bring the index of a project in line with its documents.
+The update of a project's index to its documents.
 
 New files are written beside the old ones; then one swap of the manifest makes them the index. So a
-job that is killed leaves the old index whole, and at most files that no manifest names: the next
-job removes them.
+job that is killed leaves the old index intact, and at most some files that no manifest names: the
+next job removes them.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from numpy.typing import NDArray
 from api_shared.storage import NotStored
 from workers_ml.documents import Document
 from workers_ml.features import FEATURES, batches_of, count_features
-from workers_ml.index.comparison import Base, Comparison
+from workers_ml.index.comparison import BaseIndex, Comparison
 from workers_ml.index.errors import IndexChanged, NoDocuments
 from workers_ml.index.files import IndexFiles
 from workers_ml.index.hashes import content_hash
 from workers_ml.index.manifest import Manifest, SegmentEntry
-from workers_ml.index.merge import Sizes, merged, to_merge
-from workers_ml.index.reader import OpenedIndex
+from workers_ml.index.merge import Sizes, find_merges, merge_segments
+from workers_ml.index.reader import IndexReader
 from workers_ml.index.writer import SegmentWriter
 
 OnProgress = Callable[[str, int, int | None], None]
-"""Is told the stage, what is done and what there is in all (None: not known)."""
+"""Called with the stage, the number done and the total (None if it is not known)."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
     """
-    `added`, `changed`, `unchanged` and `deleted` compare the documents with the index before;
-    `written` had to be computed. The others say what the index is now.
+    The result of an update.
+
+    `added`, `changed`, `unchanged` and `deleted` compare the documents with the previous index;
+    `written` documents had to be computed. The other fields describe the new index.
     """
 
     added: int
@@ -58,19 +60,20 @@ def update_index(
     on_progress: OnProgress = lambda stage, done, total: None,
 ) -> IndexReport:
     """
-    Make the index hold what `documents` are; each id comes once.
+    Make the index contain exactly `documents`; each id must come once.
 
-    Incremental: only what is new or has changed is computed, and what is gone is marked as dead,
-    or kept with `keeps_missing`. Not incremental: all is written anew, whatever state the old
-    index is in. Raises `IndexChanged` when another job was faster (repeat it), `NoDocuments`,
-    and, if incremental, `BrokenIndex` and `OtherFeatures`; the index is then as it was.
+    Incremental: only new and changed documents are computed; missing documents are marked as
+    deleted, or kept with `keeps_missing`. Not incremental: everything is rewritten, whatever the
+    state of the old index. Raises `IndexChanged` when another job was faster (repeat it),
+    `NoDocuments`, and, if incremental, `BrokenIndex` and `OtherFeatures`; the index is then as it
+    was.
     """
     sizes = sizes or Sizes()
     keeps_missing = keeps_missing and is_incremental
-    # Listed before the manifest is read: what it does not name was left by a killed job, or
-    # belongs to a running one, whose swap must fail once ours is made. So it may go after our swap.
+    # Listed before the manifest is read: a file that it does not name was left by a killed job, or
+    # belongs to a running one, whose swap fails after ours. So it can be deleted after our swap.
     listed = files.list()
-    base = Base.read(files, is_incremental=is_incremental)
+    base = BaseIndex.read(files, is_incremental=is_incremental)
     comparison = Comparison(base)
     writer = SegmentWriter(files, sizes)
     try:
@@ -79,10 +82,10 @@ def update_index(
             raise NoDocuments(files.project_id)
         missing = np.zeros_like(comparison.replaced) if keeps_missing else comparison.missing()
         gone = comparison.replaced | missing
-        kept = _without(gone, base.opened, writer) if is_incremental else []
+        kept = _without(gone, base.reader, writer) if is_incremental else []
         entries = _merge(files, [*kept, *writer.entries], writer, sizes, on_progress)
     except NotStored:
-        # A job that has swapped meanwhile has deleted what it replaced, or what we have written.
+        # Another job has swapped in the meantime, and deleted the files that it replaced or ours.
         writer.discard()
         raise IndexChanged(files.project_id, base.generation) from None
     except BaseException:
@@ -114,7 +117,7 @@ def _write_new(
     is_incremental: bool,
     on_progress: OnProgress,
 ) -> None:
-    """Segments of what is new or has changed; of all documents if not incremental."""
+    """Write segments of the new and changed documents; of all documents if not incremental."""
     on_progress("index", 0, None)
     for batch in batches_of(documents):
         is_new = comparison.new_or_changed(batch)
@@ -132,17 +135,17 @@ def _write_new(
 
 
 def _without(
-    gone: NDArray[np.bool_], opened: OpenedIndex | None, writer: SegmentWriter
+    gone: NDArray[np.bool_], reader: IndexReader | None, writer: SegmentWriter
 ) -> list[SegmentEntry]:
-    """The base's segments, the rows that are `gone` marked as dead; those all dead are left out."""
-    if opened is None:
+    """The base's segments with the rows in `gone` deleted; without segments that become empty."""
+    if reader is None:
         return []
     entries = []
-    for number, entry in enumerate(opened.manifest.segments):
-        first, end = opened.directory.offsets[number : number + 2]
+    for number, entry in enumerate(reader.manifest.segments):
+        first, end = reader.ids.offsets[number : number + 2]
         of_segment = gone[first:end]
         if of_segment.any():
-            dead = np.flatnonzero(of_segment | ~opened.parts[number].live)
+            dead = np.flatnonzero(of_segment | ~reader.segments[number].live)
             if len(dead) == entry.documents:
                 continue
             update = {"dead": writer.write_dead_rows(dead), "dead_documents": len(dead)}
@@ -159,26 +162,26 @@ def _merge(
     sizes: Sizes,
     on_progress: OnProgress,
 ) -> list[SegmentEntry]:
-    groups = to_merge(entries, sizes)
+    groups = find_merges(entries, sizes)
     new = []
     for done, group in enumerate(groups):
         on_progress("merge", done, len(groups))
-        parts = [files.open_part(entries[number]) for number in group]
-        new.append(writer.write(merged(parts)))
+        segments = [files.open_segment(entries[number]) for number in group]
+        new.append(writer.write(merge_segments(segments)))
     merged_away = {number for group in groups for number in group}
     return [entry for n, entry in enumerate(entries) if n not in merged_away] + new
 
 
 def _swap(
-    files: IndexFiles, base: Base, writer: SegmentWriter, entries: list[SegmentEntry]
+    files: IndexFiles, base: BaseIndex, writer: SegmentWriter, entries: list[SegmentEntry]
 ) -> Manifest:
-    """The new manifest, in force. It differs from any other: by its run, and by its generation."""
+    """Put the new manifest in force. Its run and its generation make it unlike any other."""
     manifest = Manifest(
         generation=base.generation + 1, run=writer.run, features=FEATURES, segments=tuple(entries)
     )
     try:
-        files.swap_manifest(manifest, expected=base.expected)
+        files.swap_manifest(manifest, expected=base.expected_digest)
     except IndexChanged:
-        writer.discard()  # after any other error the swap may have been made all the same
+        writer.discard()  # after any other error the swap may still have been made
         raise
     return manifest

@@ -1,4 +1,4 @@
-"""New segments, from documents as they come."""
+"""The writer of new segments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SegmentWriter:
     """
     Writes the files of one run, under names that no other run uses.
 
-    FeatureRows wait in memory until they fill a segment.
+    Rows are buffered in memory until they fill a segment.
     """
 
     def __init__(self, files: IndexFiles, sizes: Sizes) -> None:
@@ -46,7 +46,7 @@ class SegmentWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the buffered rows."""
         if self._ids:
             segment = Segment.build(self._ids, self._hashes, join_rows(self._rows))
             self._ids, self._hashes, self._rows, self._postings = [], [], [], 0
@@ -60,7 +60,7 @@ class SegmentWriter:
         return self._files.save_dead_rows(self._new_name("dead"), rows)
 
     def discard(self) -> None:
-        """Remove what this run has written; what cannot be removed now, the next run removes."""
+        """Delete the files of this run; the next run deletes what cannot be deleted now."""
         for name in self.names:
             with contextlib.suppress(StorageError, OSError):
                 self._files.delete(name)

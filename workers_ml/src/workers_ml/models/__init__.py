@@ -1,7 +1,7 @@
 """
-A project's models in the storage: versioned, written whole, refused when anything is wrong.
+The models of a project in the storage: versioned, written atomically, refused if damaged.
 
-    projects/{project_id}/models/current.json                   which version counts
+    projects/{project_id}/models/current.json                   which version is in force
     projects/{project_id}/models/{version}/weights.safetensors
     projects/{project_id}/models/{version}/model.json           its hash, shapes, classes, metrics
 """

@@ -1,4 +1,4 @@
-"""Models that were used lately, kept in memory; safe to use from several threads."""
+"""A thread-safe cache of models."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ MAX_BYTES = 1 << 30
 
 class ModelCache:
     """
-    Each call looks which version is in force (one small file), so that a model that was trained
-    anew or deleted is never answered from memory. The model used longest ago goes first.
+    The most recently used models, up to `max_bytes` in total (one is kept whatever its size).
+
+    Each call reads which version is in force (one small file), so that a model that was retrained
+    or deleted is never answered from memory.
     """
 
     def __init__(self, storage: Storage, max_bytes: int = MAX_BYTES) -> None:
@@ -35,7 +37,7 @@ class ModelCache:
                 self._models.move_to_end(key)
                 return project_id, self._models[key]
             loading = self._loading.setdefault(key, threading.Lock())
-        with loading:  # of many that want it, one loads it
+        with loading:  # of many that need it, one loads it
             with self._lock:
                 found = self._models.get(key)
             model = found or store.load(key[1])

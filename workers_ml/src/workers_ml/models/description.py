@@ -1,4 +1,4 @@
-"""The JSON beside a model's weights, and the one that says which version counts."""
+"""The JSON files of a model: the description of a version, and the list of kept versions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class Weights(_Part):
-    """The file of weights, as it must be."""
+    """The file of weights, with the size and the hash it must have."""
 
     sha256: Sha256
     size_bytes: Count
@@ -34,7 +34,7 @@ class Weights(_Part):
 
 
 class Description(_Part):
-    """Everything of a model but its weights. `features` names how texts become numbers."""
+    """All of a model except its weights. `features` names how texts become numbers."""
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
     version: Version
@@ -56,12 +56,12 @@ class Kept(_Part):
 
 
 class Current(_Part):
-    """The versions that are kept, the newest last: that is the one in force."""
+    """The versions that are kept, the newest last, which is the version in force."""
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
     kept: Annotated[tuple[Kept, ...], Field(max_length=1000, strict=False)] = ()
     last_number: Count = 0
-    """Of the newest version ever: numbers are not given twice, though models are deleted."""
+    """The number of the newest version ever: it is not reused after models are deleted."""
 
 
 def decode_description(key: str, content: bytes) -> Description:
@@ -69,7 +69,7 @@ def decode_description(key: str, content: bytes) -> Description:
     try:
         return Description.model_validate_json(content)
     except ValidationError as error:
-        raise ModelRefused(key, _words(error)) from None
+        raise ModelRefused(key, _first_problem(error)) from None
 
 
 def decode_current(key: str, content: bytes) -> Current:
@@ -77,9 +77,9 @@ def decode_current(key: str, content: bytes) -> Current:
     try:
         return Current.model_validate_json(content)
     except ValidationError as error:
-        raise ModelRefused(key, _words(error)) from None
+        raise ModelRefused(key, _first_problem(error)) from None
 
 
-def _words(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc']) or 'it'}: {first['msg']}"

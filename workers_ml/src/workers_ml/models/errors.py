@@ -1,4 +1,4 @@
-"""What can be wrong with a project's model; each message names the way out."""
+"""Errors of a project's model; each message names the way out."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class UnknownVersion(ModelProblem):
 
 
 class ModelRefused(ModelProblem):
-    """A file of a model is damaged, of another version, or none of ours; nothing of it is used."""
+    """A file of a model is damaged, of another version, or of another origin; it is not used."""
 
     def __init__(self, key: str, problem: str) -> None:
         self.key = key
         self.problem = problem
-        super().__init__(f"the model is refused: {key}: {problem}; train it anew with train_model")
+        super().__init__(f"the model is refused: {key}: {problem}; train it again with train_model")

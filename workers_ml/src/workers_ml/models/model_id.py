@@ -1,10 +1,10 @@
-"""What a caller names a model by: `project`, or `project@version` for one that never changes."""
+"""Model ids: `project`, or `project@version` for a model that never changes."""
 
 from __future__ import annotations
 
 
 def parse_model_id(model_id: str) -> tuple[str, str | None]:
-    """Project id and version; None is the current one."""
+    """Project id and version; None stands for the version in force."""
     project_id, at, version = model_id.rpartition("@")
     return (project_id, version) if at else (model_id, None)
 

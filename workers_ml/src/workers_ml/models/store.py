@@ -1,4 +1,4 @@
-"""Save, load and delete the models of a project."""
+"""The store of a project's models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SWAP_TRIES = 20
 CURRENT = "current.json"
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
-PICTURE = "confusion.png"
+CONFUSION_PLOT = "confusion.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ModelStore:
     The models of one project.
 
     A version's files are written first and named by `current.json` last, in one swap: a job that is
-    killed before leaves the model in force as it was, and files that the next one removes.
+    killed before that leaves the model in force as it was, and files that the next job removes.
     """
 
     def __init__(self, storage: Storage, project_id: str) -> None:
@@ -60,11 +60,13 @@ class ModelStore:
     def save(
         self,
         trained: Trained,
-        picture: bytes | None = None,
+        plot: bytes | None = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> Description:
         """
-        Make it the model in force; the two before it are kept. `on_step` hears what was written.
+        Put the model in force; the two versions before it are kept.
+
+        `on_step` is called with what was written: weights, description, current.
         """
         weights = encode_weights(trained.classifier)
         for _ in range(SWAP_TRIES):
@@ -75,8 +77,8 @@ class ModelStore:
             content = description.encode()
             self._storage.save(self._key(description.version, WEIGHTS), weights)
             on_step("weights")
-            if picture is not None:
-                self._storage.save(self._key(description.version, PICTURE), picture)
+            if plot is not None:
+                self._storage.save(self._key(description.version, CONFUSION_PLOT), plot)
             self._storage.save(self._key(description.version, DESCRIPTION), content)
             on_step("description")
             newest = Kept(version=description.version, sha256=digest_of(content))
@@ -91,7 +93,7 @@ class ModelStore:
 
     def version_of(self, version: str | None) -> str:
         """
-        The version in force, or `version` if it is kept. Cheap: reads one small file. Raises
+        The version in force, or `version` if it is kept. Reads one small file only. Raises
         `NoModel`, `UnknownVersion`, `ModelRefused`.
         """
         return self._find(version).version
@@ -107,11 +109,11 @@ class ModelStore:
                 return self._load(kept)
             except NotStored as error:
                 if self._find(version) == kept:  # else it was replaced, and removed, in between
-                    raise ModelRefused(error.key, "it is not there") from None
+                    raise ModelRefused(error.key, "the file does not exist") from None
         raise ModelRefused(self._key(CURRENT), "others replace it faster than it can be read")
 
     def delete(self) -> int:
-        """Delete all models of the project; how many there were. Numbers go on, not back."""
+        """Delete all models of the project; returns how many. Version numbers are not reused."""
         for _ in range(SWAP_TRIES):
             current, expected = self._current_to_replace()
             if expected is None and not self._storage.list(self._prefix):
@@ -122,8 +124,8 @@ class ModelStore:
                 return len(current.kept)
         raise ModelRefused(self._key(CURRENT), "others replace it faster than this job can")
 
-    def picture_key(self, version: str) -> str:
-        return self._key(version, PICTURE)
+    def confusion_plot_key(self, version: str) -> str:
+        return self._key(version, CONFUSION_PLOT)
 
     def _load(self, kept: Kept) -> StoredModel:
         key = self._key(kept.version, DESCRIPTION)
@@ -140,8 +142,8 @@ class ModelStore:
         key = self._key(kept.version, WEIGHTS)
         weights = self._bytes(key, description.weights.size_bytes)
         if len(weights) != description.weights.size_bytes:
-            wanted = f"{description.weights.size_bytes:,}"
-            raise ModelRefused(key, f"is {len(weights):,} bytes, not {wanted}")
+            expected = f"{description.weights.size_bytes:,}"
+            raise ModelRefused(key, f"expected {expected} bytes, got {len(weights):,}")
         if digest_of(weights) != description.weights.sha256:
             raise ModelRefused(key, "its SHA-256 is not the one in model.json")
         return StoredModel(decode_weights(key, weights, description), description)
@@ -159,7 +161,7 @@ class ModelStore:
         raise UnknownVersion(self.project_id, version[:100], known)
 
     def _current(self) -> tuple[Current, str | None]:
-        """And its digest; None where there is none yet."""
+        """The list of kept versions and its digest; None if there is no list yet."""
         key = self._key(CURRENT)
         try:
             content = self._bytes(key, MAX_JSON_BYTES)
@@ -168,7 +170,7 @@ class ModelStore:
         return decode_current(key, content), digest_of(content)
 
     def _current_to_replace(self) -> tuple[Current, str | None]:
-        """A damaged one is no reason not to train anew, or to delete: it counts as empty."""
+        """As `_current`, but a damaged list counts as empty: one can still train or delete."""
         try:
             return self._current()
         except ModelRefused:
@@ -192,8 +194,8 @@ class ModelStore:
 
     def _remove_others(self, current: Current) -> None:
         """
-        The files of versions that are not kept, and of jobs that were killed. One that is being
-        written now has a higher number, or its swap is refused.
+        Delete the files of versions that are not kept, and of jobs that were killed. A version that
+        is being written now has a higher number, or its swap will be refused.
         """
         kept = {entry.version for entry in current.kept}
         for key in self._storage.list(self._prefix):

@@ -1,1 +1,1 @@
-"""What the tasks do with a project's documents and labels: plain functions that know no Taskiq."""
+"""Work on a project's documents and labels: plain functions that do not depend on Taskiq."""

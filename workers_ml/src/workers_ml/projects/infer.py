@@ -1,4 +1,4 @@
-"""Answer what texts are, from a model kept in memory."""
+"""Inference of labels with a model in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def infer(
     models: ModelCache, model_id: str, texts: Sequence[str], top: int = 1
 ) -> tuple[str, list[list[Prediction]]]:
     """
-    The model that answered, with its version, and the `top` likeliest labels of each text.
+    The id of the model with its version, and the `top` most likely labels of each text.
 
-    Blocking, some 0.7 ms; loads the model if it must. Raises `NoModel`, `UnknownVersion`,
-    `ModelRefused`.
+    Blocks for about 0.7 ms; loads the model first if it is not in memory. Raises `NoModel`,
+    `UnknownVersion`, `ModelRefused`.
     """
     project_id, model = models.get(model_id)
     version = model_id_of(project_id, model.description.version)

@@ -1,11 +1,11 @@
-"""Labels as users have them: a TSV of document id, label and, if wanted, group."""
+"""Labels from a TSV file: document id, label and, optionally, group."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers_ml.documents import DocumentsUnreadable, Malformed, Tally, TooManyMalformed
+from workers_ml.documents import DocumentsUnreadable, Malformed, RowCounts, TooManyMalformed
 from workers_ml.documents.lines import lines_of
 
 HEADER = "document_id"
@@ -19,14 +19,14 @@ class Label:
 
 
 def read_labels(
-    path: str | Path, tally: Tally, *, max_malformed_share: float = 0.01
+    path: str | Path, counts: RowCounts, *, max_malformed_share: float = 0.01
 ) -> dict[str, Label]:
     """
-    By document id: `document_id<TAB>label[<TAB>group]` a line, gunzipped by the ending `.gz`; a
-    first line that begins with `document_id` is a header.
+    The labels by document id: each line is `document_id<TAB>label[<TAB>group]`; a file name that
+    ends in `.gz` is decompressed; a first line that begins with `document_id` is a header.
 
-    Nothing is quoted. A document that comes again with the same label counts once, with another
-    one it is malformed. Raises `DocumentsUnreadable`, `TooManyMalformed`.
+    Nothing is quoted. A document that is repeated with the same label counts once; a line that
+    gives it another label is malformed. Raises `DocumentsUnreadable`, `TooManyMalformed`.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,18 +37,18 @@ def read_labels(
             continue
         found = _label_of(path.name, number, line)
         if isinstance(found, Malformed):
-            tally.note(found)
+            counts.add_malformed(found)
             continue
         document_id, label = found
         if number == 1 and document_id == HEADER:
             continue
         if labels.setdefault(document_id, label).label != label.label:
-            reason = f"{document_id!r} has had the label {labels[document_id].label!r} before"
-            tally.note(Malformed(path.name, number, reason))
+            reason = f"{document_id!r} already had the label {labels[document_id].label!r}"
+            counts.add_malformed(Malformed(path.name, number, reason))
             continue
-        tally.documents += 1
-    if tally.malformed > max_malformed_share * tally.rows:
-        raise TooManyMalformed(tally.malformed, tally.rows, max_malformed_share, tally.examples)
+        counts.documents += 1
+    if counts.malformed > max_malformed_share * counts.rows:
+        raise TooManyMalformed(counts.malformed, counts.rows, max_malformed_share, counts.examples)
     return labels
 
 
@@ -58,14 +58,14 @@ def _label_of(name: str, number: int, line: bytes | None) -> tuple[str, Label] |
     try:
         fields = [field.strip() for field in line.decode().rstrip("\r\n").split("\t")]
     except UnicodeDecodeError:
-        return Malformed(name, number, "no valid UTF-8")
+        return Malformed(name, number, "not valid UTF-8")
     if len(fields) not in (2, 3):
-        return Malformed(name, number, f"{len(fields)} fields between tabs, 2 or 3 are wanted")
+        return Malformed(name, number, f"expected 2 or 3 fields between tabs, got {len(fields)}")
     document_id, label = fields[:2]
     if not document_id or not label:
         return Malformed(name, number, f"the {'label' if document_id else 'document id'} is empty")
     if len(label) > MAX_LABEL or not label.isprintable():
-        wanted = f"a label is at most {MAX_LABEL} printable characters"
-        return Malformed(name, number, wanted)
+        rule = f"a label must be at most {MAX_LABEL} printable characters"
+        return Malformed(name, number, rule)
     group = fields[2] if len(fields) == 3 else ""
     return document_id, Label(label, group or None)

@@ -1,4 +1,4 @@
-"""Predictions as a file: JSONL, TSV or Parquet, a line a document, written as they come."""
+"""Files of predictions: JSONL, TSV or Parquet, one line a document."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Write = Callable[[Sequence[str], Sequence[Prediction]], None]
 
 
 @contextmanager
-def writing(file: IO[bytes], wanted: Format) -> Iterator[Write]:
+def prediction_writer(file: IO[bytes], file_format: Format) -> Iterator[Write]:
     """
-    A function that appends: `document_id`, `label` and `probability`, under these names.
+    A function that appends predictions: the columns `document_id`, `label` and `probability`.
 
-    Parquet needs an extra: raises `MissingExtra`.
+    Parquet needs an extra. Raises `MissingExtra`.
     """
-    if wanted == "parquet":
+    if file_format == "parquet":
         with _parquet(file) as write:
             yield write
         return
-    if wanted == "tsv":
+    if file_format == "tsv":
         file.write(b"document_id\tlabel\tprobability\n")
-    line = _json_line if wanted == "jsonl" else _tsv_line
+    line = _json_line if file_format == "jsonl" else _tsv_line
 
     def write_lines(ids: Sequence[str], predictions: Sequence[Prediction]) -> None:
         lines = map(line, ids, predictions)
@@ -46,7 +46,7 @@ def _json_line(document_id: str, found: Prediction) -> str:
 
 
 def _tsv_line(document_id: str, found: Prediction) -> str:
-    """Neither an id nor a label has a tab: both are printable."""
+    """Neither an id nor a label can contain a tab: both are printable."""
     return f"{document_id}\t{found.label}\t{found.probability:.6f}\n"
 
 

@@ -1,4 +1,4 @@
-"""A project's documents as features: from its index, or from files."""
+"""Sources of a project's documents as features: its index, or files."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from workers_ml.documents import (
     DocumentsUnreadable,
     Fields,
     MissingExtra,
-    Tally,
+    RowCounts,
     TooManyMalformed,
     read_documents,
     well_formed,
 )
 from workers_ml.features import FEATURES, FeatureRows, batches_of, count_features
 from workers_ml.index import BrokenIndex, IndexFiles, NoIndex, OtherFeatures
-from workers_ml.index.reader import OpenedIndex
+from workers_ml.index.reader import IndexReader
 from workers_ml.index.segment import Segment
 
 BATCH_ROWS = 2048
 
-HOPELESS = (
+PERMANENT_ERRORS = (
     BrokenIndex,
     DocumentsUnreadable,
     MissingExtra,
@@ -37,12 +37,12 @@ HOPELESS = (
     OtherFeatures,
     TooManyMalformed,
 )
-"""What reading a source raises and no retry mends."""
+"""Errors of reading a source that no retry can fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some documents; `hashes` tell texts apart, `groups` are those that files name."""
+    """Some documents; `hashes` identify their texts, `groups` are those that the files name."""
 
     ids: list[str]
     rows: FeatureRows
@@ -52,9 +52,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def only(self, wanted: Collection[str]) -> Batch:
-        """The documents whose ids are wanted; `wanted` is asked by hash."""
-        kept = np.fromiter((name in wanted for name in self.ids), np.bool_, len(self.ids))
+    def only(self, ids: Collection[str]) -> Batch:
+        """The documents with these ids; `ids` must be a set or a dict."""
+        kept = np.fromiter((name in ids for name in self.ids), np.bool_, len(self.ids))
         if kept.all():
             return self
         places = np.flatnonzero(kept).tolist()
@@ -68,18 +68,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`total` None: how many there are is not known before the end. Read it once."""
+    """`total` is None if the number of documents is not known in advance. Read it once."""
 
     batches: Iterator[Batch]
     total: int | None
 
 
-def indexed(storage: Storage, project_id: str) -> Source:
+def source_from_index(storage: Storage, project_id: str) -> Source:
     """Raises `NoIndex`, `BrokenIndex`, `OtherFeatures`."""
-    opened = OpenedIndex.open(IndexFiles(storage, project_id))
-    if opened.manifest.features != FEATURES:
-        raise OtherFeatures(project_id, opened.manifest.features, FEATURES)
-    return Source(_of_index(opened), opened.manifest.documents)
+    reader = IndexReader.open(IndexFiles(storage, project_id))
+    if reader.manifest.features != FEATURES:
+        raise OtherFeatures(project_id, reader.manifest.features, FEATURES)
+    return Source(_of_index(reader), reader.manifest.documents)
 
 
 def source_of(
@@ -87,22 +87,22 @@ def source_of(
     project_id: str,
     documents_path: str | None,
     options: DocumentOptions,
-    tally: Tally,
+    counts: RowCounts,
 ) -> Source:
-    """The files at `documents_path`, else the project's index."""
+    """The files at `documents_path`, or the project's index if that is None."""
     if documents_path is None:
-        return indexed(storage, project_id)
+        return source_from_index(storage, project_id)
     fields = Fields(id=options.id_field, text=options.text_field, group=options.group_field)
     share = options.max_malformed_share
-    return from_path(documents_path, fields, tally, max_malformed_share=share)
+    return source_from_path(documents_path, fields, counts, max_malformed_share=share)
 
 
-def from_path(
-    path: str | Path, fields: Fields, tally: Tally, *, max_malformed_share: float
+def source_from_path(
+    path: str | Path, fields: Fields, counts: RowCounts, *, max_malformed_share: float
 ) -> Source:
-    """While it is read it raises what `read_documents` and `well_formed` raise."""
+    """Reading it raises the errors of `read_documents` and `well_formed`."""
     documents = well_formed(
-        read_documents(path, fields), tally, max_malformed_share=max_malformed_share
+        read_documents(path, fields), counts, max_malformed_share=max_malformed_share
     )
     return Source(map(_of_documents, batches_of(documents)), None)
 
@@ -117,13 +117,13 @@ def _of_documents(documents: list[Document]) -> Batch:
     )
 
 
-def _of_index(opened: OpenedIndex) -> Iterator[Batch]:
-    for part in opened.parts:
-        for begin in range(0, len(part.segment), BATCH_ROWS):
-            rows = np.arange(begin, min(begin + BATCH_ROWS, len(part.segment)))
-            kept = part.live[rows]
+def _of_index(reader: IndexReader) -> Iterator[Batch]:
+    for each in reader.segments:
+        for begin in range(0, len(each.segment), BATCH_ROWS):
+            rows = np.arange(begin, min(begin + BATCH_ROWS, len(each.segment)))
+            kept = each.live[rows]
             if kept.any():
-                yield _of_segment(part.segment, rows, kept)
+                yield _of_segment(each.segment, rows, kept)
 
 
 def _of_segment(segment: Segment, rows: NDArray[np.int64], kept: NDArray[np.bool_]) -> Batch:

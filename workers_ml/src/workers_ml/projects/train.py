@@ -1,4 +1,4 @@
-"""Train a project's model from its labels and documents."""
+"""Training of a project's model from its labels and documents."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from workers_ml.classifier import (
     TrainingOptions,
     train,
 )
-from workers_ml.classifier.confusion_plot import draw_confusion
+from workers_ml.classifier.confusion_plot import plot_confusion
 from workers_ml.features import join_rows
 from workers_ml.models import Description, ModelStore
 from workers_ml.projects.labels import Label
-from workers_ml.projects.progress import Stage, Tell, tell_nobody
+from workers_ml.projects.progress import Report, Stage, report_nothing
 from workers_ml.projects.sources import Batch, Source
 
 MAX_EXAMPLES = 20
@@ -24,7 +24,7 @@ MAX_EXAMPLES = 20
 
 @dataclass(slots=True)
 class Found:
-    """What of the labels and documents can be learnt from."""
+    """How many documents and labels could be used, and how many not."""
 
     read: int = 0
     unlabelled: int = 0
@@ -38,7 +38,7 @@ class ProjectModel:
     trained: Trained
     description: Description
     found: Found
-    picture_key: str | None
+    confusion_plot_key: str | None
 
 
 def train_project(
@@ -48,34 +48,34 @@ def train_project(
     options: TrainingOptions,
     *,
     document_ids: Collection[str] | None = None,
-    tell: Tell = tell_nobody,
+    report: Report = report_nothing,
 ) -> ProjectModel:
     """
     Read the labelled documents, train, and put the model in force.
 
-    Of documents with one text the first counts: a copy on both sides of the split would flatter.
-    Raises `NotTrainable`, and what reading the source raises.
+    Of documents with the same text only the first counts: copies on both sides of the split would
+    make the scores too good. Raises `NotTrainable`, and the errors of reading the source.
     """
     if document_ids is not None:
-        wanted = frozenset(document_ids)
-        labels = {name: label for name, label in labels.items() if name in wanted}
-    examples, found = collect(source, labels, tell)
-    fitting = Stage(tell, "fit", len(examples.classes), "classes")
-    trained = train(examples, options, lambda done, total: fitting.at(done))
-    saving = Stage(tell, "save", 1, "models")
-    picture = draw_confusion(trained.metrics.confusion, examples.classes)
-    description = store.save(trained, picture)
-    saving.at(1)
-    key = store.picture_key(description.version) if picture is not None else None
+        requested = frozenset(document_ids)
+        labels = {name: label for name, label in labels.items() if name in requested}
+    examples, found = collect(source, labels, report)
+    fitting = Stage(report, "fit", len(examples.classes), "classes")
+    trained = train(examples, options, lambda done, total: fitting.reached(done))
+    saving = Stage(report, "save", 1, "models")
+    plot = plot_confusion(trained.metrics.confusion, examples.classes)
+    description = store.save(trained, plot)
+    saving.reached(1)
+    key = store.confusion_plot_key(description.version) if plot is not None else None
     return ProjectModel(trained, description, found, key)
 
 
 def collect(
-    source: Source, labels: dict[str, Label], tell: Tell = tell_nobody
+    source: Source, labels: dict[str, Label], report: Report = report_nothing
 ) -> tuple[Examples, Found]:
     """The labelled documents of `source`, each text once. Raises `NotTrainable`."""
     found = Found()
-    reading = Stage(tell, "read", source.total, "documents")
+    reading = Stage(report, "read", source.total, "documents")
     parts: list[Batch] = []
     texts: set[bytes] = set()
     ids: set[str] = set()
@@ -87,7 +87,7 @@ def collect(
         found.unlabelled += len(batch) - len(labelled)
         found.duplicates += len(labelled) - len(new)
         parts.append(new)
-        reading.at(found.read)
+        reading.reached(found.read)
     missing = [name for name in labels if name not in ids]
     found.without_document = len(missing)
     found.first_without_document = missing[:MAX_EXAMPLES]

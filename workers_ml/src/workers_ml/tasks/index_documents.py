@@ -1,4 +1,4 @@
-"""Put a project's documents into its index, in a process that can be killed."""
+"""The task `index_documents`: it updates the index of a project to its documents."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from api_shared.contracts.ml_index import (
     IndexDocumentsResult,
 )
 from api_shared.errors import Discard
-from api_shared.settings import load_settings
-from api_shared.storage import Storage, open_storage
+from api_shared.storage import Storage
 from api_shared.worker.context import JobContext
 from workers_ml.documents import (
     DocumentsUnreadable,
     Fields,
     MissingExtra,
-    Tally,
+    RowCounts,
     TooManyMalformed,
     read_documents,
     well_formed,
@@ -33,12 +32,13 @@ from workers_ml.index import (
     OtherFeatures,
     update_index,
 )
-from workers_ml.index.estimate import expected_documents
-from workers_ml.projects.progress import Stage, Tell, tell_nobody
+from workers_ml.index.estimate import estimate_documents
+from workers_ml.projects.progress import Report, Stage, report_nothing
+from workers_ml.storage import worker_storage
 
-SHOWN_MALFORMED = 20
+MAX_MALFORMED_SHOWN = 20
 
-HOPELESS = (
+PERMANENT_ERRORS = (
     BrokenIndex,
     DocumentsUnreadable,
     MissingExtra,
@@ -46,56 +46,58 @@ HOPELESS = (
     OtherFeatures,
     TooManyMalformed,
 )
-"""No retry mends these."""
+"""No retry can fix these."""
 
 
 @ml_broker.task(INDEX_DOCUMENTS)
 def index_documents(
-    args: IndexDocumentsArgs, job: JobContext = TaskiqDepends()
+    args: IndexDocumentsArgs,
+    job: JobContext = TaskiqDepends(),
+    storage: Storage = TaskiqDepends(worker_storage),
 ) -> IndexDocumentsResult:
-    def tell(stage: str, done: float, total: float | None, message: str) -> None:
+    def report(stage: str, done: float, total: float | None, message: str) -> None:
         job.progress(done, total, stage=stage, message=message)
 
     try:
-        return index_path(args, open_storage(load_settings().storage_url), tell)
-    except HOPELESS as error:
+        return index_path(args, storage, report)
+    except PERMANENT_ERRORS as error:
         raise Discard(str(error)) from error
 
 
 def index_path(
     args: IndexDocumentsArgs,
     storage: Storage,
-    tell: Tell = tell_nobody,
+    report: Report = report_nothing,
 ) -> IndexDocumentsResult:
     """
-    Read the documents of `args.documents_path` into the index of the project.
+    Update the index of the project to the documents of `args.documents_path`.
 
-    Raises what `update_index`, `read_documents` and `well_formed` raise; the index is then as it
+    Raises the errors of `update_index`, `read_documents` and `well_formed`; the index is then as it
     was.
     """
     started = time.monotonic()
-    expected = expected_documents(args.documents_path)
+    estimate = estimate_documents(args.documents_path)
     stages: dict[str, Stage] = {}
 
-    def report(name: str, done: int, total: int | None) -> None:
+    def on_progress(name: str, done: int, total: int | None) -> None:
         unit = "documents" if name == "index" else "segments"
         if name not in stages:
-            stages[name] = Stage(tell, name, total or expected, unit)
-        stages[name].at(done)
+            stages[name] = Stage(report, name, total or estimate, unit)
+        stages[name].reached(done)
 
-    tally = Tally()
+    counts = RowCounts()
     rows = read_documents(args.documents_path, Fields(id=args.id_field, text=args.text_field))
     result = update_index(
         IndexFiles(storage, args.project_id),
-        well_formed(rows, tally, max_malformed_share=args.max_malformed_share),
+        well_formed(rows, counts, max_malformed_share=args.max_malformed_share),
         is_incremental=args.is_incremental,
         keeps_missing=args.keeps_missing,
-        on_progress=report,
+        on_progress=on_progress,
     )
     return IndexDocumentsResult(
         project_id=args.project_id,
-        malformed=tally.malformed,
-        first_malformed=[str(row) for row in tally.examples[:SHOWN_MALFORMED]],
+        malformed=counts.malformed,
+        first_malformed=[str(row) for row in counts.examples[:MAX_MALFORMED_SHOWN]],
         seconds=round(time.monotonic() - started, 3),
         **asdict(result),
     )

@@ -1,9 +1,8 @@
-"""Answer what a text is, from a model in this process's memory."""
+"""The task `ml_inference`: it labels texts with a model in the memory of the worker."""
 
 from __future__ import annotations
 
 import asyncio
-from functools import cache
 
 from taskiq import TaskiqDepends
 
@@ -15,30 +14,24 @@ from api_shared.contracts.ml import (
     MlInferenceResult,
 )
 from api_shared.errors import Discard
-from api_shared.settings import load_settings
-from api_shared.storage import InvalidKey, open_storage
+from api_shared.storage import InvalidKey
 from workers_ml.models import ModelCache, ModelRefused, NoModel, UnknownVersion
 from workers_ml.projects.infer import infer
+from workers_ml.storage import worker_models
 
-HOPELESS = (InvalidKey, ModelRefused, NoModel, UnknownVersion)
-"""No retry mends these."""
-
-
-@cache
-def loaded_models() -> ModelCache:
-    """Those of this process."""
-    return ModelCache(open_storage(load_settings().storage_url))
+PERMANENT_ERRORS = (InvalidKey, ModelRefused, NoModel, UnknownVersion)
+"""No retry can fix these."""
 
 
 @ml_broker.task(ML_INFERENCE)
 async def ml_inference(
-    args: MlInferenceArgs, models: ModelCache = TaskiqDepends(loaded_models)
+    args: MlInferenceArgs, models: ModelCache = TaskiqDepends(worker_models)
 ) -> MlInferenceResult:
-    """In a thread: a model that has to be loaded first does not hold up the event loop."""
+    """In a thread, so that loading a model does not block the event loop."""
     texts = [args.input_data] if isinstance(args.input_data, str) else args.input_data
     try:
         model_id, found = await asyncio.to_thread(infer, models, args.model_id, texts, args.top)
-    except HOPELESS as error:
+    except PERMANENT_ERRORS as error:
         raise Discard(str(error)) from error
     return MlInferenceResult(
         model_id=model_id,

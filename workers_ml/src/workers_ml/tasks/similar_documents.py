@@ -1,9 +1,8 @@
-"""Answer which documents are like a text, or like another document."""
+"""The task `similar_documents`: it finds documents like a text, or like another document."""
 
 from __future__ import annotations
 
 import asyncio
-from functools import cache
 
 from taskiq import TaskiqDepends
 
@@ -15,27 +14,22 @@ from api_shared.contracts.ml_index import (
     SimilarDocumentsResult,
 )
 from api_shared.errors import Discard
-from api_shared.settings import load_settings
-from api_shared.storage import open_storage
 from workers_ml.index import BrokenIndex, NoIndex, OtherFeatures, UnknownDocument
 from workers_ml.index.cache import IndexCache
+from workers_ml.storage import worker_indexes
 
-HOPELESS = (BrokenIndex, NoIndex, OtherFeatures, UnknownDocument)
+PERMANENT_ERRORS = (BrokenIndex, NoIndex, OtherFeatures, UnknownDocument)
 
-
-@cache
-def opened_indexes() -> IndexCache:
-    """Those of this process."""
-    return IndexCache(open_storage(load_settings().storage_url))
+"""No retry can fix these."""
 
 
 @ml_broker.task(SIMILAR_DOCUMENTS)
 async def similar_documents(
-    args: SimilarDocumentsArgs, indexes: IndexCache = TaskiqDepends(opened_indexes)
+    args: SimilarDocumentsArgs, indexes: IndexCache = TaskiqDepends(worker_indexes)
 ) -> SimilarDocumentsResult:
     try:
         return await asyncio.to_thread(find_similar, args, indexes)
-    except HOPELESS as error:
+    except PERMANENT_ERRORS as error:
         raise Discard(str(error)) from error
 
 

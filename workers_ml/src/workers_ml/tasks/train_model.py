@@ -1,4 +1,4 @@
-"""Train a classifier, in a process that can be killed."""
+"""The task `train_model`: it trains a classifier."""
 
 from __future__ import annotations
 
@@ -17,47 +17,54 @@ from api_shared.contracts.ml import (
     TrainModelResult,
 )
 from api_shared.errors import Discard
-from api_shared.settings import load_settings
-from api_shared.storage import Storage, open_storage
+from api_shared.storage import Storage
 from api_shared.worker.context import JobContext
 from workers_ml.classifier import Metrics, NotTrainable, TrainingOptions
 from workers_ml.datasets import cross_validate
-from workers_ml.documents import Tally
+from workers_ml.documents import RowCounts
 from workers_ml.models import ModelRefused, ModelStore, model_id_of
 from workers_ml.projects.labels import read_labels
-from workers_ml.projects.progress import Stage, Tell, tell_nobody
-from workers_ml.projects.sources import HOPELESS, source_of
+from workers_ml.projects.progress import Report, Stage, report_nothing
+from workers_ml.projects.sources import PERMANENT_ERRORS, source_of
 from workers_ml.projects.train import ProjectModel, train_project
+from workers_ml.storage import worker_storage
 
-SHOWN_MALFORMED = 20
+MAX_MALFORMED_SHOWN = 20
 MAX_PER_CLASS = 1000
 MAX_CONFUSION = 100
 
 
 @ml_broker.task(TRAIN_MODEL)
-def train_model(args: TrainModelArgs, job: JobContext = TaskiqDepends()) -> TrainModelResult:
-    def tell(stage: str, done: float, total: float | None, message: str) -> None:
+def train_model(
+    args: TrainModelArgs,
+    job: JobContext = TaskiqDepends(),
+    storage: Storage = TaskiqDepends(worker_storage),
+) -> TrainModelResult:
+    def report(stage: str, done: float, total: float | None, message: str) -> None:
         job.progress(done, total, stage=stage, message=message)
 
     try:
         if args.dataset_id is not None:
-            return score_dataset(args.dataset_id, args.hyperparameters, tell)
-        return train_from_labels(args, open_storage(load_settings().storage_url), tell)
-    except (*HOPELESS, NotTrainable, ModelRefused) as error:
+            return score_dataset(args.dataset_id, args.hyperparameters, report)
+        return train_from_labels(args, storage, report)
+    except (*PERMANENT_ERRORS, NotTrainable, ModelRefused) as error:
         raise Discard(str(error)) from error
 
 
 def train_from_labels(
-    args: TrainModelArgs, storage: Storage, tell: Tell = tell_nobody
+    args: TrainModelArgs, storage: Storage, report: Report = report_nothing
 ) -> TrainModelResult:
-    """Raises `HOPELESS`, `NotTrainable`; the model in force is then as it was."""
-    project_id, labels_path = args.project_id or "", args.labels_path or ""  # validated: both
+    """Raises `PERMANENT_ERRORS`, `NotTrainable`; the model in force is then as it was."""
+    project_id, labels_path = (
+        args.project_id or "",
+        args.labels_path or "",
+    )  # both are given, by validation
     started = time.monotonic()
-    tally = Tally()
+    label_counts = RowCounts()
     share = args.documents.max_malformed_share
-    labels = read_labels(labels_path, tally, max_malformed_share=share)
-    documents_tally = Tally()
-    source = source_of(storage, project_id, args.documents_path, args.documents, documents_tally)
+    labels = read_labels(labels_path, label_counts, max_malformed_share=share)
+    document_counts = RowCounts()
+    source = source_of(storage, project_id, args.documents_path, args.documents, document_counts)
     model = train_project(
         ModelStore(storage, project_id),
         source,
@@ -69,7 +76,7 @@ def train_from_labels(
             seed=args.hyperparameters.seed,
         ),
         document_ids=args.document_ids,
-        tell=tell,
+        report=report,
     )
     metrics = model.trained.metrics
     return TrainModelResult(
@@ -82,23 +89,23 @@ def train_from_labels(
         macro_f1=metrics.macro_f1,
         fits=len(model.description.classes),
         seconds=round(time.monotonic() - started, 3),
-        score=_score(model, tally, documents_tally),
+        score=_score(model, label_counts, document_counts),
     )
 
 
 def score_dataset(
-    dataset_id: str, wanted: Hyperparameters, tell: Tell = tell_nobody
+    dataset_id: str, hyperparameters: Hyperparameters, report: Report = report_nothing
 ) -> TrainModelResult:
     """Cross-validate on one of scikit-learn's data sets; no model is kept."""
     started = time.monotonic()
-    stage = Stage(tell, "train", wanted.folds * wanted.repeats, "fits")
+    stage = Stage(report, "train", hyperparameters.folds * hyperparameters.repeats, "fits")
     found = cross_validate(
         dataset_id,
-        c=wanted.c,
-        folds=wanted.folds,
-        repeats=wanted.repeats,
-        seed=wanted.seed,
-        on_fit=lambda done, total: stage.at(done),
+        c=hyperparameters.c,
+        folds=hyperparameters.folds,
+        repeats=hyperparameters.repeats,
+        seed=hyperparameters.seed,
+        on_fit=lambda done, total: stage.reached(done),
     )
     return TrainModelResult(
         dataset_id=dataset_id,
@@ -112,9 +119,9 @@ def score_dataset(
     )
 
 
-def _score(model: ProjectModel, labels: Tally, documents: Tally) -> ProjectScore:
+def _score(model: ProjectModel, labels: RowCounts, documents: RowCounts) -> ProjectScore:
     trained, found = model.trained, model.found
-    examples = [*labels.examples, *documents.examples][:SHOWN_MALFORMED]
+    examples = [*labels.examples, *documents.examples][:MAX_MALFORMED_SHOWN]
     classes = trained.classifier.classes
     return ProjectScore(
         trained_on=trained.trained_on,
@@ -124,7 +131,7 @@ def _score(model: ProjectModel, labels: Tally, documents: Tally) -> ProjectScore
         unconverged=trained.unconverged,
         per_class=_per_class(classes, trained.metrics) if len(classes) <= MAX_PER_CLASS else [],
         confusion=trained.metrics.confusion.tolist() if len(classes) <= MAX_CONFUSION else None,
-        confusion_png=model.picture_key,
+        confusion_png=model.confusion_plot_key,
         found=LabelledDocuments(
             read=found.read,
             unlabelled=found.unlabelled,
