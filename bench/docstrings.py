@@ -1,7 +1,7 @@
 """
 A labelled corpus without a download: the standard library's docstrings, labelled by module.
 
-    python bench/docstrings.py FOLDER     # FOLDER/texts/…, a file a docstring; FOLDER/labels.tsv
+    python bench/docstrings.py FOLDER     # FOLDER/texts/… and FOLDER/labels.tsv
 """
 
 from __future__ import annotations

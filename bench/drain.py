@@ -1,10 +1,10 @@
 """
-`make bench`: how fast one worker process drains jobs that do nothing, beside plain taskiq.
+`make bench`: throughput of one worker process on jobs that do nothing, beside plain taskiq.
 
 Both run on the same private servers, in turns, with 100 slots. Ours also keeps a durable ledger
 (MongoDB, majority and journal), a history and live events; the peer stores a result in Redis.
-Printed are the rates, the worker's CPU time a job, and the ratios round by round: machines are
-noisy, ratios of neighbouring runs less so.
+Printed are the rates, the worker's CPU time for each job, and the ratios of each round: machines
+are noisy, ratios of neighbouring runs less so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
-`python bench/due.py`: how late jobs start that are for later, on an idle worker.
+`python bench/due.py`: the delay of scheduled jobs after their time, on an idle worker.
 
-Private servers, one worker process with the default settings, 10,000 jobs that wait for tomorrow
-beside. Printed is how long after its time each of 200 jobs was claimed, by the ledger's clock.
+Private servers, one worker process with the default settings, and 10,000 more jobs that
+wait for tomorrow. Printed is how long after its time each of 200 jobs was claimed, by the clock of
+the ledger.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ async def measure(jobs: int, waiting: int, within_s: float) -> list[float]:
 
 
 async def _completed() -> list[Job]:
-    wanted = JobFilter(owner=OWNER, status=Status.COMPLETED)
-    return await broker.runtime.ledger.find(wanted, limit=10_000)
+    completed = JobFilter(owner=OWNER, status=Status.COMPLETED)
+    return await broker.runtime.ledger.find(completed, limit=10_000)
 
 
 def _late_s(job: Job, delay_s: float) -> float:

@@ -1,8 +1,8 @@
 """
-`python bench/similarity.py`: building and asking the similarity index beside scikit-learn.
+`python bench/similarity.py`: builds and queries of the similarity index, beside scikit-learn.
 
-The corpus is made of the docstrings of the standard library; `--documents` more than there are
-makes further ones by mixing sentences of two. The peer is TfidfVectorizer (words and pairs of
+The corpus is made of the docstrings of the standard library; where `--documents` is more
+than these, further ones mix the sentences of two. The peer is TfidfVectorizer (words and pairs of
 words, as ours) with NearestNeighbors (cosine, brute force, which is the only way for sparse rows).
 Both are asked in turns for the neighbours of whole documents, one at a time, in one process with
 one BLAS thread. Also printed: how many of a docstring's ten neighbours are of its own module.

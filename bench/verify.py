@@ -1,5 +1,5 @@
 """
-`python bench/verify.py`: how long `kiq verify` counts the jobs of a large ledger.
+`python bench/verify.py`: the duration of `kiq verify` on a large ledger.
 
 A private MongoDB, the record of one job that a worker completed, copied 100,000 times. Printed are
 the seconds of the count of all of them, and of the last hour's where most are older; beside them
@@ -65,13 +65,13 @@ def copy(jobs: Collection[dict[str, Any]], count: int, recent: int) -> None:
         )
 
 
-async def seconds(act: Callable[[], Awaitable[int]], wanted: int) -> float:
+async def seconds(act: Callable[[], Awaitable[int]], expected: int) -> float:
     took = []
     for _ in range(ROUNDS):
         began = perf_counter()
         found = await act()
         took.append(perf_counter() - began)
-        assert found == wanted, f"{found} counted, {wanted} are there"
+        assert found == expected, f"{found} counted, expected {expected}"
     return median(took)
 
 

@@ -1,5 +1,5 @@
 """
-`make demo`: both workers at work on real input, watched live, and one of them killed.
+`make demo`: both workers on real input, watched live, and one of them killed.
 
 Uses the servers that the environment names, else private ones that end with it.
 """
@@ -268,7 +268,7 @@ def standard_library(path: Path) -> Path:
 
 
 def management_url(services: Services) -> str:
-    """Without user and password: those belong into the login form."""
+    """Without user and password: those belong in the login form."""
     url = urlsplit(services.env.get("RABBITMQ_MANAGEMENT_URL", "http://localhost:15672"))
     return f"{url.scheme}://{url.hostname}:{url.port}"
 

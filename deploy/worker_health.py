@@ -1,8 +1,8 @@
 """
-Whether a worker process of this container works: it reported itself to the ledger within a lease.
+The health of this container's worker processes: one has reported to the ledger within a lease.
 
 For a HEALTHCHECK or a readiness probe. Not for a liveness probe: while MongoDB is away no worker
-is healthy, and a restart mends nothing.
+is healthy, and a restart fixes nothing.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 FROM python:3.11-slim-bookworm AS base
 # tini: a worker that refuses to start ends its main process, which must not have the id 1 for that.
-# Its version is not pinned: a Debian release keeps one, and replaces it when it was mended.
+# Its version is not pinned: a Debian release keeps one, and replaces it when it was fixed.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \

@@ -1,21 +1,18 @@
-"""The starter of local services, on real servers."""
+"""Servers for development, started for real."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from http.client import HTTPConnection
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
@@ -33,6 +30,8 @@ from api_shared.testing.servers import (
 from api_shared.testing.servers.cli import services_app
 from api_shared.testing.servers.process_identity import ProcessIdentity
 from api_shared.testing.servers.server import PrivateServer
+from api_shared.testing.waiting import until
+from api_shared.transport.management import Management
 
 NOTHING_NAMED: dict[str, str] = {}
 
@@ -166,17 +165,17 @@ def test_the_folder_of_temporary_servers_goes_with_them() -> None:
 
 
 def test_kill_9_of_the_owner_leaves_nothing_behind(tmp_path: Path) -> None:
-    with owner_of(["rabbitmq", "mongodb", "redis"], tmp_path) as (owner, keeper, below):
+    with owner_of(["rabbitmq", "mongodb", "redis"], tmp_path) as (owner, supervisor, below):
         assert len(below) >= 6  # three servers, and Erlang's own helpers
         owner.kill()
-        wait_until(lambda: not any(mark.is_running() for mark in [keeper, *below]))
+        wait_until(lambda: not any(each.is_running() for each in [supervisor, *below]))
         assert not list(tmp_path.iterdir())
 
 
-def test_kill_9_of_the_keeper_leaves_no_process_behind(tmp_path: Path) -> None:
-    with owner_of(["mongodb", "redis"], tmp_path) as (owner, keeper, below):
-        os.kill(keeper.pid, signal.SIGKILL)
-        wait_until(lambda: not any(mark.is_running() for mark in below))
+def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> None:
+    with owner_of(["mongodb", "redis"], tmp_path) as (owner, supervisor, below):
+        os.kill(supervisor.pid, signal.SIGKILL)
+        wait_until(lambda: not any(each.is_running() for each in below))
         owner.kill()
 
 
@@ -275,12 +274,12 @@ def test_up_says_which_named_server_does_not_answer(
 def owner_of(
     names: list[str], temp: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], ProcessIdentity, list[ProcessIdentity]]]:
-    """A process that runs servers, its keeper, and all that runs below that."""
+    """A process that runs servers, its supervisor, and all that runs below that."""
     script = (
         "import os, signal, sys\n"
         "from api_shared.testing.servers import running_servers\n"
         "with running_servers(env={}, only=sys.argv[1:]) as services:\n"
-        "    print(services.keeper.pid, flush=True)\n"
+        "    print(services.supervisor.pid, flush=True)\n"
         "    if os.fork() == 0:  # it inherits the lifeline, and outlives its parent\n"
         "        os._exit(bool(sys.stdin.read()))\n"
         "    signal.pause()\n"
@@ -291,10 +290,10 @@ def owner_of(
     with subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe) as owner:
         try:
             assert owner.stdout is not None
-            keeper = ProcessIdentity.of(int(owner.stdout.readline()))
-            assert keeper is not None
-            marks = [ProcessIdentity.of(pid) for pid in descendants(keeper.pid)]
-            yield owner, keeper, [mark for mark in marks if mark is not None]
+            supervisor = ProcessIdentity.of(int(owner.stdout.readline()))
+            assert supervisor is not None
+            found = [ProcessIdentity.of(pid) for pid in descendants(supervisor.pid)]
+            yield owner, supervisor, [each for each in found if each is not None]
         finally:
             owner.kill()
 
@@ -303,11 +302,8 @@ def run_cli(*arguments: str) -> Result:
     return CliRunner().invoke(services_app, list(arguments))
 
 
-def wait_until(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.02)
+def wait_until(condition: Callable[[], bool]) -> None:
+    asyncio.run(until(condition, 60, every_s=0.02))
 
 
 def descendants(pid: int) -> list[int]:
@@ -329,19 +325,13 @@ def documents(url: str) -> list[str]:
 
 
 def declare_queue(server: Server) -> None:
-    management(server, "PUT", "/api/queues/%2F/kept", b'{"durable": true}')
+    management_of(server)("PUT", "queues/%2F/kept", {"durable": True})
 
 
 def queues(server: Server) -> list[str]:
-    return [queue["name"] for queue in json.loads(management(server, "GET", "/api/queues"))]
+    return [queue["name"] for queue in management_of(server)("GET", "queues")]
 
 
-def management(server: Server, method: str, path: str, body: bytes | None = None) -> bytes:
+def management_of(server: Server) -> Management:
     assert server.management_url is not None
-    parts = urlsplit(server.management_url)
-    login = b64encode(f"{parts.username}:{parts.password}".encode()).decode()
-    with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=60)) as connection:
-        connection.request(method, path, body, {"Authorization": f"Basic {login}"})
-        response = connection.getresponse()
-        assert response.status < 300, response.status
-        return response.read()
+    return Management(server.management_url, timeout_s=60)

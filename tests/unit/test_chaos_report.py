@@ -1,4 +1,4 @@
-"""What `kiq chaos` makes of what it saw: recovery, traces, rows, tables, exit codes."""
+"""The report of `kiq chaos`: recovery, traces, scenarios, tables, exit codes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from api_shared.cli.chaos import described, markdown_lines
+from api_shared.cli.commands.chaos import described, markdown_lines
 from api_shared.cli.exit_codes import ExitCode
 from api_shared.cli.main import run_command
 from api_shared.job import Entry, Job, Status
 from api_shared.ledger.audit import Audit, Finding, Violation
 from api_shared.testing.chaos.recovery import recoveries
-from api_shared.testing.chaos.registry import UnknownScenario, row, rows
+from api_shared.testing.chaos.registry import UnknownScenario, all_scenarios, scenario_named
 from api_shared.testing.chaos.report import Report
 from api_shared.testing.chaos.run import Result
 from api_shared.testing.chaos.trace import read_trace, traced
@@ -73,12 +73,12 @@ def test_quantiles_of_recovery_are_of_what_was_seen() -> None:
         Report(SOUND).checked(0, "nothing was killed"),
     ],
 )
-def test_a_row_does_not_hold_for_any_of_these(report: Report) -> None:
+def test_a_scenario_does_not_hold_for_any_of_these(report: Report) -> None:
     assert Report(SOUND).holds
     assert not report.holds
 
 
-def test_a_body_beside_itself_in_one_process_is_seen(tmp_path: Path) -> None:
+def test_a_task_beside_itself_in_one_process_is_seen(tmp_path: Path) -> None:
     with traced(str(tmp_path), "once"), traced(str(tmp_path), "twice"):
         assert not read_trace(tmp_path).beside_itself
         with traced(str(tmp_path), "twice"):
@@ -88,7 +88,7 @@ def test_a_body_beside_itself_in_one_process_is_seen(tmp_path: Path) -> None:
     assert trace.begun == {"once": 1, "twice": 2}
 
 
-def test_a_body_that_runs_again_after_it_has_ended_is_not_beside_itself(tmp_path: Path) -> None:
+def test_a_task_that_runs_again_after_it_has_ended_is_not_beside_itself(tmp_path: Path) -> None:
     for _ in range(2):
         with traced(str(tmp_path), "again"):
             pass
@@ -96,21 +96,21 @@ def test_a_body_that_runs_again_after_it_has_ended_is_not_beside_itself(tmp_path
     assert not read_trace(tmp_path).beside_itself
 
 
-def test_rows_have_names_of_their_own_and_sizes_that_fit_their_place() -> None:
-    assert len(rows()) > 8
-    for name, scenario in rows().items():
+def test_scenarios_have_names_of_their_own_and_sizes_that_fit_their_place() -> None:
+    assert len(all_scenarios()) > 8
+    for name, scenario in all_scenarios().items():
         assert name == scenario.name
         assert 0 < scenario.small <= scenario.full
         assert scenario.fault and scenario.holds
 
 
-def test_an_unknown_row_names_those_there_are() -> None:
+def test_an_unknown_scenario_names_those_there_are() -> None:
     with pytest.raises(UnknownScenario, match="worker-kills"):
-        row("worker-kisses")
+        scenario_named("worker-kisses")
 
 
 def result(report: Report) -> Result:
-    return Result(row("worker-kills"), 3, 7, report, 1.5)
+    return Result(scenario_named("worker-kills"), 3, 7, report, 1.5)
 
 
 def test_the_markdown_table_has_a_cell_for_each_column() -> None:
@@ -120,7 +120,7 @@ def test_the_markdown_table_has_a_cell_for_each_column() -> None:
     assert "3.0, 3.0 s" in line and "kills 2" in line and "kill -9" in line
 
 
-def test_the_json_of_a_row_says_what_it_found() -> None:
+def test_the_json_of_a_result_says_what_it_found() -> None:
     found = Finding("a" * 24, Violation.VANISHED)
     broken = Report(replace(SOUND, lost=1, findings=(found,)), ("it hung",))
     text = json.loads(json.dumps(described(result(broken))))
@@ -132,19 +132,19 @@ def test_the_json_of_a_row_says_what_it_found() -> None:
     ("report", "code"),
     [(Report(SOUND), ExitCode.OK), (Report(replace(SOUND, lost=1)), ExitCode.JOB_FAILED)],
 )
-def test_the_exit_code_says_whether_all_rows_held(
+def test_the_exit_code_says_whether_all_scenarios_held(
     report: Report, code: ExitCode, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     asked: list[Any] = []
 
-    def run_rows(scenarios: Any, seed: int, *_: Any) -> list[Result]:
+    def run_scenarios(scenarios: Any, seed: int, *_: Any) -> list[Result]:
         asked.append(([(each.name, size) for each, size in scenarios], seed))
         return [result(report)]
 
-    monkeypatch.setattr("api_shared.testing.chaos.run.run_rows", run_rows)
+    monkeypatch.setattr("api_shared.testing.chaos.run.run_scenarios", run_scenarios)
     assert run_command(["chaos", "worker-kills", "--small", "--seed", "7"]) == code
-    assert asked == [([("worker-kills", row("worker-kills").small)], 7)]
+    assert asked == [([("worker-kills", scenario_named("worker-kills").small)], 7)]
     printed = capsys.readouterr()
     assert "seed 7" in printed.err
     assert "worker-kills" in printed.out

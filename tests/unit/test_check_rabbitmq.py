@@ -1,4 +1,4 @@
-"""What `kiq doctor` says of the queues it finds."""
+"""The findings of `kiq doctor` on queues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.cli import check_rabbitmq
+from api_shared.cli.commands.doctor import check_rabbitmq
 from api_shared.cli.rabbitmq import Depth
 from api_shared.testing import default_settings
 from api_shared.transport.topology import topology_of

@@ -1,4 +1,4 @@
-"""`kiq show` and `kiq verify`: what the ledger tells of jobs and of those who take them."""
+"""`kiq show` and `kiq verify`: jobs of the ledger, and the workers that take them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api_shared.cli import jobs, verify
+from api_shared.cli.commands import jobs, verify
 from api_shared.cli.main import run_command
 from api_shared.errors import LedgerUnavailable
 from api_shared.ledger.memory.ledger import MemoryLedger
@@ -52,9 +52,9 @@ def test_a_job_is_shown_though_nobody_can_count_what_its_owner_has_used(
     monkeypatch.setattr(ledger, "usage_of", in_vain)
     job = asyncio.run(inserted(ledger, owner="ada"))
     assert run_command(["show", job.id]) == 0
-    told = capsys.readouterr()
-    assert job.id in told.out
-    assert "what the jobs of ada have used up together could not be counted" in told.err
+    printed = capsys.readouterr()
+    assert job.id in printed.out
+    assert "what the jobs of ada have used up together could not be counted" in printed.err
     assert run_command(["show", job.id, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["owner_usage"] is None
 

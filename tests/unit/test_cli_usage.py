@@ -1,4 +1,4 @@
-"""What a person got wrong is said in a line, with exit code 2, before any server is asked."""
+"""Wrong usage of `kiq`: one line and exit code 2, before any server is asked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (("submit", "train_model", "dataset_id=iris"), "'digits', 'wine' or 'breast_cancer'"),
         (("submit", "train_model", "datset_id=wine"), "datset_id: Extra inputs are not permitted"),
         (("submit", "train_model", "hyperparameters.c=x"), "hyperparameters.c: Input should be"),
-        (("submit", "process_data", "user_id"), "key=value is wanted"),
+        (("submit", "process_data", "user_id"), "it must be key=value"),
         (("submit", "process_data", "--json", "{"), "not JSON"),
         ((*PROCESS, "--json", "{}"), "not both"),
         ((*PROCESS, "--priority", "11"), "from 0 to 10"),
@@ -72,11 +72,11 @@ def test_a_wrong_call_is_one_line_and_2(
     arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(arguments) == 2
-    told = capsys.readouterr()
-    assert words in told.err
-    assert told.out == ""
-    assert len(told.err.splitlines()) == 1
-    assert "hunter2" not in told.err
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert "hunter2" not in printed.err
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_a_setting_that_is_wrong_is_named(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert run_command(command.split()) == 2
-    told = capsys.readouterr().err
-    assert f"{name}: " in told
-    assert len(told.splitlines()) == 1
-    assert "hunter2" not in told
+    printed = capsys.readouterr().err
+    assert f"{name}: " in printed
+    assert len(printed.splitlines()) == 1
+    assert "hunter2" not in printed
 
 
 def test_dlq_says_why_rabbitmq_cannot_be_reached(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,12 +119,12 @@ def test_dlq_says_why_rabbitmq_cannot_be_reached(capsys: pytest.CaptureFixture[s
 
 def test_tasks_lists_each_argument_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["tasks", "process_data", "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)
-    rows = {row["name"]: row for row in told["arguments"]}
+    (facts,) = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in facts["arguments"]}
     assert list(rows) == ["user_id", "options.source", "options.chunk_lines", "options.pause_s"]
     assert rows["options.chunk_lines"]["default"] == 1000
     assert rows["user_id"]["required"]
-    assert (told["queue"], told["hard_limit_s"]) == ("taskiq", 3600)
+    assert (facts["queue"], facts["hard_limit_s"]) == ("taskiq", 3600)
     assert run_command(["tasks"]) == 0
     assert "jsonl|tsv|parquet" in capsys.readouterr().out
 
@@ -148,11 +148,11 @@ def test_config_names_the_source_of_each_setting(
 ) -> None:
     (tmp_path / ".env").write_text("LEASE_S=20\n", encoding="utf-8")
     assert run_command(["config"]) == 0
-    told = capsys.readouterr().out
-    rows = {line.split()[0]: line.split()[1:] for line in told.splitlines()}
+    printed = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()}
     assert rows["LEASE_S"] == [".env", "20.0"]
     assert rows["MONGODB_URL"] == ["environment", "mongodb://me:***@127.0.0.1:9/"]
-    assert "hunter2" not in told
+    assert "hunter2" not in printed
 
 
 def test_help_loads_no_driver() -> None:

@@ -1,4 +1,4 @@
-"""How the command line says things: times, secrets, exit codes, what a job waits for."""
+"""The texts of the command line: times, secrets, exit codes, what a job waits for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from api_shared import errors
-from api_shared.cli.config import settings_rows
+from api_shared.cli.commands.config import settings_rows
 from api_shared.cli.durations import lasted, since
 from api_shared.cli.exit_codes import ExitCode, exit_code_of
-from api_shared.cli.job_text import as_json, end_of, error_text, progress_text, standing
+from api_shared.cli.job_text import as_json, end_of, error_text, progress_text, waiting_text
 from api_shared.cli.masking import masked_url
 from api_shared.cli.output import clean
 from api_shared.doctor import Findings, Level
@@ -104,9 +104,9 @@ def test_each_error_has_its_exit_code(error: Exception, code: ExitCode) -> None:
 
 
 def test_a_queued_job_says_whether_anybody_takes_it() -> None:
-    assert standing(JOB, [WORKER], NOW) == "in queue 'taskiq' for 42 s; workers alive: 1"
+    assert waiting_text(JOB, [WORKER], NOW) == "in queue 'taskiq' for 42 s; workers alive: 1"
     nobody = [replace(WORKER, queues=("low",))]
-    assert "NO worker that takes it is alive" in standing(JOB, nobody, NOW)
+    assert "NO worker that takes it is alive" in waiting_text(JOB, nobody, NOW)
 
 
 @pytest.mark.parametrize(
@@ -136,23 +136,23 @@ def test_a_queued_job_says_whether_anybody_takes_it() -> None:
     ],
 )
 def test_an_open_job_says_what_it_waits_for(fields: Mapping[str, Any], words: str) -> None:
-    assert words in standing(replace(JOB, **fields), [], NOW)
+    assert words in waiting_text(replace(JOB, **fields), [], NOW)
 
 
 def test_an_ended_job_and_one_that_runs_wait_for_nothing() -> None:
-    assert standing(replace(JOB, status=Status.COMPLETED), [], NOW) == ""
+    assert waiting_text(replace(JOB, status=Status.COMPLETED), [], NOW) == ""
     runs = replace(JOB, status=Status.PROCESSING, due_at=NOW + timedelta(seconds=9))
-    assert standing(runs, [], NOW) == ""
+    assert waiting_text(runs, [], NOW) == ""
 
 
 def test_a_record_as_json_shows_no_secret_unless_asked() -> None:
     job = replace(
         JOB, result_json='"s3cret"', error=JobError(Reason.ERROR, "E", "m", "Traceback ...")
     )
-    told = as_json(job)
+    fields = as_json(job)
     for secret in ("the right to write", "s3cret", "Traceback", '"secret"'):
-        assert secret not in str(told)
-    assert (told["args_bytes"], told["result_bytes"]) == (13, 8)
+        assert secret not in str(fields)
+    assert (fields["args_bytes"], fields["result_bytes"]) == (13, 8)
     asked = as_json(job, with_args=True, with_result=True, with_traceback=True)
     assert (asked["args"], asked["result"]) == ({"secret": 1}, "s3cret")
     assert asked["error"]["traceback"] == "Traceback ..."

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api_shared.cli import doctor
-from api_shared.cli.doctor import PLUG_INS, plugged_in
+from api_shared.cli.commands.doctor import command as doctor
+from api_shared.cli.commands.doctor.command import PLUG_INS, plugged_in
 from api_shared.doctor import Finding, Findings, Level
 from api_shared.settings import Settings
 from api_shared.testing import default_settings
@@ -105,9 +105,9 @@ async def test_the_doctor_asks_every_registered_check(monkeypatch: pytest.Monkey
         return []
 
     monkeypatch.setattr(doctor, "entry_points", registered)
-    monkeypatch.setattr("api_shared.cli.check_rabbitmq.check_rabbitmq", nothing)
-    monkeypatch.setattr("api_shared.cli.check_stores.check_mongodb", nothing)
-    monkeypatch.setattr("api_shared.cli.check_stores.check_redis", nothing)
+    monkeypatch.setattr("api_shared.cli.commands.doctor.check_rabbitmq.check_rabbitmq", nothing)
+    monkeypatch.setattr("api_shared.cli.commands.doctor.check_stores.check_mongodb", nothing)
+    monkeypatch.setattr("api_shared.cli.commands.doctor.check_stores.check_redis", nothing)
     monkeypatch.setattr(doctor, "check_workers", nothing)
     findings = await doctor.examine(default_settings())
     assert asked == ["api_shared.doctor"]

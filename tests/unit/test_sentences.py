@@ -100,12 +100,12 @@ def test_vowel_signs_belong_to_their_word() -> None:
 
 
 @pytest.mark.parametrize("language", RIGHTS)
-def test_a_text_of_a_sentence_or_two_tells_its_language(language: str) -> None:
+def test_the_language_of_a_sentence_or_two_is_detected(language: str) -> None:
     assert language_of(RIGHTS[language]) == language
 
 
 @pytest.mark.parametrize("text", ["", "Hm.", "12345 67890", "qqq www zzz"])
-def test_what_cannot_be_told_is_not_guessed(text: str) -> None:
+def test_a_language_that_cannot_be_detected_is_not_guessed(text: str) -> None:
     assert language_of(text) is None
 
 

@@ -1,4 +1,4 @@
-"""The parts of the services starter that touch no server."""
+"""The parts of the servers for development that touch no server."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import pytest
 
 from api_shared.testing.servers import ServicesError, ServiceUnavailable
-from api_shared.testing.servers.amqp_handshake import ask_rabbitmq
-from api_shared.testing.servers.cache import cache_folder
 from api_shared.testing.servers.compose import engine_answers
 from api_shared.testing.servers.from_environment import server_from_environment
 from api_shared.testing.servers.ports import are_free, free_ports
 from api_shared.testing.servers.process_identity import ProcessIdentity
-from api_shared.testing.servers.rabbitmq_program import find_rabbitmq
+from api_shared.testing.servers.programs.cache import cache_folder
+from api_shared.testing.servers.programs.wheel import program_from_wheel
+from api_shared.testing.servers.rabbitmq.amqp_handshake import ask_rabbitmq
+from api_shared.testing.servers.rabbitmq.program import find_rabbitmq
 from api_shared.testing.servers.state import (
     BackgroundServer,
     State,
@@ -28,7 +29,6 @@ from api_shared.testing.servers.state import (
     save_state,
     without_stale,
 )
-from api_shared.testing.servers.wheel import program_from_wheel
 
 
 def test_free_ports_are_different_and_can_be_listened_on() -> None:
@@ -93,7 +93,7 @@ def test_a_program_without_its_run_bit_is_copied_and_left_as_it_is(
     packaged.write_text("#!/bin/sh\necho runs\n")
     packaged.chmod(0o644)
     located = SimpleNamespace(name="server", locate=lambda: packaged)
-    monkeypatch.setattr("api_shared.testing.servers.wheel.files", lambda _: [located])
+    monkeypatch.setattr("api_shared.testing.servers.programs.wheel.files", lambda _: [located])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     program = program_from_wheel("some-wheel", "server")
     assert program is not None
@@ -118,11 +118,11 @@ def test_an_engine_that_does_not_answer_is_passed_over(
 
 
 def test_a_process_is_told_apart_from_another_with_its_id() -> None:
-    mark = ProcessIdentity.of(os.getpid())
-    assert mark is not None
-    assert mark.is_running()
-    assert not mark.model_copy(update={"started": "earlier"}).is_running()
-    assert not mark.model_copy(update={"started": "earlier"}).end(grace_s=1)
+    identity = ProcessIdentity.of(os.getpid())
+    assert identity is not None
+    assert identity.is_running()
+    assert not identity.model_copy(update={"started": "earlier"}).is_running()
+    assert not identity.model_copy(update={"started": "earlier"}).end(grace_s=1)
 
 
 def test_an_env_line_is_read_back_by_a_shell() -> None:
@@ -167,5 +167,9 @@ def test_what_does_not_speak_amqp_is_not_ready(answer: bytes) -> None:
 
 
 def test_importing_the_library_does_not_import_the_starter() -> None:
-    script = "import sys, api_shared; sys.exit('api_shared.testing.servers' in sys.modules)"
+    script = (
+        "import importlib.util, sys, api_shared\n"
+        "assert 'api_shared.testing.servers' not in sys.modules\n"
+        "assert importlib.util.find_spec('api_shared.testing.servers'), 'it has another name now'\n"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -20,8 +20,8 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     """
     `a=1 b.c=text` is `{"a": 1, "b": {"c": "text"}}`.
 
-    A value that is JSON (a number, true, null, a list, an object, a text in quotes) is that, any
-    other is text. Raises `InvalidOption`.
+    A value that is JSON (a number, true, null, a list, an object, a text in quotes) is read as
+    JSON, any other is text. Raises `InvalidOption`.
     """
     return _tree(pairs, _value)
 
@@ -39,7 +39,7 @@ def parse_json(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidOption("--json", _short(text), f"not JSON: {error}") from None
     if not isinstance(parsed, dict):
-        raise InvalidOption("--json", _short(text), "an object with the arguments is wanted")
+        raise InvalidOption("--json", _short(text), "it must be an object with the arguments")
     return parsed
 
 
@@ -47,8 +47,8 @@ def arguments_for(contract: Contract[Any, Any], pairs: Sequence[str]) -> BaseMod
     """
     The pairs as the contract's arguments.
 
-    Where it wants text, `user_id=42` is the text 42: only the contract knows. Raises
-    `InvalidArguments` and `InvalidOption`.
+    Where the contract has text, `user_id=42` is the text 42. Raises `InvalidArguments` and
+    `InvalidOption`.
     """
     from pydantic import ValidationError
 
@@ -70,7 +70,9 @@ def _tree(pairs: Sequence[str], value_of: Any) -> dict[str, Any]:
         path, equals, text = pair.partition("=")
         keys = path.split(".")
         if not equals or not all(keys):
-            raise InvalidOption("argument", pair, "key=value is wanted, or a.b=value for an object")
+            raise InvalidOption(
+                "argument", pair, "it must be key=value, or a.b=value for an object"
+            )
         if not _put(tree, keys, value_of(text), new=True):
             raise InvalidOption("argument", pair, f"{path} is given twice")
     return tree

@@ -1,4 +1,4 @@
-"""What the shell offers after a Tab; no server is asked."""
+"""Completion in the shell; no server is asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command connects to: no more than it needs, each with a deadline."""
+"""The connections of commands: no more than each needs, with a deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BROKERS = ("general", "ml")
 
 
 class Verbosity:
-    """How often `-v` was given."""
+    """The number of times that `-v` was given."""
 
     count = 0
 
@@ -30,12 +30,12 @@ def run(main: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
     from api_shared.settings import load_settings
 
     settings = load_settings()
-    configure_words(settings)
+    configure_output(settings)
     return asyncio.run(main(settings))
 
 
-def configure_words(settings: Settings) -> None:
-    """Logging before anything starts: to stderr, and only what went wrong unless -v is given."""
+def configure_output(settings: Settings) -> None:
+    """Set up logging before anything starts: to stderr, warnings alone unless -v is given."""
     from api_shared.logs import configure_logging
 
     level = LEVELS[min(Verbosity.count, len(LEVELS) - 1)]
@@ -44,7 +44,7 @@ def configure_words(settings: Settings) -> None:
     if Verbosity.count:
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     else:
-        # The drivers' own complaints: each command says in a sentence what a server did.
+        # Hides the drivers' own messages: each command says in a sentence what a server did.
         logging.getLogger().addHandler(logging.NullHandler())
 
 

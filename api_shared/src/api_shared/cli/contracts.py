@@ -1,4 +1,4 @@
-"""The contracts that can be kiqed from here: the platform's, and those of `--module`."""
+"""The contracts that `kiq` knows: the platform's, and those of `--module`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Modules:
-    """What `--module` names."""
+    """The modules that `--module` names."""
 
     names: tuple[str, ...] = ()
 

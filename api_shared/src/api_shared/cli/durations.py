@@ -1,4 +1,4 @@
-"""Times as people say them."""
+"""Times and durations as people write them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def now() -> datetime:
 
 
 def since(then: datetime | None, at: datetime) -> str:
-    """`12 s ago`; `in 4 min` for what is to come; `-` for never."""
+    """`12 s ago`; `in 4 min` for the future; `-` for never."""
     if then is None:
         return "-"
     seconds = (at - then).total_seconds()
@@ -58,14 +58,14 @@ def parse_duration(option: str, text: str) -> timedelta:
 
 def parse_time(option: str, text: str) -> datetime:
     """ISO 8601 with its zone. Raises `InvalidOption`."""
-    wanted = "a time in ISO 8601 with its zone is wanted: 2030-01-31T08:00:00+01:00"
+    expected = "it must be a time in ISO 8601 with its zone: 2030-01-31T08:00:00+01:00"
     try:
         time = datetime.fromisoformat(text)
         if time.tzinfo is not None:
             return time.astimezone(UTC)
-    except (ValueError, OverflowError):  # too long ago or too far ahead to be told in UTC
+    except (ValueError, OverflowError):  # too long ago or too far ahead for UTC
         pass
-    raise InvalidOption(option, text, wanted)
+    raise InvalidOption(option, text, expected)
 
 
 def until(then: datetime, at: datetime) -> str:
@@ -76,5 +76,5 @@ def until(then: datetime, at: datetime) -> str:
 
 
 def clock(then: datetime) -> str:
-    """In the time zone of whoever reads it."""
+    """A time in the zone of this machine."""
     return then.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""The exit codes, and which error ends in which."""
+"""The exit codes, and the errors that end in each."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ExitCode(IntEnum):
 
 
 FINDINGS = ExitCode.JOB_FAILED
-"""What `doctor` ends with when all servers answer and something is wrong all the same."""
+"""The exit code where all servers answer and a command found something wrong."""
 
 
 def exit_code_of(error: Exception) -> ExitCode:
-    """For the errors that this package raises on purpose; all that is left is a wrong usage."""
+    """The code of an error that this package raises on purpose; wrong usage where none fits."""
     match error:
         case JobNotFound() | DeadLetterNotFound():
             return ExitCode.NOT_FOUND

@@ -1,4 +1,4 @@
-"""A job in words and as JSON. The right to write (its token) is shown to nobody."""
+"""A job as text and as JSON. Its claim's token is never shown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _plain(job: Job) -> dict[str, Any]:
 
 
 def end_of(job: Job) -> str:
-    """How a job has ended, in a line."""
+    """The end of a job, in a line."""
     match job.status:
         case Status.COMPLETED:
             took = between(job.started_at, job.ended_at)
@@ -63,8 +63,8 @@ def progress_text(progress: Progress) -> str:
     return f"{done} {': '.join(filter(None, (progress.stage, progress.message)))}".rstrip()
 
 
-def standing(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
-    """What a job that has not ended waits for, and until when; empty: there is nothing to say."""
+def waiting_text(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
+    """What a job that has not ended waits for, and until when; empty where it waits for nothing."""
     match job.status:
         case Status.SCHEDULED | Status.RETRYING if job.due_at is not None:
             return f"{until(job.due_at, at)}: {why_again(job)}"
@@ -74,7 +74,7 @@ def standing(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
             return f"in queue {job.queue!r} for {between(job.queued_at, at)}; {who}"
         case Status.PROCESSING if job.due_at is not None and job.due_at < at:
             return f"its worker is silent since {lasted((at - job.due_at).total_seconds())}: " + (
-                "the next dispatcher that looks takes it back"
+                "the next dispatcher that looks rescues it"
             )
         case Status.FAILED if job.due_at is not None:
             return "its dead letter is not confirmed by RabbitMQ yet"
@@ -83,7 +83,7 @@ def standing(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
 
 
 def note_of(job: Job) -> str:
-    """What a list says of a job beside its status: what it waits for, or why it failed."""
+    """The note of a job in a list: what it waits for, or why it failed."""
     return job.waits_for or (job.error.reason.value if job.error else "")
 
 
@@ -124,7 +124,7 @@ def fields_of(
         ("job", job.id),
         ("task", job.task),
         ("status", job.status.value),
-        ("waits", standing(job, workers, at)),
+        ("waits", waiting_text(job, workers, at)),
         ("progress", progress_text(job.progress) if job.progress else ""),
         ("error", error_text(job)),
         ("cancel", "requested" if job.cancel_requested and not job.status.is_terminal else ""),

@@ -1,4 +1,4 @@
-"""`kiq`: the commands together, and how each of them ends."""
+"""`kiq`: all commands, and the exit code of each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 from typer.main import get_command
 
-from api_shared.cli import (
+from api_shared.cli.commands import (
     chaos,
     config,
     cron,
-    dlq,
-    doctor,
     jobs,
     queues,
     submit,
@@ -24,6 +22,8 @@ from api_shared.cli import (
     watch,
     workers,
 )
+from api_shared.cli.commands.dlq.command import dlq_app
+from api_shared.cli.commands.doctor.command import doctor
 from api_shared.cli.connections import Verbosity
 from api_shared.cli.contracts import Modules
 from api_shared.cli.exit_codes import ExitCode, exit_code_of
@@ -44,13 +44,13 @@ app = typer.Typer(
     name="kiq",
     help=HELP,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: in half the time, and as well in a pipe
+    rich_markup_mode=None,  # plain help takes half the time, and suits a pipe too
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(asked: bool) -> None:
+    if asked:
         from importlib.metadata import version
 
         typer.echo(f"kiq {version('api-shared')}")
@@ -89,12 +89,12 @@ app.command("list", epilog=jobs.LIST_EPILOG)(jobs.list_jobs)
 app.command("cancel")(jobs.cancel)
 app.command("reschedule", epilog=jobs.RESCHEDULE_EPILOG)(jobs.reschedule)
 app.command("queues")(queues.queues)
-app.add_typer(dlq.dlq_app, name="dlq")
+app.add_typer(dlq_app, name="dlq")
 app.command("verify", epilog=verify.EPILOG)(verify.verify)
 app.command("tasks", epilog=tasks.EPILOG)(tasks.tasks)
 app.command("workers")(workers.workers)
 app.add_typer(cron.cron_app, name="cron")
-app.command("doctor")(doctor.doctor)
+app.command("doctor")(doctor)
 app.command("config")(config.config)
 app.command("chaos", epilog=chaos.EPILOG)(chaos.chaos)
 
@@ -116,7 +116,7 @@ else:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The entry point: no error that a person can mend ends in a traceback."""
+    """The entry point: no error that a person can fix ends in a traceback."""
     _accept_any_text(sys.stdout)
     _accept_any_text(sys.stderr)
     code = run_command(arguments)
@@ -138,7 +138,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except Exception as error:
-        # Typer's own errors of usage; their class has had several homes.
+        # Typer's own errors of usage: their class has been in several modules.
         if not hasattr(error, "format_message"):
             raise
         if words := error.format_message():

@@ -14,7 +14,7 @@ def masked_url(url: str) -> str:
     """
     The URL with `***` for its password, and for parameters that carry one.
 
-    What does not read as a URL but holds an `@` is masked up to it.
+    A text with an `@` that is not a URL is masked up to the `@`.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""What reaches the terminal: data on stdout (text, tables, JSON), words on stderr."""
+"""The output of commands: data on stdout (text, tables, JSON), messages on stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 UNLIMITED = 10_000
-"""Columns of what is no terminal: nothing that a program reads is cut."""
+"""Columns where there is no terminal: what a program reads is never cut."""
 
 STYLES = {
     "completed": "green",
@@ -37,7 +37,7 @@ STYLES = {
 
 
 def say(text: str) -> None:
-    """Words for a person."""
+    """A message for a person."""
     _write(sys.stderr, clean(text))
 
 
@@ -91,7 +91,7 @@ def console(stream: TextIO) -> Console:
 
 
 def clean(text: str) -> str:
-    """What came from a job cannot steer the terminal: control characters are shown as escapes."""
+    """Text of a job cannot control the terminal: control characters are shown as escapes."""
     return "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
         for char in text
@@ -128,7 +128,7 @@ def _write(stream: TextIO, text: str, *, end: str = "\n") -> None:
 
 
 def end_quietly() -> NoReturn:
-    """Nobody reads any more: end as a program that SIGPIPE ended, without a word."""
+    """Nobody reads any more: end without a message, as a program that SIGPIPE ended."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())

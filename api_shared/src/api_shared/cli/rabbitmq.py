@@ -20,7 +20,7 @@ ANSWER_S = 5.0
 
 
 class RabbitRefused(ServerError):
-    """RabbitMQ answers, and does not let this user look."""
+    """RabbitMQ answers, and refuses this user the question."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"RabbitMQ (RABBITMQ_URL) refuses: {reason}")
@@ -28,7 +28,7 @@ class RabbitRefused(ServerError):
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """`ready` messages lie in the queue, held by no consumer."""
+    """`ready` messages are in the queue, held by no consumer."""
 
     ready: int
     consumers: int
@@ -53,10 +53,10 @@ async def rabbitmq_of(settings: Settings) -> AsyncIterator[AbstractConnection]:
 @asynccontextmanager
 async def channel_of(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
     """
-    A channel for one question: a no closes it.
+    A channel for one question: a refusal closes it.
 
-    Raises `RabbitUnavailable` when the connection is lost; the server's no comes as the driver has
-    it (`ChannelClosed`, and `DeliveryError` for a message).
+    Raises `RabbitUnavailable` when the connection is lost, and the driver's own errors for a
+    refusal (`ChannelClosed`, and `DeliveryError` for a message).
     """
     try:
         with driver_errors():

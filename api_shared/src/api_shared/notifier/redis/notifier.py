@@ -49,7 +49,7 @@ class RedisNotifier:
         rng = rng or Random()  # noqa: S311 - jitter, not a secret
         outage = Outage()
         self._keys = Keys(settings.redis_prefix)
-        self._pool = _connection_pool(settings)
+        self._pool = connection_pool(settings)
         self._redis = Redis(connection_pool=self._pool)
         self._publisher = Publisher(
             self._redis,
@@ -115,12 +115,9 @@ class RedisNotifier:
     async def server_version(self) -> str:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                info = await self._redis.info("server")
+                return await version_of(self._redis)
         except Exception as error:
             raise RedisUnavailable(describe(error)) from error
-        if "valkey_version" in info:
-            return f"Valkey {info['valkey_version']}"
-        return f"Redis {info.get('redis_version', 'of unknown version')}"
 
     def _new_connection(self) -> Connection:
         connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -136,6 +133,14 @@ class RedisNotifier:
             return JobEvent.from_json(payload)
         except (ValueError, InvalidJobId):
             return None
+
+
+async def version_of(redis: Redis) -> str:
+    """Product and version, for people. Raises whatever the client raises."""
+    info = await redis.info("server")
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info.get('redis_version', 'of unknown version')}"
 
 
 def pool_options() -> dict[str, Any]:
@@ -155,13 +160,14 @@ def pool_options() -> dict[str, Any]:
     }
 
 
-def _connection_pool(settings: Settings) -> BlockingConnectionPool:
+def connection_pool(
+    settings: Settings, *, connect_timeout_s: float = CONNECT_TIMEOUT_S
+) -> BlockingConnectionPool:
     """Raises `InvalidSettings`, without the URL: it may hold a password."""
     url = settings.redis_address
     try:
-        return BlockingConnectionPool.from_url(
-            url, max_connections=MAX_CONNECTIONS, **pool_options()
-        )
+        options = pool_options() | {"socket_connect_timeout": connect_timeout_s}
+        return BlockingConnectionPool.from_url(url, max_connections=MAX_CONNECTIONS, **options)
     except ValueError:
         wanted = "a URL like redis://[user:password@]host:6379/0 (or rediss://, unix://) is wanted"
         raise InvalidSettings([f"REDIS_URL: {wanted}"]) from None

@@ -1,17 +1,17 @@
-"""What a row stands on: servers it may break, workers it may kill, and a door to kiq through."""
+"""The environment of a scenario: servers and workers that it may break, and a started broker."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 from pymongo import MongoClient
@@ -23,40 +23,30 @@ from api_shared.job import Status, new_job_id
 from api_shared.ledger.audit import Scope
 from api_shared.ledger.protocol import JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.verify import verify
-from api_shared.testing.chaos import load
-from api_shared.testing.chaos.management import Management
 from api_shared.testing.chaos.proxy import LOOPBACK, Proxy
 from api_shared.testing.chaos.records import every_job
 from api_shared.testing.chaos.recovery import pid_of, recoveries
 from api_shared.testing.chaos.report import Report
 from api_shared.testing.chaos.trace import read_trace
-from api_shared.testing.chaos.waiting import NotInTime, until
+from api_shared.testing.chaos.variables import environment_variables, variables_for
 from api_shared.testing.chaos.worker_process import WorkerProcess
+from api_shared.testing.chaos.workers import load
 from api_shared.testing.servers import Server, Services
+from api_shared.testing.waiting import NotInTime, until
+from api_shared.transport.management import Management
 
-TARGET = "api_shared.testing.chaos.worker:broker"
+TARGET = "api_shared.testing.chaos.workers.worker:broker"
 READY_S = 180.0
 KIQS_AT_ONCE = 50
-
-SHORT_TIMES = {
-    "LEASE_S": "7",
-    "HEARTBEAT_S": "1",
-    "REPUBLISH_AFTER_S": "3",
-    "DISPATCH_EVERY_S": "0.2",
-    "DRAIN_S": "5",
-    "CONNECT_DEADLINE_S": "5",
-    "RABBITMQ_HEARTBEAT_S": "4",
-}
-"""So that what takes a lease takes seconds."""
 
 
 class Environment:
     """
     A vhost, a database and a Redis prefix of its own; the load's broker, started; worker processes.
 
-    `folder` is for the row's files, and where bodies leave their trace. `accepted` are the ids that
+    `folder` is for the scenario's files and for the trace of its tasks. `accepted` are the ids that
     a kiq returned: each must be in the ledger at the end, and none of those it `refused`. `say`
-    tells whoever watches.
+    prints what happens.
     """
 
     def __init__(
@@ -77,24 +67,11 @@ class Environment:
         self.proxies: list[Proxy] = []
         self.findings: list[str] = []
         self.deaths: dict[int, datetime] = {}
-        self.env = {
-            **SHORT_TIMES,
-            "RABBITMQ_URL": urlsplit(services.rabbitmq.url)._replace(path=f"/{self.name}").geturl(),
-            "RABBITMQ_MANAGEMENT_URL": management_url,
-            "MONGODB_URL": services.mongodb.url,
-            "REDIS_URL": services.redis.url,
-            "DATABASE_NAME": self.name,
-            "REDIS_PREFIX": self.name,
-            "STORAGE_URL": f"file:{folder / 'storage'}",
-            "LOG_LEVEL": "INFO",
-            "LOG_FORMAT": "json",
-            # The CPU slots of this row alone.
-            "XDG_RUNTIME_DIR": str(folder),
-        }
+        self.variables = variables_for(services, self.name, folder)
 
     @property
     def broker(self) -> JobBroker:
-        """The load's, as a service has it."""
+        """The broker of the load, as a service has it."""
         return load.broker
 
     @property
@@ -110,15 +87,15 @@ class Environment:
         target: str = TARGET,
         processes: int = 1,
         ready: bool = True,
-        env: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> WorkerProcess:
         """
-        `taskiq worker TARGET MODULES FLAGS`, with `env` over the ground's; returns when each of its
-        processes has reported itself in the ledger (`ready` False: at once).
+        `taskiq worker TARGET MODULES FLAGS`, with `variables` over the environment's; returns when
+        each of its processes has reported itself in the ledger (`ready` False: at once).
         """
         worker = WorkerProcess(
             [target, *modules, *flags, "--workers", str(processes)],
-            {**os.environ, **self.env, "PYTHONUNBUFFERED": "1", **(env or {})},
+            {**os.environ, **self.variables, "PYTHONUNBUFFERED": "1", **(variables or {})},
             self.folder / f"worker-{len(self.workers)}.log",
             self.folder,
         )
@@ -128,7 +105,7 @@ class Environment:
         return worker
 
     async def reported(self, worker: WorkerProcess, processes: int = 1) -> list[WorkerInfo]:
-        """What the ledger knows of a worker's processes, as soon as it knows them all."""
+        """A worker's processes as the ledger has them, as soon as it has them all."""
 
         async def known() -> list[WorkerInfo]:
             if worker.returncode is not None:
@@ -141,13 +118,13 @@ class Environment:
         return found
 
     async def at_work(self) -> list[WorkerProcess]:
-        """Those that run jobs now, as the ledger has it."""
+        """The workers that run jobs now, as the ledger has it."""
         running = await self.ledger.find(JobFilter(status=Status.PROCESSING), limit=1_000)
         busy = {pid_of(job.worker) for job in running}
         return [worker for worker in self.workers if busy & set(worker.group)]
 
     def kill(self, worker: WorkerProcess) -> None:
-        """kill -9 for the whole worker; the time counts for the recovery of its jobs."""
+        """kill -9 for the whole worker. The recovery of its jobs is counted from now."""
         pids = worker.group
         worker.kill()
         self.deaths |= dict.fromkeys(pids, datetime.now(UTC))
@@ -156,9 +133,10 @@ class Environment:
 
     async def kiq(self, task: JobTask[Any, Any], *args: Any, **labels: str | float) -> str | None:
         """
-        Accept one job, as a careful service does: once an answer was lost, asked again under its
-        id until there is one; a later refusal says nothing of the first try. None: it was refused,
-        and must not run. Its id is another job's where that one holds the unique key.
+        The id of one accepted job, kiqed as a careful service does: once an answer was lost, the
+        kiq is repeated under its id until there is one, since a later refusal says nothing of the
+        first try. None: it was refused and must not run. Where another job holds the unique key,
+        the id is that job's.
         """
         job_id = new_job_id()
         in_doubt = False
@@ -181,7 +159,7 @@ class Environment:
     async def kiq_many(
         self, count: int, task: JobTask[Any, Any], *args: Any, **labels: str | float
     ) -> list[str]:
-        """`count` of the same, some at once; the ids of those accepted."""
+        """`count` jobs of the same arguments, some at once; the ids of those accepted."""
         gate = asyncio.Semaphore(KIQS_AT_ONCE)
 
         async def one() -> str | None:
@@ -195,8 +173,8 @@ class Environment:
         self, count: int, seconds: float, *, per_second: float | None = None
     ) -> list[str]:
         """
-        The known load: `count` jobs that sleep; `per_second`: kiqed at that rate, whether earlier
-        ones have returned or not.
+        The known load: `count` jobs that sleep. `per_second`: they are kiqed at that rate, whether
+        earlier kiqs have returned or not.
         """
         if per_second is None:
             return await self.kiq_many(count, load.nap, str(self.folder), seconds)
@@ -221,7 +199,7 @@ class Environment:
         return len(self.accepted) + len(self.refused)
 
     async def open_jobs(self) -> int:
-        """How many jobs have not ended, as the ledger counts them; all while it is away."""
+        """How many jobs have not ended, as the ledger counts them; all of them while it is away."""
         try:
             queues = await self.ledger.count(self.broker.name)
         except ServerError:
@@ -233,15 +211,15 @@ class Environment:
         await until(partial(self._have_ended, count), within_s, f"{count} jobs have ended")
 
     async def until_begun(self, job_ids: Sequence[str], within_s: float = 120) -> None:
-        """Until the bodies of all these jobs have begun. Raises `NotInTime`."""
+        """Until the tasks of all these jobs have begun. Raises `NotInTime`."""
 
         def begun() -> bool:
             return set(job_ids) <= read_trace(self.folder).begun.keys()
 
-        await until(begun, within_s, f"{len(job_ids)} bodies have begun")
+        await until(begun, within_s, f"{len(job_ids)} tasks have begun")
 
     async def drain(self, within_s: float = 300) -> None:
-        """Until no job is open; what still is at the deadline is counted as open, and a finding."""
+        """Until no job is open. What is open at the deadline is a finding, and counted as open."""
         count = len(self.accepted)
         await self.expect(partial(self._have_ended, count), within_s, f"{count} jobs have ended")
 
@@ -251,14 +229,14 @@ class Environment:
     # Findings.
 
     def check(self, held: object, otherwise: str) -> None:
-        """A finding unless it held."""
+        """Add a finding unless `held`."""
         if not held:
             self.findings.append(otherwise)
 
     async def expect(
         self, condition: Callable[[], Awaitable[Any] | Any], within_s: float, what: str
     ) -> None:
-        """A finding unless it comes true in time."""
+        """Add a finding unless the condition comes true in time."""
         try:
             await until(condition, within_s, what)
         except NotInTime as late:
@@ -266,9 +244,9 @@ class Environment:
 
     async def report(self, *, all_complete: bool = True, **figures: float | str) -> Report:
         """
-        The count of all jobs that were accepted here, and what was found. Ask when drained.
+        The count of all jobs that were accepted here, and the findings. Call it when drained.
 
-        `all_complete` False: the row itself checks which jobs fail or are cancelled.
+        `all_complete` False: the scenario itself checks which jobs fail or are cancelled.
         """
         jobs = await every_job(self.ledger)
         audit = await verify(self.ledger, Scope(), accepted=self.accepted)
@@ -293,14 +271,14 @@ class Environment:
         await self.broker.startup()
         await self.ledger.prepare()
 
-    async def reopen(self, **env: str) -> None:
-        """The broker again, as a service with `env` over the ground's has it."""
+    async def reopen(self, **variables: str) -> None:
+        """Start the broker again, with `variables` over the environment's."""
         await self.broker.shutdown()
-        with _environment(env):
+        with environment_variables(variables):
             await self.broker.startup()
 
     async def proxy(self, server: Server) -> Proxy:
-        """A proxy in front of a server, closed with this ground."""
+        """A proxy in front of a server, closed with this environment."""
         parts = urlsplit(server.url)
         proxy = Proxy(parts.hostname or LOOPBACK, parts.port or 0)
         await proxy.start()
@@ -315,7 +293,7 @@ class Environment:
         await self.broker.shutdown()
         for proxy in self.proxies:
             await proxy.close()
-        self.management("DELETE", f"vhosts/{self.name}")
+        self.management("DELETE", f"vhosts/{quote(self.name, safe='')}")
         await asyncio.to_thread(self._drop_database)
 
     def _drop_database(self) -> None:
@@ -327,26 +305,11 @@ class Environment:
 async def environment_on(
     services: Services, folder: Path, *, say: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Environment]:
-    """A clean ground on these servers; all that it started ends with the block."""
-    ground = Environment(services, folder, say=say)
-    with _environment(ground.env):
+    """A clean environment on these servers; all that it started ends with the block."""
+    env = Environment(services, folder, say=say)
+    with environment_variables(env.variables):
         try:
-            await ground.open()
-            yield ground
+            await env.open()
+            yield env
         finally:
-            await ground.close()
-
-
-@contextmanager
-def _environment(env: Mapping[str, str]) -> Iterator[None]:
-    """This process's environment with `env` over it: brokers read it when they start."""
-    before = {name: os.environ.get(name) for name in env}
-    os.environ.update(env)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            await env.close()

@@ -1,5 +1,5 @@
 """
-MongoDB writes that are applied and whose answer is lost: a tap for the proxy.
+A tap for the proxy that loses the answers to MongoDB writes.
 
 Protocol: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/ (OP_MSG).
 """

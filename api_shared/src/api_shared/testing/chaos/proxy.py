@@ -1,5 +1,5 @@
 """
-A TCP proxy that misbehaves when told to: what a network does to a connection.
+A TCP proxy that misbehaves on request, as a network does to connections.
 
 Clients are given `port` instead of the server's. It runs in the event loop that started it.
 """
@@ -18,12 +18,12 @@ LOOPBACK = "127.0.0.1"
 
 
 class Tap(Protocol):
-    """Looks into one connection's bytes; what it returns is passed on."""
+    """A reader of one connection's bytes; what it returns is passed on."""
 
     def from_client(self, data: bytes) -> bytes: ...
 
     def from_server(self, data: bytes) -> bytes | None:
-        """None: say nothing of this to the client and cut the connection."""
+        """None: nothing is passed to the client, and the connection is cut."""
 
 
 @dataclass(eq=False, slots=True)
@@ -41,8 +41,8 @@ class _Connection:
 
 class Proxy:
     """
-    Passes bytes on between clients and `host`:`port` of a server, until it is told otherwise:
-    `cut`, `black_hole`, `delay_s` (of each answer), `refuses`; `heal` ends all of them.
+    Passes bytes on between clients and `host`:`port` of a server, until a fault is asked
+    of it: `cut`, `black_hole`, `delay_s` (of each answer), `refuses`. `heal` ends all of them.
 
     `tap` makes, for each new connection, what looks into it.
     """

@@ -1,4 +1,4 @@
-"""How long it took until what a killed process held ran again."""
+"""The time until the jobs of a killed process ran again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def recoveries(jobs: Collection[Job], deaths: Mapping[int, datetime]) -> Iterato
     """
     Seconds from a process's death (pid → when) until each job it held ran again or ended.
 
-    Ledger and killer share a machine's clock here.
+    The ledger and the process that kills share a machine's clock here.
     """
     for job in jobs:
         for entry, following in zip(job.history, job.history[1:], strict=False):

@@ -1,11 +1,11 @@
-"""All rows, by name: each module of `scenarios/` has a `SCENARIO`, or several as `SCENARIOS`."""
+"""All scenarios by name: a module of `scenarios/` has a `SCENARIO`, or several as `SCENARIOS`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 from api_shared.errors import UsageError
 from api_shared.testing.chaos import scenarios
@@ -13,25 +13,26 @@ from api_shared.testing.chaos.scenario import Scenario
 
 
 class UnknownScenario(UsageError):
-    """There is no row of this name."""
+    """There is no scenario of this name."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         self.name = name
-        super().__init__(f"no row named {name!r}; known: {', '.join(known)}")
+        super().__init__(f"no scenario named {name!r}; known: {', '.join(known)}")
 
 
 @cache
-def rows() -> dict[str, Scenario]:
+def all_scenarios() -> dict[str, Scenario]:
     """In alphabetical order: names begin with what breaks."""
     found: list[Scenario] = []
-    for module in iter_modules(scenarios.__path__, f"{scenarios.__name__}."):
-        loaded = import_module(module.name)
-        found += getattr(loaded, "SCENARIOS", None) or [loaded.SCENARIO]
-    return {scenario.name: scenario for scenario in sorted(found, key=lambda row: row.name)}
+    for module in walk_packages(scenarios.__path__, f"{scenarios.__name__}."):
+        if not module.ispkg:
+            loaded = import_module(module.name)
+            found += getattr(loaded, "SCENARIOS", None) or [loaded.SCENARIO]
+    return {scenario.name: scenario for scenario in sorted(found, key=lambda each: each.name)}
 
 
-def row(name: str) -> Scenario:
+def scenario_named(name: str) -> Scenario:
     """Raises `UnknownScenario`."""
-    if name not in rows():
-        raise UnknownScenario(name, list(rows()))
-    return rows()[name]
+    if name not in all_scenarios():
+        raise UnknownScenario(name, list(all_scenarios()))
+    return all_scenarios()[name]

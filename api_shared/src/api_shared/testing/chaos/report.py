@@ -1,4 +1,4 @@
-"""What a row found: the same counts for each, and its own findings."""
+"""The report of a scenario: the same counts for each, and its own findings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from api_shared.ledger.audit import Audit
 @dataclass(frozen=True, slots=True)
 class Report:
     """
-    `audit` is what `kiq verify` counts. `findings`: what did not hold besides, in words.
+    `audit` is what `kiq verify` counts. `findings`: what else did not hold, in words.
 
     `recovery_s`: for each job that a death interrupted, the seconds until it ran again. `figures`:
-    what else is worth reading, by name.
+    other numbers worth reading, by name.
     """
 
     audit: Audit
@@ -26,7 +26,7 @@ class Report:
         return self.audit.is_sound and not self.audit.open and not self.findings
 
     def checked(self, held: object, otherwise: str) -> Report:
-        """With a finding unless it held: for what only the count tells."""
+        """This report, with a finding unless `held`: for what only the audit shows."""
         return self if held else replace(self, findings=(*self.findings, otherwise))
 
     def recovery_at(self, quantile: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Running rows: each on a clean ground, from a seed that is printed, to a result."""
+"""Runs of scenarios: each in a clean environment, from a printed seed, to a result."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from api_shared.testing.chaos.scenario import Scenario
 from api_shared.testing.servers import Services, running_servers
 
 Say = Callable[[str], None]
-ROW_S = 1200.0
-"""A row that takes longer hangs; the longest take a few minutes."""
+SCENARIO_S = 1200.0
+"""A scenario that takes longer hangs; the longest take a few minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a row; `took_s` from a clean ground to the last count."""
+    """What became of a scenario; `took_s` is from a clean environment to the last count."""
 
     scenario: Scenario
     size: int
@@ -35,8 +35,8 @@ class Result:
     took_s: float
 
 
-class ServersOfRows:
-    """Private servers, started when a row first needs them and kept for the next."""
+class ScenarioServers:
+    """Private servers, started when a scenario first needs them and kept for the next."""
 
     def __init__(self, say: Say, held: ExitStack) -> None:
         self._say = say
@@ -61,37 +61,37 @@ class ServersOfRows:
 
 
 @contextmanager
-def servers_of_rows(say: Say) -> Iterator[ServersOfRows]:
+def scenario_servers(say: Say) -> Iterator[ScenarioServers]:
     """All that was started ends with the block."""
     with ExitStack() as held:
-        yield ServersOfRows(say, held)
+        yield ScenarioServers(say, held)
 
 
-async def run_row(
+async def run_scenario(
     scenario: Scenario, size: int, seed: int, services: Services, folder: Path, say: Say
 ) -> Result:
-    """What the row raises is a finding, with its traceback."""
+    """Run one scenario. What it raises is a finding, with its traceback."""
     began = time.monotonic()
     rng = Random(f"{scenario.name} {seed}")  # noqa: S311 - a seed repeats a run
     try:
-        async with environment_on(services, folder, say=say) as ground, asyncio.timeout(ROW_S):
-            report = await scenario.run(size, rng, ground)
+        async with environment_on(services, folder, say=say) as env, asyncio.timeout(SCENARIO_S):
+            report = await scenario.run(size, rng, env)
     except Exception:
-        report = Report(Audit(), (f"the row did not end:\n{traceback.format_exc()}",))
+        report = Report(Audit(), (f"the scenario did not end:\n{traceback.format_exc()}",))
     return Result(scenario, size, seed, report, time.monotonic() - began)
 
 
-def run_rows(
+def run_scenarios(
     scenarios: list[tuple[Scenario, int]], seed: int, say: Say, done: Callable[[Result], None]
 ) -> list[Result]:
-    """One after the other; `done` is told of each. The files of one that did not hold stay."""
+    """One after the other; `done` is called with each. The files of one that did not hold stay."""
     results = []
-    with servers_of_rows(say) as servers:
+    with scenario_servers(say) as servers:
         for scenario, size in scenarios:
             say(f"{scenario.name}: {scenario.fault} ({size:,})")
             folder = Path(tempfile.mkdtemp(prefix=f"chaos-{scenario.name}-"))
             services = servers.of(scenario)
-            result = asyncio.run(run_row(scenario, size, seed, services, folder, say))
+            result = asyncio.run(run_scenario(scenario, size, seed, services, folder, say))
             if result.report.holds:
                 shutil.rmtree(folder, ignore_errors=True)
             else:

@@ -1,4 +1,4 @@
-"""A row: one fault, what must hold under it, and at which sizes."""
+"""A scenario: one fault, what must hold under it, and at which sizes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Run = Callable[[int, Random, "Environment"], Awaitable["Report"]]
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """
-    `name` is what one types: words with hyphens, the thing that breaks first.
+    `name` is what a person types: words with hyphens, what breaks comes first.
 
     `run` gets the size (how many jobs, or whatever `small` and `full` count), randomness from the
-    printed seed, and a ground of its own; it breaks things, heals them and reports. What it
+    printed seed, and an environment of its own; it breaks things, heals them and reports. What it
     raises is a finding too. `mongodb_nodes`: how many its replica set has.
     """
 

@@ -1,4 +1,4 @@
-"""The trace that bodies leave: which job began and ended in which process, kill -9 or not."""
+"""The trace of the tasks that ran: which job began and ended in which process, kill -9 or not."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ BEGAN, ENDED = "began", "ended"
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`begun`: how often each job's body began. `beside_itself`: jobs that ran twice at once in
-    one process."""
+    """
+    `begun`: how often each job's task began. `beside_itself`: jobs that ran twice at once in one
+    process.
+    """
 
     begun: Counter[str]
     beside_itself: frozenset[str]
@@ -23,8 +25,8 @@ class Trace:
 
 @contextmanager
 def traced(folder: str, job_id: str) -> Iterator[None]:
-    """A body: a line in this process's own file when it begins, another when it ends."""
-    path = Path(folder) / f"{os.getpid()}.bodies"
+    """A task's run: a line in this process's own file when it begins, another when it ends."""
+    path = Path(folder) / f"{os.getpid()}.trace"
     _write(path, BEGAN, job_id)
     try:
         yield
@@ -33,10 +35,10 @@ def traced(folder: str, job_id: str) -> Iterator[None]:
 
 
 def read_trace(folder: Path) -> Trace:
-    """Lines of one process are in the order of what happened there."""
+    """The trace of all processes; the lines of one are in the order in which things happened."""
     begun: Counter[str] = Counter()
     beside: set[str] = set()
-    for path in folder.glob("*.bodies"):
+    for path in folder.glob("*.trace"):
         running: Counter[str] = Counter()
         for line in path.read_text(encoding="utf-8").splitlines():
             word, _, job_id = line.partition(" ")

@@ -1,4 +1,4 @@
-"""A real worker, started as its users start it."""
+"""A real worker process, started as its users start it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from api_shared.testing.chaos.waiting import LONG_S, until
+from api_shared.testing.waiting import LONG_S, until
 from api_shared.worker.job_process.parent_death import die_with_parent
 
 
@@ -88,7 +88,7 @@ class WorkerProcess:
         return self._process.wait()
 
     def end(self) -> None:
-        """Nothing of the group is left."""
+        """SIGKILL for what is left of the group, whether it has ended or not."""
         self._signal_group(signal.SIGKILL)
         self._process.wait(timeout=30)
 

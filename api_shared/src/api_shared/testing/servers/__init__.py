@@ -6,11 +6,11 @@ RabbitMQ, MongoDB and Redis for development and tests, without a container engin
         services.rabbitmq.kill()
         services.rabbitmq.start()
 
-Needs the extra `api-shared[services]`. Nothing of `api_shared` imports this package.
+Needs the extra `api-shared[services]`. Only `kiq services`, `kiq chaos` and tests import it.
 """
 
 from api_shared.testing.servers.errors import NotOurServer, ServicesError, ServiceUnavailable
-from api_shared.testing.servers.replica_set import ReplicaSet
+from api_shared.testing.servers.mongodb.replica_set import ReplicaSet
 from api_shared.testing.servers.server import OnStep, Server
 from api_shared.testing.servers.server_set import (
     ALL_SERVICES,

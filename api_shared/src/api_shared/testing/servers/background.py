@@ -1,4 +1,4 @@
-"""Servers that stay when the command that started them ends: `kiq services up`."""
+"""Servers that outlive the command that started them: `kiq services up`."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def up(
     folder: Path, *, env: Mapping[str, str], compose_file: Path | None, on_step: OnStep
 ) -> tuple[State, bool]:
     """
-    Make all servers stand; returns how, and whether any had to be started.
+    Start all servers that do not run; returns their state, and whether any had to be started.
 
     Data is in `folder` and outlives `down`; ports stay the same while nobody else takes them.
     Raises ServiceUnavailable.
     """
     with locked(folder):
         state = load_state(folder)
-        if state.keeper is not None and state.keeper.is_running():
+        if state.supervisor is not None and state.supervisor.is_running():
             if not any(unanswered(state).values()):
                 return state, False
             on_step("some servers are down: starting all of them again")
-            state.keeper.end(grace_s=_END_DEADLINE_S)
+            state.supervisor.end(grace_s=_END_DEADLINE_S)
         data = folder.absolute() / _DATA
         data.mkdir(exist_ok=True)
         services = start_servers(
@@ -50,7 +50,7 @@ def up(
             on_step=on_step,
             ports={server.name: server.ports for server in state.servers},
         )
-        standing = tuple(
+        servers = tuple(
             BackgroundServer(
                 name=server.name,
                 url=server.url,
@@ -61,13 +61,13 @@ def up(
             )
             for server in services.servers.values()
         )
-        keeper = services.keeper
-        mark = None if keeper is None else ProcessIdentity.of(keeper.pid)
-        # Before it is let go: a record that cannot be written must not leave servers behind.
-        save_state(folder, State(keeper=mark, servers=standing))
-        if keeper is not None:
-            keeper.let_go()
-        return load_state(folder), keeper is not None
+        supervisor = services.supervisor
+        identity = None if supervisor is None else ProcessIdentity.of(supervisor.pid)
+        # Written before the supervisor is let go: a failure here must not leave servers behind.
+        save_state(folder, State(supervisor=identity, servers=servers))
+        if supervisor is not None:
+            supervisor.let_go()
+        return load_state(folder), supervisor is not None
 
 
 def unanswered(state: State) -> dict[str, ServiceUnavailable | None]:
@@ -89,9 +89,11 @@ def down(folder: Path, *, wipe: bool) -> tuple[str, ...]:
         return ()
     with locked(folder):
         state = load_state(folder)
-        was_running = state.keeper is not None and state.keeper.end(grace_s=_END_DEADLINE_S)
-        if state.keeper is not None and state.keeper.is_running():
-            raise ServicesError(f"the keeper, process {state.keeper.pid}, could not be ended")
+        was_running = state.supervisor is not None and state.supervisor.end(grace_s=_END_DEADLINE_S)
+        if state.supervisor is not None and state.supervisor.is_running():
+            raise ServicesError(
+                f"the supervisor, process {state.supervisor.pid}, could not be ended"
+            )
         forget_servers(folder, state)
         if wipe:
             shutil.rmtree(folder / _DATA, ignore_errors=True)
@@ -99,6 +101,8 @@ def down(folder: Path, *, wipe: bool) -> tuple[str, ...]:
 
 
 def is_down(state: State) -> bool:
-    """Whether nothing stands: never started, stopped, or gone with a reboot."""
+    """Whether nothing runs: never started, stopped, or gone with a reboot."""
     started = any(server.pid for server in state.servers)
-    return not state.servers or (started and (not state.keeper or not state.keeper.is_running()))
+    return not state.servers or (
+        started and (not state.supervisor or not state.supervisor.is_running())
+    )

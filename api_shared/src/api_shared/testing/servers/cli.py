@@ -54,13 +54,13 @@ def up(folder: Folder = _FOLDER, compose: Compose = _COMPOSE, as_json: AsJson = 
 
 @services_app.command()
 def status(folder: Folder = _FOLDER, as_json: AsJson = False) -> None:
-    """Ask each server. Exit code 4 if one does not answer, or none stands."""
+    """Ask each server. Exit code 4 if one does not answer, or none runs."""
     with _explained():
         state = load_state(folder)
         if is_down(state):
             if as_json:
                 _print_json({"servers": []})
-            raise ServicesError("no services stand here; start them: kiq services up")
+            raise ServicesError("no services run here; start them: kiq services up")
         failures = unanswered(state)
         if as_json:
             _print_json({"servers": _described(state)})

@@ -1,8 +1,8 @@
 """
 Docker Compose as a source of servers, where an engine answers.
 
-The tests need no engine, so they do not run this against one: they check that an engine that does
-not answer is passed over quickly.
+The tests need no engine and do not run this against one: they check that an engine that does not
+answer is skipped quickly.
 """
 
 from __future__ import annotations

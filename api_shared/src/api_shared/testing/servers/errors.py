@@ -1,4 +1,4 @@
-"""What the starter of local services raises."""
+"""The errors of the servers for development and tests."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from api_shared.testing.servers.amqp_handshake import ask_rabbitmq
-from api_shared.testing.servers.mongodb import ask_mongodb
+from api_shared.testing.servers.mongodb.node import ask_mongodb
+from api_shared.testing.servers.rabbitmq.amqp_handshake import ask_rabbitmq
 from api_shared.testing.servers.server import GivenServer
 from api_shared.testing.servers.valkey import ask_redis
 

@@ -1,4 +1,4 @@
-"""A process of ours, told apart from a later one that was given the same id."""
+"""The identity of a process, which a later one with the same id does not share."""
 
 from __future__ import annotations
 

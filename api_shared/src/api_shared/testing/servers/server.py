@@ -1,4 +1,4 @@
-"""A server that jobs can use, found or started."""
+"""A server that jobs can use: one that is found, or a private one that is started."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from api_shared.testing.servers.errors import NotOurServer, ServicesError, ServiceUnavailable
-from api_shared.testing.servers.supervisor_client import ProcessSpec, SupervisorClient
+from api_shared.testing.servers.supervisor.client import ProcessSpec, SupervisorClient
 
 OnStep = Callable[[str], None]
-"""Is told, in a few words, what is being done; from several threads."""
+"""Called with a few words on what is being done; from several threads."""
 
 _POLL_S = 0.05
 _STOP_GRACE_S = 15.0
@@ -21,7 +21,7 @@ _LOG_TAIL_LINES = 25
 
 class Engine(ABC):
     """
-    What one product needs to run privately: its commands, and how to tell that it is ready.
+    What one product needs to run privately: its commands, and a check that it is ready.
 
     `folder` is all it may write to. `ports`, `port_count` of them, are fixed for its life, so that
     clients find it again after a restart.
@@ -148,11 +148,11 @@ class GivenServer(Server):
 
 
 class PrivateServer(Server):
-    """A server started here, under a keeper."""
+    """A server started here, under a supervisor."""
 
     given = False
 
-    def __init__(self, engine: Engine, keeper: SupervisorClient) -> None:
+    def __init__(self, engine: Engine, supervisor: SupervisorClient) -> None:
         self.name = engine.name
         self.variable = engine.variable
         self.url = engine.url
@@ -160,11 +160,11 @@ class PrivateServer(Server):
         self.ports = engine.ports
         self.folder = engine.folder
         self._engine = engine
-        self._keeper = keeper
+        self._supervisor = supervisor
 
     @property
     def pid(self) -> int | None:
-        return self._keeper.poll(self.name)[0]
+        return self._supervisor.poll(self.name)[0]
 
     def ask(self) -> None:
         try:
@@ -177,7 +177,7 @@ class PrivateServer(Server):
     def start(self) -> None:
         if self.pid is not None:
             return
-        self._keeper.start(self.name, self._engine.processes())
+        self._supervisor.start(self.name, self._engine.processes())
         deadline = time.monotonic() + self._engine.start_deadline_s
         while True:
             try:
@@ -189,10 +189,10 @@ class PrivateServer(Server):
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
-        self._keeper.stop(self.name, grace_s=_STOP_GRACE_S)
+        self._supervisor.stop(self.name, grace_s=_STOP_GRACE_S)
 
     def kill(self) -> None:
-        self._keeper.kill(self.name)
+        self._supervisor.kill(self.name)
 
     def wipe(self) -> None:
         if self.pid is not None:
@@ -200,7 +200,7 @@ class PrivateServer(Server):
         shutil.rmtree(self.folder)
 
     def _check_alive(self, error: Exception, *, late: bool) -> None:
-        pid, code = self._keeper.poll(self.name)
+        pid, code = self._supervisor.poll(self.name)
         if pid is not None and not late:
             return
         reason = (

@@ -1,4 +1,4 @@
-"""The set of servers that jobs need: taken where they are named, started where they are not."""
+"""The set of servers that jobs need: those that are named, and private ones for the rest."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from api_shared.testing.servers.from_environment import (
     found_server,
     server_from_environment,
 )
-from api_shared.testing.servers.mongodb import MongoDB, find_mongod
+from api_shared.testing.servers.mongodb.node import MongoDB, find_mongod
+from api_shared.testing.servers.mongodb.replica_set import ReplicaSet
 from api_shared.testing.servers.ports import are_free, free_ports
-from api_shared.testing.servers.rabbitmq import RabbitMQ
-from api_shared.testing.servers.rabbitmq_program import find_rabbitmq
-from api_shared.testing.servers.replica_set import ReplicaSet
+from api_shared.testing.servers.rabbitmq.node import RabbitMQ
+from api_shared.testing.servers.rabbitmq.program import find_rabbitmq
 from api_shared.testing.servers.server import Engine, OnStep, PrivateServer, Server
-from api_shared.testing.servers.supervisor_client import SupervisorClient
+from api_shared.testing.servers.supervisor.client import SupervisorClient
 from api_shared.testing.servers.valkey import Valkey, find_valkey
 
 ALL_SERVICES = ("rabbitmq", "mongodb", "redis")
@@ -33,12 +33,12 @@ _PORT_TRIES = 3
 
 class Services:
     """
-    The servers of one `running_servers`. Asking for one that was not wanted is a ServicesError.
+    The servers of one `running_servers`. Asking for one that was left out is a ServicesError.
     """
 
-    def __init__(self, servers: Mapping[str, Server], keeper: SupervisorClient | None) -> None:
+    def __init__(self, servers: Mapping[str, Server], supervisor: SupervisorClient | None) -> None:
         self.servers = dict(servers)
-        self.keeper = keeper
+        self.supervisor = supervisor
 
     @property
     def rabbitmq(self) -> Server:
@@ -59,8 +59,8 @@ class Services:
 
     def close(self) -> None:
         """Stop what was started. Harmless twice."""
-        if self.keeper is not None:
-            self.keeper.close()
+        if self.supervisor is not None:
+            self.supervisor.close()
 
     def _server(self, name: str) -> Server:
         try:
@@ -121,17 +121,17 @@ def start_servers(
     """
     As `running_servers`, with the data in `folder` and the end left to the caller.
 
-    `remove_folder`: the keeper removes it after it has stopped the servers. `ports`: those to take
-    again, by name of the server, if they are still free.
+    `remove_folder`: the supervisor removes it after it has stopped the servers. `ports`: those to
+    take again, by name of the server, if they are still free.
     """
     env = os.environ if env is None else env
-    tell = on_step or (lambda _: None)
+    report = on_step or (lambda _: None)
     servers: dict[str, Server] = {}
     for name in only:
         if given := server_from_environment(name, env):
             given.ask()
             servers[name] = given
-    servers |= _from_compose([name for name in only if name not in servers], compose_file, tell)
+    servers |= _from_compose([name for name in only if name not in servers], compose_file, report)
     missing = [name for name in only if name not in servers]
     if not missing:
         return Services(servers, None)
@@ -142,29 +142,31 @@ def start_servers(
             f"private servers are started on Linux only, not on {sys.platform}",
             remedy=f"set {', '.join(VARIABLES[name] for name in missing)}, or start Docker",
         )
-    keeper = SupervisorClient(folder, remove=remove_folder)
+    supervisor = SupervisorClient(folder, remove=remove_folder)
     with ThreadPoolExecutor(len(missing), thread_name_prefix="start") as pool:
         try:
             starting = [
-                pool.submit(_started_set, folder / name, keeper, tell, mongodb_nodes)
+                pool.submit(_started_set, folder / name, supervisor, report, mongodb_nodes)
                 if name == "mongodb" and mongodb_nodes > 1
-                else pool.submit(_started, name, folder, keeper, tell, (ports or {}).get(name, ()))
+                else pool.submit(
+                    _started, name, folder, supervisor, report, (ports or {}).get(name, ())
+                )
                 for name in missing
             ]
             for ready in as_completed(starting):
                 servers[ready.result().name] = ready.result()
         except BaseException:
-            keeper.close()  # the other starts give up as soon as they look
+            supervisor.close()  # the other starts give up as soon as they look
             raise
-    return Services({name: servers[name] for name in only}, keeper)
+    return Services({name: servers[name] for name in only}, supervisor)
 
 
 def _from_compose(
-    names: Sequence[str], compose_file: Path | None, tell: OnStep
+    names: Sequence[str], compose_file: Path | None, report: OnStep
 ) -> dict[str, Server]:
     if not names or compose_file is None or not compose_file.is_file() or not engine_answers():
         return {}
-    tell(f"docker compose up: {', '.join(names)}")
+    report(f"docker compose up: {', '.join(names)}")
     compose_up(compose_file, names)
     found: dict[str, Server] = {}
     for name in names:
@@ -175,12 +177,12 @@ def _from_compose(
 
 
 def _started(
-    name: str, folder: Path, keeper: SupervisorClient, tell: OnStep, wished: Sequence[int]
+    name: str, folder: Path, supervisor: SupervisorClient, report: OnStep, preferred: Sequence[int]
 ) -> PrivateServer:
-    engine = _engine(name, folder / name, wished, tell)
-    tell(f"starting {name}")
+    engine = _engine(name, folder / name, preferred, report)
+    report(f"starting {name}")
     for tries_left in reversed(range(_PORT_TRIES)):
-        server = PrivateServer(engine, keeper)
+        server = PrivateServer(engine, supervisor)
         try:
             server.start()
             break
@@ -188,28 +190,30 @@ def _started(
             # Between the choice of a port and its use, somebody else may take it.
             if tries_left == 0 or are_free(engine.ports):
                 raise
-            engine = _engine(name, folder / name, (), tell)
-    tell(f"{name} is ready")
+            engine = _engine(name, folder / name, (), report)
+    report(f"{name} is ready")
     return server
 
 
-def _started_set(folder: Path, keeper: SupervisorClient, tell: OnStep, nodes: int) -> ReplicaSet:
-    tell(f"starting mongodb, {nodes} nodes")
-    server = ReplicaSet(folder, find_mongod(), free_ports(nodes), keeper)
+def _started_set(
+    folder: Path, supervisor: SupervisorClient, report: OnStep, nodes: int
+) -> ReplicaSet:
+    report(f"starting mongodb, {nodes} nodes")
+    server = ReplicaSet(folder, find_mongod(), free_ports(nodes), supervisor)
     server.start()
-    tell("mongodb is ready")
+    report("mongodb is ready")
     return server
 
 
-def _engine(name: str, folder: Path, wished: Sequence[int], tell: OnStep) -> Engine:
-    """What runs `name`, on the ports it is wished on if they are free."""
+def _engine(name: str, folder: Path, preferred: Sequence[int], report: OnStep) -> Engine:
+    """The engine of `name`, on the `preferred` ports if they are free."""
 
     def ports(count: int) -> Sequence[int]:
-        return wished if len(wished) == count and are_free(wished) else free_ports(count)
+        return preferred if len(preferred) == count and are_free(preferred) else free_ports(count)
 
     match name:
         case "rabbitmq":
-            return RabbitMQ(folder, find_rabbitmq(tell), ports(RabbitMQ.port_count))
+            return RabbitMQ(folder, find_rabbitmq(report), ports(RabbitMQ.port_count))
         case "mongodb":
             return MongoDB(folder, find_mongod(), ports(MongoDB.port_count))
         case "redis":

@@ -1,4 +1,4 @@
-"""What stands in a folder: the record that `up` writes and `status` and `down` read."""
+"""The record of the servers of a folder: `up` writes it, `status` and `down` read it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class BackgroundServer(BaseModel):
 
 
 class State(BaseModel):
-    """`keeper` None: nothing was started here, or `down` has stopped it."""
+    """`supervisor` None: nothing was started here, or `down` has stopped it."""
 
     model_config = ConfigDict(frozen=True)
 
-    keeper: ProcessIdentity | None = None
+    supervisor: ProcessIdentity | None = None
     servers: tuple[BackgroundServer, ...] = ()
 
     @property
@@ -45,7 +45,7 @@ class State(BaseModel):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One `up` or `down` at a time in this folder, which is made if need be, for us only."""
+    """One `up` or `down` at a time in this folder, which is made for its owner only."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     with (folder / "lock").open("a") as lock:
@@ -65,14 +65,14 @@ def load_state(folder: Path) -> State:
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Also writes `env`, in lines that a shell and `--env-file` read, while servers stand."""
+    """Also writes `env`, in lines that a shell and `--env-file` read, while servers run."""
     _write(folder / _STATE, state.model_dump_json(indent=2) + "\n")
     _write(folder / _ENV, env_lines(state.env))
 
 
 def forget_servers(folder: Path, state: State) -> None:
     """Record that nothing runs. The addresses stay: see `without_stale`."""
-    _write(folder / _STATE, state.model_copy(update={"keeper": None}).model_dump_json(indent=2))
+    _write(folder / _STATE, state.model_copy(update={"supervisor": None}).model_dump_json(indent=2))
     (folder / _ENV).unlink(missing_ok=True)
 
 
@@ -80,7 +80,7 @@ def without_stale(env: Mapping[str, str], state: State) -> dict[str, str]:
     """
     `env` without what a shell still holds of an earlier `up` in this folder.
 
-    Those variables name servers of ours that are gone, not servers that somebody gave.
+    Those variables name servers that `up` started and that are gone, not servers of somebody else.
     """
     started = {k: v for server in state.servers if server.pid for k, v in server.env.items()}
     return {key: value for key, value in env.items() if started.get(key) != value}

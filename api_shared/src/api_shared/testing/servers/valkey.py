@@ -9,9 +9,9 @@ from pathlib import Path
 
 from api_shared.testing.servers.errors import ServiceUnavailable
 from api_shared.testing.servers.ports import LOOPBACK
+from api_shared.testing.servers.programs.wheel import program_from_wheel
 from api_shared.testing.servers.server import Engine
-from api_shared.testing.servers.supervisor_client import ProcessSpec
-from api_shared.testing.servers.wheel import program_from_wheel
+from api_shared.testing.servers.supervisor.client import ProcessSpec
 
 _TIMEOUT_S = 2.0
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import pydantic_core
 
+from api_shared import prctl
 from api_shared.worker.job_process import parent_death
 from api_shared.worker.job_process.current_job import CurrentJob, SoftLimitReached, become
 from api_shared.worker.job_process.errors import ResultNotEncodable, ResultTooLarge
@@ -41,7 +42,7 @@ def run_job(channel_fd: int, lifeline_fd: int, server_pid: int) -> NoReturn:
         os.setpgid(0, 0)
         parent_death.die_with_parent(server_pid)
         parent_death.die_with(lifeline_fd, group=True)
-        parent_death.adopt_orphans()  # what the job leaves behind falls to the server once it ends
+        prctl.adopt_orphans()  # what the job leaves behind falls to the server once it ends
         _take_signals()
         _close_all_but({0, 1, 2, channel_fd, lifeline_fd})
         _reseed()

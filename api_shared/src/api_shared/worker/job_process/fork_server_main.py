@@ -20,6 +20,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from api_shared import prctl
 from api_shared.worker.job_process import child, parent_death
 from api_shared.worker.job_process.framing import Kind, frame, read_frame
 
@@ -36,7 +37,7 @@ def main(control_fd: int, lifeline_fd: int) -> None:
             return
         parent_death.outlive(lifeline_fd)
         os.close(lifeline_fd)
-        parent_death.adopt_orphans()
+        prctl.adopt_orphans()
         Server(control).serve()
 
 

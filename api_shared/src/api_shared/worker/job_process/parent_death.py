@@ -1,27 +1,25 @@
 """
-How a process is tied to the life of another one, without its own help.
+The end of a process when another one ends, without its own help.
 
 A pipe whose write end only the worker holds: when the worker is gone, however it went, the kernel
-closes that end and signals the reader's owner (`O_ASYNC`, fcntl(2)). It works in the middle of a
-C loop, and where PR_SET_PDEATHSIG does not: it follows the parent only, here the fork server.
+closes that end and signals the reader's owner (`O_ASYNC`, fcntl(2)). This works in the middle of a
+C loop, and where PR_SET_PDEATHSIG does not: that follows the parent only, here the fork server.
 Linux; elsewhere a job notices when it next writes.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import select
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+from api_shared.prctl import signal_when_parent_ends
 
 
 def die_with(read_fd: int, *, group: bool = False) -> None:
-    """From now on SIGKILL for this process, or its whole group, once the write end is closed."""
+    """SIGKILL for this process, or for its whole group, once the write end is closed."""
     if sys.platform != "linux":
         return
     fcntl.fcntl(read_fd, fcntl.F_SETOWN, -os.getpgrp() if group else os.getpid())
@@ -42,27 +40,12 @@ def outlive(read_fd: int) -> None:
 
 def die_with_parent(parent_pid: int) -> None:
     """SIGKILL for this process when the thread that forked it ends."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_when_parent_ends(signal.SIGKILL)
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def adopt_orphans() -> None:
-    """Processes whose parent below us dies become our children, not init's."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _write_end_is_closed(read_fd: int) -> bool:
     poll = select.poll()
     poll.register(read_fd, 0)
     return bool(poll.poll(0))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform != "linux":
-        return
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")

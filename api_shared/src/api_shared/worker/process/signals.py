@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -13,9 +12,9 @@ from collections.abc import Callable
 
 import structlog
 
-log = structlog.get_logger()
+from api_shared.prctl import signal_when_parent_ends
 
-_PR_SET_PDEATHSIG = 1
+log = structlog.get_logger()
 
 
 def follow_parent() -> None:
@@ -26,9 +25,10 @@ def follow_parent() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT) != 0:
-        log.warning("process.no_parent_death_signal", errno=ctypes.get_errno())
+    try:
+        signal_when_parent_ends(signal.SIGQUIT)
+    except OSError as error:
+        log.warning("process.no_parent_death_signal", errno=error.errno)
     main = multiprocessing.parent_process()
     if main is not None and os.getppid() != main.pid:
         os.kill(os.getpid(), signal.SIGQUIT)

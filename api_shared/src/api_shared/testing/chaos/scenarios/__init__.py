@@ -1,1 +1,1 @@
-"""The rows of `kiq chaos`, a file each."""
+"""The scenarios of `kiq chaos`, a file each."""

@@ -1,0 +1,1 @@
+"""The commands of `kiq`, a module or a package each."""

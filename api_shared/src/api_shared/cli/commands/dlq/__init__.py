@@ -1,0 +1,1 @@
+"""`kiq dlq`: dead letters listed, shown, requeued and purged."""

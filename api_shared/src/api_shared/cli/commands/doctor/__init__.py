@@ -1,0 +1,1 @@
+"""`kiq doctor`: checks of servers, queues and workers."""

@@ -1,0 +1,1 @@
+"""Scenarios in which jobs and messages meet races and wrong input."""

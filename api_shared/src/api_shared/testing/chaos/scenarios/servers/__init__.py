@@ -1,0 +1,1 @@
+"""Scenarios in which RabbitMQ, MongoDB, Redis or the network between them breaks."""

@@ -1,0 +1,1 @@
+"""Scenarios in which workers and their processes break."""

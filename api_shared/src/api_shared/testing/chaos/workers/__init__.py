@@ -1,0 +1,1 @@
+"""Workers of the scenarios, and the tasks that they run."""

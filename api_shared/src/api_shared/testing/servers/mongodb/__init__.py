@@ -1,0 +1,1 @@
+"""MongoDB as a private server, or as a replica set of several."""

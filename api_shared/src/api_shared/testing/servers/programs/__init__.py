@@ -1,0 +1,1 @@
+"""Server programs from wheels and Debian packages, kept in a cache."""

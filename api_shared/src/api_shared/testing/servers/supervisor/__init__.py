@@ -1,0 +1,1 @@
+"""The process that starts private servers and ends them with their owner."""
