@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from fixtures.cli import NOWHERE, Cli, Place
+from fixtures.cli import DEADLINE_S, NOWHERE, Cli, Place
 
 UNKNOWN_ID = "0123456789abcdef01234567"
 
@@ -106,7 +106,7 @@ def test_ctrl_c_ends_a_wait_with_130_and_the_job_goes_on(cli: Cli, go: Path) -> 
     assert watcher.stderr is not None
     assert "half of them" in watcher.stderr.readline()
     watcher.send_signal(signal.SIGINT)
-    _, err = watcher.communicate(timeout=30)
+    _, err = watcher.communicate(timeout=DEADLINE_S)
     assert watcher.returncode == 130
     assert f"job {job_id} goes on" in err
     assert "Traceback" not in err
@@ -135,7 +135,7 @@ def test_watch_shows_the_text_of_a_job_while_it_is_written(cli: Cli, go: Path) -
         record = cli("show", job_id, "--json").json
         go.touch()
         rest = watcher.stdout.read()
-        assert watcher.wait(timeout=60) == 0
+        assert watcher.wait(timeout=DEADLINE_S) == 0
         told = [json.loads(line) for line in objects.stdout]
     assert rest.startswith("The second.\\x1b[2J\n"), "whole, and it does not steer the terminal"
     assert "completed" in rest.splitlines()[-1]
@@ -198,7 +198,7 @@ def test_a_snoozed_job_says_until_when_and_for_what_it_waits(cli: Cli) -> None:
         told = next(line for line in watcher.stdout if "retrying" in line)
         assert "the model server is full  waits until" in told
         cli("cancel", job_id)
-        assert watcher.wait(timeout=60) == 1
+        assert watcher.wait(timeout=DEADLINE_S) == 1
 
 
 def test_what_asks_the_ledger_alone_works_while_rabbitmq_and_redis_are_away(
@@ -256,7 +256,7 @@ def test_watch_prints_an_event_a_line_and_ends_as_the_job_does(cli: Cli, go: Pat
         "done": 5.0, "total": 10.0, "stage": "steps", "message": "half of them",
     }  # fmt: skip
     go.touch()
-    out, _ = watcher.communicate(timeout=30)
+    out, _ = watcher.communicate(timeout=DEADLINE_S)
     events += [json.loads(line) for line in out.splitlines()]
     assert watcher.returncode == 0
     told = [event["status"] for event in events if event["kind"] == "status"]
@@ -278,7 +278,7 @@ def test_a_watch_without_redis_sees_the_end_all_the_same(cli: Cli, go: Path) -> 
     assert watcher.stdout is not None
     assert "queued" in watcher.stdout.readline()
     go.touch()
-    out, err = watcher.communicate(timeout=40)
+    out, err = watcher.communicate(timeout=DEADLINE_S)
     assert (watcher.returncode, out.splitlines()[-1].split()[-1]) == (0, "completed"), err
 
 
@@ -394,7 +394,7 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(cli: Cli) -> None:
     process = cli.start("tasks")
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
-    assert process.wait(timeout=30) == 141
+    assert process.wait(timeout=DEADLINE_S) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
 
@@ -422,7 +422,7 @@ def in_terminal(cli: Cli, *arguments: str, **env: str) -> str:
         command, cwd=cli.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    shown, deadline = b"", time.monotonic() + 60
+    shown, deadline = b"", time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         if not select.select([ours], [], [], 1)[0]:
             continue
@@ -434,7 +434,7 @@ def in_terminal(cli: Cli, *arguments: str, **env: str) -> str:
             break
         shown += part
     os.close(ours)
-    assert process.wait(timeout=60) == 0, shown
+    assert process.wait(timeout=DEADLINE_S) == 0, shown
     return shown.decode()
 
 

@@ -19,7 +19,7 @@ from bson import ObjectId
 from pymongo import MongoClient
 
 from api_shared.testing.servers import Services
-from fixtures.cli import NOWHERE, Cli, Place, place_on
+from fixtures.cli import DEADLINE_S, NOWHERE, Cli, Place, place_on
 
 UNKNOWN_ID = "0123456789abcdef01234567"
 
@@ -191,7 +191,7 @@ def test_on_a_terminal_one_is_asked_and_no_means_no(cli: Cli, source: Path, owne
             text=True,
         )
         os.write(main, f"{answer}\n".encode())
-        _, words = process.communicate(timeout=60)
+        _, words = process.communicate(timeout=DEADLINE_S)
         os.close(terminal)
         os.close(main)
         assert process.returncode == code, words

@@ -136,31 +136,3 @@ async def test_a_known_job_of_a_task_this_worker_lacks_fails_once_with_the_reaso
 
     await until(is_settled)
     assert [reason for reason, _ in platform.dead_letters()] == [Reason.UNKNOWN_TASK]
-
-
-async def test_a_job_that_kills_its_worker_fails_as_lost_and_its_neighbours_complete(
-    platform: Platform, tmp_path: Path
-) -> None:
-    await platform.start(broker)
-    await platform.worker("jobs.main:broker", "--workers", "2", processes=2)
-    before = [await tasks.add.kiq(number, 1) for number in range(50)]
-    held = [await tasks.hold.kiq(str(tmp_path), f"h{number}") for number in range(4)]
-    await until(lambda: len(list(tmp_path.glob("*.started"))) == 4)
-    crash = await tasks.crash.kiq(str(tmp_path))
-    after = [await tasks.add.kiq(number, 1) for number in range(50)]
-    await until((tmp_path / "crashes").exists)
-    for number in range(4):
-        (tmp_path / f"h{number}.go").touch()
-    job = await platform.status_of(crash, Status.FAILED)
-    assert job.error is not None
-    assert (job.error.reason, job.lost, job.attempt) == (Reason.LOST, 3, 0)
-    await until(lambda: all_completed(platform, [*before, *held, *after]))
-    for handle in held:
-        assert (await platform.job(handle)).lost < 3, "no neighbour came to its limit"
-    assert len((tmp_path / "crashes").read_text().split()) == 3
-
-    def dead() -> Any:
-        return platform.dead_letters()
-
-    ((reason, body),) = await until(dead)
-    assert (reason, json.loads(body)["task_id"]) == (Reason.LOST, crash.task_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import pairwise
 from random import Random
 
@@ -93,19 +92,6 @@ async def test_what_fell_due_while_all_was_down_follows_the_policy(platform: Pla
     assert len(await ticks(platform, "sweep")) == 1
 
 
-async def test_many_workers_fire_each_tick_once_while_some_are_killed(platform: Platform) -> None:
-    await prepared(platform)
-    workers = [await platform.worker(WORKER, processes=2, ready=False) for _ in range(3)]
-    cursor = await moved_back(platform, "count", timedelta(seconds=1000))
-    for worker in workers[:2]:
-        has_some = len(await ticks(platform, "count")) + 100
-        await until(partial(has_ticks, platform, has_some), what="some have ticked")
-        worker.kill()
-    await until(lambda: are_completed(platform, "count", 1000), what="all have ended")
-    counted = await ticks_until_paused(platform, "count")
-    assert counted == [cursor + timedelta(seconds=n) for n in range(1, len(counted) + 1)]
-
-
 async def ticks_until_paused(platform: Platform, name: str) -> list[datetime]:
     """All that were decided, and carried out."""
     await pause_schedule(name, platform.ledger.schedules)
@@ -115,12 +101,6 @@ async def ticks_until_paused(platform: Platform, name: str) -> list[datetime]:
 
     await until(has_settled, what="what was decided is carried out")
     return sorted(await ticks(platform, name))
-
-
-async def has_ticks(platform: Platform, count: int) -> bool:
-    return len(await ticks(platform, "count")) >= count or await are_completed(
-        platform, "count", 1000
-    )
 
 
 async def test_a_new_release_takes_over_and_an_old_one_that_restarts_changes_nothing(

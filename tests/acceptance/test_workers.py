@@ -96,7 +96,8 @@ async def test_a_middleware_that_raises_harms_nothing(platform: Platform, tmp_pa
     assert [await handle.result(LONG_S) for handle in good] == list(range(1, 21))
     await platform.status_of(bad, Status.FAILED)
     for hook in ("startup", "pre_execute", "post_execute", "post_save", "on_error"):
-        assert f'"hook": "Noisy.{hook}"' in worker.log
+        line = f'"hook": "Noisy.{hook}"'
+        await until(lambda line=line: line in worker.log, what=line)  # type: ignore[misc]
     worker.terminate()
     assert await worker.wait() == 0
 

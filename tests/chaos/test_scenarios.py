@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from api_shared.testing.chaos.registry import row, rows
-from api_shared.testing.chaos.run import ServersOfRows, run_row, servers_of_rows
+from api_shared.testing.chaos.registry import all_scenarios, scenario_named
+from api_shared.testing.chaos.run import ScenarioServers, run_scenario, scenario_servers
 
 SEED = 20_260_101
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[ServersOfRows]:
+def servers() -> Iterator[ScenarioServers]:
     """The rows break them: they are nobody else's."""
-    with servers_of_rows(print) as started:
+    with scenario_servers(print) as started:
         yield started
 
 
-@pytest.mark.parametrize("name", list(rows()))
+@pytest.mark.parametrize("name", list(all_scenarios()))
 async def test_a_row_holds_at_its_small_size(
-    name: str, servers: ServersOfRows, tmp_path: Path
+    name: str, servers: ScenarioServers, tmp_path: Path
 ) -> None:
-    scenario = row(name)
+    scenario = scenario_named(name)
     services = servers.of(scenario)
-    result = await run_row(scenario, scenario.small, SEED, services, tmp_path, print)
+    result = await run_scenario(scenario, scenario.small, SEED, services, tmp_path, print)
     report = result.report
     assert report.findings == (), "\n".join(report.findings)
     assert report.audit.findings == ()

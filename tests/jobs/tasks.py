@@ -105,12 +105,6 @@ async def slow(folder: str, name: str) -> None:
         say(folder, f"{name}.cleaned")
 
 
-@broker.task(task_name="crash")
-async def crash(folder: str) -> None:
-    say(folder, "crashes", str(os.getpid()))
-    os._exit(9)
-
-
 @broker.task(task_name="flaky", backoff_s=0, max_retries=5)
 async def flaky(failures: int, job: JobContext = TaskiqDepends()) -> int:
     """Fails `failures` times; returns the attempt that succeeded."""
