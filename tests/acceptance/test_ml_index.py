@@ -25,6 +25,7 @@ from api_shared.contracts.ml_index import (
 )
 from api_shared.errors import InvalidArguments, JobFailed
 from api_shared.job import Status
+from api_shared.testing.freezing import freeze
 from fixtures.indexes import WORDS, contents, files_in
 from fixtures.workers import LONG_S, Platform
 from workers_ml.index.hashes import content_hash
@@ -191,7 +192,7 @@ async def test_a_job_whose_process_is_killed_runs_again_and_the_old_index_answer
     assert seen is not None
     assert seen.total == 60_000
     (job_process,) = descendants(worker.pid) - before
-    os.kill(job_process, signal.SIGSTOP)  # so that it stays in the middle while the index answers
+    freeze(job_process)  # so that it stays in the middle while the index answers
     assert [each.document_id for each in (await similar(text="red")).similar] == ["a.txt"]
     os.kill(job_process, signal.SIGKILL)
     job = await platform.status_of(handle, Status.COMPLETED)

@@ -15,6 +15,7 @@ import pytest
 
 from api_shared.client.stream import StreamPiece
 from api_shared.job import Job, Status, new_job_id
+from api_shared.testing.freezing import frozen
 from api_shared.testing.servers import Services
 from api_shared.testing.servers.process_identity import ProcessIdentity
 from api_shared.transport.publisher import AmqpPublisher
@@ -151,11 +152,8 @@ async def test_a_frozen_worker_that_wakes_up_late_cannot_write_any_more(
     handle = await tasks.hold.kiq(str(tmp_path), "job")
     await started(tmp_path, "job")
     await platform.worker("jobs.main:broker")
-    for pid in first.group:
-        os.kill(pid, signal.SIGSTOP)
-    await until(lambda: starts(tmp_path, "job") == 2)
-    for pid in first.group:
-        os.kill(pid, signal.SIGCONT)
+    with frozen(*first.group):
+        await until(lambda: starts(tmp_path, "job") == 2)
     await until((tmp_path / "job.cancelled").exists, what="the body whose claim is gone is stopped")
     assert await handle.status() is Status.PROCESSING
     go(tmp_path, "job")

@@ -40,7 +40,8 @@ from api_shared.ledger.transitions import (
     requeue,
     rescue,
 )
-from fixtures.ledgers import a_job, claimed, insert, inserted, until
+from api_shared.testing.waiting import until
+from fixtures.ledgers import a_job, claimed, insert, inserted
 
 ERROR = JobError(Reason.ERROR, "ValueError", "it broke", "Traceback ...")
 HOSTILE = (

@@ -21,7 +21,8 @@ from api_shared.notifier.subscription import UNREAD_LIMIT
 from api_shared.notifier.text_stream import Outgoing, Written
 from api_shared.settings import Settings
 from api_shared.testing.servers import running_servers
-from fixtures.private_valkey import be_patient, eventually
+from api_shared.testing.waiting import until
+from fixtures.private_valkey import be_patient
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +184,7 @@ async def test_a_request_to_cancel_reaches_whoever_runs_jobs(notifier: Notifier)
         notifier.publish_cancel(job_id)
         return heard.done()
 
-    await eventually(ask_until_heard)
+    await until(ask_until_heard)
     assert heard.result() == job_id
 
 
@@ -249,7 +250,7 @@ async def test_what_is_told_twice_is_kept_once(notifier: Notifier) -> None:
     async with notifier.follow_text(job_id) as following:
         notifier.publish_text(writing)
         assert await read(following, 4) == [Written(1, 0, "once")]
-        await eventually(lambda: writing.unsent() is None)
+        await until(lambda: writing.unsent() is None)
         notifier.publish_text(writing)
         writing.add("!")
         notifier.publish_text(writing)

@@ -22,9 +22,10 @@ from api_shared.ledger.transitions import cancel_waiting
 from api_shared.schedules.planning import new_record
 from api_shared.schedules.schedule import Declaration, Definition, ScheduleRecord
 from api_shared.schedules.store import remove_schedule
+from api_shared.testing.waiting import until
 from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
 from fixtures.doubles import RecordingPublisher, backing_on
-from fixtures.ledgers import a_job, claimed, inserted, mongo_ledger, until
+from fixtures.ledgers import a_job, claimed, inserted, mongo_ledger
 from fixtures.schedules import put_on
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)

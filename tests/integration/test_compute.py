@@ -11,7 +11,6 @@ import random
 import signal
 import sys
 import threading
-import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -23,6 +22,8 @@ import uvloop
 
 import compute_jobs as jobs
 from api_shared.errors import Snooze
+from api_shared.testing.freezing import freeze, frozen
+from api_shared.testing.waiting import until
 from api_shared.worker.job_process import (
     Cancelled,
     ComputeClosed,
@@ -71,14 +72,6 @@ async def running(**options: Any) -> AsyncIterator[ProcessExecutor]:
 async def compute() -> AsyncIterator[ProcessExecutor]:
     async with running() as compute:
         yield compute
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {DEADLINE_S:g} s: {what}")
-        await asyncio.sleep(0.005)
 
 
 def state(pid: int) -> str:
@@ -279,7 +272,7 @@ async def test_cancelling_run_kills_the_process(tmp_path: Path) -> None:
     pid = Pid()
     async with running() as compute:
         run = asyncio.create_task(compute.run(jobs.loop_in_c_and_say_so, on_progress=pid))
-        await until(lambda: pid.value, "the job says its pid")
+        await until(lambda: pid.value, what="the job says its pid")
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
@@ -294,7 +287,7 @@ async def test_a_killed_job_harms_no_neighbour(compute: ProcessExecutor, tmp_pat
     neighbour = asyncio.create_task(
         compute.run(jobs.wait_for_file, (str(sign),), on_progress=began)
     )
-    await until(lambda: began.value, "the neighbour runs")
+    await until(lambda: began.value, what="the neighbour runs")
     outcome = await compute.run(jobs.say_pid_and_wait, on_progress=Pid(kill))
     assert outcome == Killed(signal=signal.SIGKILL)
     assert await compute.run(jobs.segfault) == Killed(signal=signal.SIGSEGV)
@@ -307,7 +300,7 @@ async def test_what_a_job_started_ends_with_it(compute: ProcessExecutor, own_ses
     outcome = await compute.run(jobs.leave_process_behind, (own_session,))
     assert isinstance(outcome, Returned)
     left = int(outcome.value_json)
-    await until(lambda: is_gone(left), "the process left behind is killed")
+    await until(lambda: is_gone(left), what="the process left behind is killed")
 
 
 async def test_a_daemon_of_a_job_lives_while_the_job_does(
@@ -318,7 +311,7 @@ async def test_a_daemon_of_a_job_lives_while_the_job_does(
     job = asyncio.create_task(
         compute.run(jobs.start_daemon_and_wait, (str(sign),), on_progress=began)
     )
-    await until(lambda: began.value, "the daemon is there")
+    await until(lambda: began.value, what="the daemon is there")
     for _ in range(3):  # each end makes the server look for orphans
         await compute.run(jobs.add, (1, 2))
     sign.touch()
@@ -329,7 +322,7 @@ async def test_closing_stops_what_runs() -> None:
     pid = Pid()
     compute = ProcessExecutor(preload=PRELOAD)
     run = asyncio.create_task(compute.run(jobs.say_pid_and_wait, on_progress=pid))
-    await until(lambda: pid.value, "the job runs")
+    await until(lambda: pid.value, what="the job runs")
     server = compute.server_pid
     await compute.close()
     assert await run == Cancelled()
@@ -346,7 +339,7 @@ async def test_closing_while_the_server_starts_leaves_nothing(
     monkeypatch.syspath_prepend(tmp_path)
     compute = ProcessExecutor(preload=("never_imported",))
     run = asyncio.create_task(compute.run(jobs.add, (1, 2)))
-    await until(lambda: children(os.getpid()), "the server starts")
+    await until(lambda: children(os.getpid()), what="the server starts")
     (server,) = children(os.getpid())
     await compute.close()
     with pytest.raises(ComputeClosed):
@@ -367,7 +360,7 @@ async def test_after_the_fork_server_was_killed_the_next_job_runs(tmp_path: Path
     pid = Pid()
     async with running() as compute:
         lost = asyncio.create_task(compute.run(jobs.loop_in_c_and_say_so, on_progress=pid))
-        await until(lambda: pid.value, "the job runs")
+        await until(lambda: pid.value, what="the job runs")
         assert compute.server_pid is not None
         kill(compute.server_pid)
         outcome = await lost
@@ -375,7 +368,7 @@ async def test_after_the_fork_server_was_killed_the_next_job_runs(tmp_path: Path
         assert "fork server" in str(outcome)
         assert pid.value is not None
         job = pid.value
-        await until(lambda: is_gone(job), "the job dies with the server")
+        await until(lambda: is_gone(job), what="the job dies with the server")
         assert await compute.run(jobs.add, (1, 2)) == Returned(b"3")
         assert compute.server_pid is not None
         kill(compute.server_pid)  # idle, and unnoticed yet
@@ -391,7 +384,7 @@ async def test_a_fork_server_that_hangs_is_replaced(
     await compute.start()
     hung = compute.server_pid
     assert hung is not None
-    os.kill(hung, signal.SIGSTOP)
+    freeze(hung)
     assert await compute.run(jobs.add, (1, 2)) == Returned(b"3")
     assert state(hung) == ""
 
@@ -407,7 +400,7 @@ async def test_nothing_survives_a_worker_that_is_killed() -> None:
     assert not any(is_gone(pid) for pid in pids)
     worker.kill()
     await worker.wait()
-    await until(lambda: all(is_gone(pid) for pid in pids), f"all of {pids} die")
+    await until(lambda: all(is_gone(pid) for pid in pids), what=f"all of {pids} die")
 
 
 async def test_jobs_die_with_their_worker_though_the_fork_server_hangs() -> None:
@@ -419,14 +412,11 @@ async def test_jobs_die_with_their_worker_though_the_fork_server_hangs() -> None
         server, *pids = [int(await worker.stdout.readline()) for _ in range(6)]
     tied = [pid for pid in pids if os.getsid(pid) == server]
     assert len(tied) == 4
-    os.kill(server, signal.SIGSTOP)
-    try:
+    with frozen(server):
         worker.kill()
         await worker.wait()
-        await until(lambda: all(is_gone(pid) for pid in tied), f"all of {tied} die")
-    finally:
-        os.kill(server, signal.SIGCONT)
-    await until(lambda: all(is_gone(pid) for pid in (server, *pids)), "and then the others")
+        await until(lambda: all(is_gone(pid) for pid in tied), what=f"all of {tied} die")
+    await until(lambda: all(is_gone(pid) for pid in (server, *pids)), what="and then the others")
 
 
 async def test_a_worker_that_multiprocessing_forked_can_compute() -> None:
@@ -520,12 +510,12 @@ async def test_the_loop_turns_while_a_job_does_not_read_its_arguments(tmp_path: 
             run = asyncio.create_task(compute.run(jobs.size_of, (bytes(50_000_000),)))
             await until(
                 lambda: [pid for pid in children(server) if state(pid) == "T"],
-                "the job's process stops itself",
+                what="the job's process stops itself",
             )
             (job,) = children(server)
             blocked = threading.Timer(DEADLINE_S, os.kill, (job, signal.SIGCONT))
             blocked.start()
-            await until(lambda: compute.running == 1, "the sending begins")
+            await until(lambda: compute.running == 1, what="the sending begins")
             for _ in range(1000):
                 await asyncio.sleep(0)
             assert blocked.is_alive()
@@ -558,7 +548,7 @@ async def test_a_slot_is_free_again_when_its_holder_was_killed(
     holder = asyncio.create_task(
         compute.run(jobs.hold_slot, (str(folder.path), 1), on_progress=pid)
     )
-    await until(lambda: pid.value, "the holder has its slot")
+    await until(lambda: pid.value, what="the holder has its slot")
     assert folder.try_acquire() is None
     waiting = asyncio.create_task(folder.acquire())
     assert pid.value is not None
@@ -643,7 +633,7 @@ async def test_two_hundred_random_ends_are_all_told_apart_and_leave_nothing(
             assert compute.server_pid == server
             assert compute.running == 0
             assert slots.held == 0
-            await until(lambda: children(server) == [], "the server has reaped all")
+            await until(lambda: children(server) == [], what="the server has reaped all")
             assert descriptors_here() == during
             assert processes_with("COMPUTE_TEST_MARK", mark) == [server]
     assert descriptors_here() == before

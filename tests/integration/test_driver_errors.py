@@ -16,6 +16,7 @@ from api_shared.client.runtime import Runtime
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.testing import default_settings
+from api_shared.testing.waiting import until
 from api_shared.transport.connection import Connection
 from api_shared.transport.consumer import Consumer, Delivery
 from api_shared.transport.errors import RabbitUnavailable
@@ -23,7 +24,7 @@ from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import declare, topology_of
 from api_shared.worker.maintenance.dispatcher import Dispatcher
 from api_shared.worker.process.background import keep_going
-from fixtures.doubles import Clock, RecordingPublisher, until
+from fixtures.doubles import Clock, RecordingPublisher
 from fixtures.fake_rabbitmq import FakeRabbitMQ
 from fixtures.ledgers import a_job, inserted
 

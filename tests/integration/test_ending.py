@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from api_shared.job import Status
+from api_shared.testing.freezing import frozen
 from api_shared.testing.servers import Services, running_servers
 from fixtures.workers import Platform, platform_on, until
 from jobs import tasks
@@ -50,13 +49,10 @@ async def test_a_stop_while_the_ledger_is_away_ends_when_no_lease_stands(
             await until((tmp_path / "held.started").exists)
             mongodb = own.mongodb.pid
             assert mongodb is not None
-            os.kill(mongodb, signal.SIGSTOP)
-            try:
+            with frozen(mongodb):
                 (tmp_path / "held.go").touch()
                 worker.terminate()
                 assert await worker.wait() == 0
-            finally:
-                os.kill(mongodb, signal.SIGCONT)
             assert "worker.gives_up" in worker.log
             assert "job.outcome_lost" in worker.log
             await platform.worker("jobs.main:broker")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -48,7 +46,9 @@ from api_shared.ledger.transitions import cancel_waiting, request_cancel
 from api_shared.schedules.schedule import Definition
 from api_shared.schedules.store import UnreadableSchedule
 from api_shared.settings import InvalidSettings, Settings
+from api_shared.testing.freezing import frozen
 from api_shared.testing.servers import Server, Services, running_servers
+from api_shared.testing.waiting import until
 from fixtures.ledgers import (
     a_job,
     claimed,
@@ -57,7 +57,6 @@ from fixtures.ledgers import (
     inserted,
     ledger_settings,
     mongo_ledger,
-    until,
 )
 from fixtures.schedules import put_on
 
@@ -79,14 +78,10 @@ def own_server() -> Iterator[Server]:
 
 
 @contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    """It holds its connections and answers nothing."""
+def frozen_server(server: Server) -> Iterator[None]:
     assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with frozen(server.pid):
         yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 class LosesAnswers:
@@ -362,7 +357,7 @@ async def test_a_server_that_does_not_answer_leaves_an_insert_in_doubt(
         running = await inserted(ledger)
         _, token = await claimed(ledger, running.id)
         sent, waiting = a_job(), a_job()
-        with frozen(own_server):
+        with frozen_server(own_server):
             verdicts = asyncio.gather(
                 ledger.apply(insert(sent), deadline_s=3),
                 return_exceptions=True,
@@ -390,7 +385,7 @@ async def test_a_heartbeat_ends_within_its_own_deadline(
     async with mongo_ledger(own_server.url) as ledger:
         job = await inserted(ledger)
         _, token = await claimed(ledger, job.id)
-        with frozen(own_server):
+        with frozen_server(own_server):
             stuck = asyncio.create_task(ledger.apply(insert(a_job())))
             async with asyncio.timeout(8):
                 with pytest.raises(LedgerUnavailable):

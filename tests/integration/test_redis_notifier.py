@@ -29,7 +29,8 @@ from api_shared.notifier.redis import publisher, pubsub
 from api_shared.notifier.redis.notifier import RedisNotifier
 from api_shared.notifier.text_stream import Outgoing, Written
 from api_shared.settings import InvalidSettings, Settings
-from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient, eventually
+from api_shared.testing.waiting import until
+from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient
 
 RARELY_S = 600.0
 
@@ -155,7 +156,7 @@ async def test_a_text_that_is_written_while_redis_is_dead_is_told_when_it_is_bac
         for word in ("while, ", "it was away, "):
             outgoing.add(word)
             notifier.publish_text(outgoing)
-        await eventually(lambda: "publisher" in notifier._publisher._outage._noticed_by)
+        await until(lambda: "publisher" in notifier._publisher._outage._noticed_by)
         valkey.start()
         told += await texts(following, 20)  # with no word of the writer's
         outgoing.add("after")
@@ -190,7 +191,7 @@ async def test_a_text_expires_after_its_last_piece(valkey: PrivateValkey, admin:
         outgoing = Outgoing(new_job_id(), 1)
         outgoing.add("soon gone")
         notifier.publish_text(outgoing)
-        await eventually(lambda: outgoing.unsent() is None)
+        await until(lambda: outgoing.unsent() is None)
     (key,) = await admin.keys("*:text:*")
     assert 0 < await admin.pttl(key) <= 500_000
 
@@ -276,7 +277,7 @@ async def test_all_watchers_of_a_process_share_one_connection(
     async def nobody_listens() -> bool:
         return not [client for client in await admin.client_list() if int(client["sub"])]
 
-    await eventually(nobody_listens)
+    await until(nobody_listens)
 
 
 async def test_watchers_that_come_and_go_at_once_are_all_subscribed(
@@ -352,7 +353,7 @@ async def test_telling_while_redis_is_dead_returns_at_once_and_is_logged_once(
                 await notifier.server_version()
             valkey.start()
             await hears(notifier)
-        await eventually(lambda: any(log["event"] == "notifier.reachable" for log in logs))
+        await until(lambda: any(log["event"] == "notifier.reachable" for log in logs))
     assert [(log["event"], log["log_level"]) for log in logs] == [
         ("notifier.unreachable", "warning"),
         ("notifier.reachable", "info"),
@@ -431,7 +432,7 @@ async def test_garbage_on_a_channel_is_passed_over(valkey: PrivateValkey, admin:
             await admin.publish(f"{settings.redis_prefix}:cancel", job_id.upper())
             return heard.done()
 
-        await eventually(asked)
+        await until(asked)
         assert heard.result() == job_id
 
 
@@ -445,7 +446,7 @@ async def test_a_result_is_json_that_expires(valkey: PrivateValkey, admin: Any) 
         async def is_stored() -> bool:
             return await notifier.load_result(job_id) is not None
 
-        await eventually(is_stored)
+        await until(is_stored)
         assert await admin.get(key) == b'{"x":1}'
         assert 90 < await admin.ttl(key) <= 100
         await admin.flushall()
@@ -471,7 +472,7 @@ async def test_close_tells_what_is_left_and_leaves_nothing_behind(
     async def only_the_admin_is_left() -> bool:
         return len(await admin.client_list()) == 1
 
-    await eventually(only_the_admin_is_left)
+    await until(only_the_admin_is_left)
 
 
 @pytest.mark.parametrize("way", ["dead", "frozen"])
@@ -503,7 +504,7 @@ async def test_a_process_that_listens_to_nothing_has_no_listening_connection(
     async def is_stored() -> bool:
         return await notifier.load_result(job_id) is not None
 
-    await eventually(is_stored)
+    await until(is_stored)
     assert len(await admin.client_list()) <= 3  # the admin's, the publisher's and load_result's
 
 
@@ -522,7 +523,7 @@ async def test_no_password_is_logged_or_said(
                 await notifier.load_result("0" * 24)
                 with pytest.raises(ServerError) as refused:
                     await notifier.server_version()
-                await eventually(lambda: bool(logs))
+                await until(lambda: bool(logs))
         assert "hunter2" not in f"{logs}{caplog.text}{refused.value}"
         with pytest.raises(InvalidSettings, match="REDIS_URL") as invalid:
             RedisNotifier(settings_for("redis://user:hunter2#x@host/0"))

@@ -32,7 +32,8 @@ from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.events import StoredResult, status_event
 from api_shared.notifier.redis.notifier import RedisNotifier
 from api_shared.settings import Settings
-from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient, eventually
+from api_shared.testing.waiting import until
+from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(
@@ -335,5 +336,5 @@ async def test_results_are_read_again_when_redis_is_back(
         )
         return await notifier.load_result(JOB.id) is not None
 
-    await eventually(is_ready)
+    await until(is_ready)
     assert await backend.is_result_ready(JOB.id)

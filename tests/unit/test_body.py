@@ -17,6 +17,7 @@ from api_shared.job import Reason
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.testing import default_settings
+from api_shared.testing.waiting import until
 from api_shared.worker.context import JobContext
 from api_shared.worker.job_process import ProcessExecutor, Returned, ServerSlow
 from api_shared.worker.run import execute as body_module
@@ -31,7 +32,7 @@ from api_shared.worker.run.outcome import (
     Outcome,
     Snoozed,
 )
-from fixtures.doubles import Clock, until
+from fixtures.doubles import Clock
 from fixtures.ledgers import claimed, inserted
 
 HELD = 0.02

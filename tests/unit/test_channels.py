@@ -10,7 +10,7 @@ from typing import Any
 from api_shared.notifier.redis.outage import Outage
 from api_shared.notifier.redis.pubsub import PubSub
 from api_shared.notifier.subscription import QueuedSubscription, each_once
-from fixtures.private_valkey import eventually
+from api_shared.testing.waiting import until
 
 
 class PlayedConnection:
@@ -44,15 +44,15 @@ async def test_a_confirmation_from_before_an_unsubscribe_is_not_taken_for_the_ne
             await asyncio.Event().wait()
 
     hasty = asyncio.create_task(listen())
-    await eventually(lambda: server.sent == [("SUBSCRIBE", "job")])
+    await until(lambda: server.sent == [("SUBSCRIBE", "job")])
     hasty.cancel()
-    await eventually(lambda: server.sent[1:] == [("UNSUBSCRIBE", "job")])
+    await until(lambda: server.sent[1:] == [("UNSUBSCRIBE", "job")])
     async with AsyncExitStack() as stack:
         entering = asyncio.create_task(stack.enter_async_context(channels.listen("job", mailbox)))
-        await eventually(lambda: server.sent[2:] == [("SUBSCRIBE", "job")])
+        await until(lambda: server.sent[2:] == [("SUBSCRIBE", "job")])
         await server.replies.put([b"subscribe", b"job", 1])
         await server.replies.put([b"unsubscribe", b"job", 0])
-        await eventually(server.replies.empty)
+        await until(server.replies.empty)
         assert not entering.done()
         await server.replies.put([b"subscribe", b"job", 1])
         await entering

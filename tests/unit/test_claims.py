@@ -14,9 +14,10 @@ from api_shared.ledger.operations import Complete
 from api_shared.ledger.transitions import request_cancel, rescue
 from api_shared.ledger.usage import MAX_NAMES
 from api_shared.notifier.memory import MemoryNotifier
+from api_shared.testing.waiting import until
 from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim, Stop
-from fixtures.doubles import Clock, until
+from fixtures.doubles import Clock
 from fixtures.ledgers import claimed, inserted
 
 LEASE_S = 15.0

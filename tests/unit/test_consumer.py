@@ -11,10 +11,10 @@ import pytest
 from aiormq.exceptions import ChannelInvalidStateError
 
 from api_shared.testing import default_settings
+from api_shared.testing.waiting import until
 from api_shared.transport import consumer as consumer_module
 from api_shared.transport.consumer import Consumer, Delivery
 from api_shared.transport.topology import QueueSpec
-from fixtures.doubles import until
 
 CRITICAL, DEFAULT, LOW = (
     QueueSpec("critical", "critical", 0),

@@ -12,7 +12,7 @@ from api_shared.cli.commands.doctor.command import PLUG_INS, plugged_in
 from api_shared.doctor import Finding, Findings, Level
 from api_shared.settings import Settings
 from api_shared.testing import default_settings
-from fixtures.doubles import until
+from api_shared.testing.waiting import until
 
 OURS = Findings("llm")
 

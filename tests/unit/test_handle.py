@@ -12,8 +12,8 @@ from api_shared.client.handle import JobHandle
 from api_shared.job import Job
 from api_shared.ledger.operations import Complete
 from api_shared.notifier.events import status_event
+from api_shared.testing.waiting import until
 from fixtures.dead_letters import World
-from fixtures.doubles import until
 from fixtures.ledgers import claimed
 
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from api_shared.testing.waiting import until
 from api_shared.worker.run import stuck_tasks as stuck
 from api_shared.worker.run.isolation import Occupancy
 from api_shared.worker.run.stuck_tasks import StuckTasks
-from fixtures.doubles import until
 
 LONG_S = 30.0
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from api_shared.errors import Snooze
-from fixtures.doubles import until
+from api_shared.testing.waiting import until
 from workers_general.llm.admission import Limits, LocalAdmission
 from workers_general.llm.errors import LLMServerError, RateLimitError
 from workers_general.llm.rate_gate import gated_call, gated_query

@@ -14,13 +14,14 @@ from api_shared.job import Job, Status
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.transitions import publish_due, rescue
 from api_shared.testing.memory_broker import SilentConsumer
+from api_shared.testing.waiting import until
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
 from api_shared.worker.run import isolation
 from api_shared.worker.run.errors import NotOurs
 from api_shared.worker.run.isolation import ALONE_TRIES, WAITS_TO_BE_ALONE
 from api_shared.worker.run.run_job import run_job
-from fixtures.doubles import Clock, backing_on, until
+from fixtures.doubles import Clock, backing_on
 from fixtures.ledgers import inserted
 from fixtures.worker_runtime import worker_runtime
 

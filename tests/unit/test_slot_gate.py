@@ -9,12 +9,12 @@ import pytest
 
 from api_shared.job import new_job_id
 from api_shared.testing import default_settings
+from api_shared.testing.waiting import until
 from api_shared.transport.consumer import Consumer, Delivery
 from api_shared.transport.message import JobMessage
 from api_shared.transport.topology import QueueSpec
 from api_shared.worker.job_process import SlotFolder, slot_gate
 from api_shared.worker.job_process.slot_gate import SlotGate
-from fixtures.doubles import until
 
 TRAINING = QueueSpec("training", "training")
 
@@ -129,7 +129,7 @@ async def test_a_reserved_slot_that_nobody_came_for_is_freed(
     waiting(gate, answers, 1)
     await until(lambda: consumer.changes)
     held.release()
-    await until(lambda: len(consumer.changes) == 2)
+    await until(lambda: len(consumer.changes) == 2, every_s=0)
     assert slots.held == 1
     await until(lambda: slots.held == 0)
 
@@ -142,7 +142,7 @@ async def test_one_that_comes_while_a_slot_is_reserved_is_served(
     waiting(gate, answers, 1)
     await until(lambda: consumer.changes)
     held.release()
-    await until(lambda: len(consumer.changes) == 2)
+    await until(lambda: len(consumer.changes) == 2, every_s=0)
     reserved = gate.slot_now()
     assert reserved is not None
     waiting(gate, answers, 2)
@@ -163,7 +163,7 @@ async def test_one_that_comes_while_the_queue_is_stopped_is_the_first_to_run(
     delivery, _, slot = await gate.ready.get()
     assert delivery.order == (1, 0, 2)
     slot.release()
-    await until(lambda: len(consumer.changes) == 2)
+    await until(lambda: len(consumer.changes) == 2, every_s=0)
 
 
 async def test_closing_gives_back_all_and_frees_every_slot(

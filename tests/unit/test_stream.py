@@ -19,8 +19,8 @@ from api_shared.ledger.transitions import publish_due
 from api_shared.notifier.events import status_event
 from api_shared.notifier.memory import MemoryNotifier
 from api_shared.notifier.text_stream import Outgoing, Written
+from api_shared.testing.waiting import until
 from api_shared.worker.run.held_claim import HeldClaim
-from fixtures.doubles import until
 from fixtures.ledgers import claimed, inserted
 
 LIMIT = 1000

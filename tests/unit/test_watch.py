@@ -19,7 +19,7 @@ from api_shared.job import Entry, Job, Progress, Status, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.events import JobEvent, status_event
 from api_shared.notifier.memory import MemoryNotifier
-from fixtures.doubles import until
+from api_shared.testing.waiting import until
 
 Q, P, R = Status.QUEUED, Status.PROCESSING, Status.RETRYING
 C, F = Status.COMPLETED, Status.FAILED

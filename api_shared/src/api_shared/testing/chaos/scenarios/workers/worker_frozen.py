@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from random import Random
 
 from api_shared.testing.chaos.environment import Environment
@@ -12,6 +10,7 @@ from api_shared.testing.chaos.report import Report
 from api_shared.testing.chaos.scenario import Scenario
 from api_shared.testing.chaos.trace import read_trace
 from api_shared.testing.chaos.workers.process_tasks import GO, wait_for_go
+from api_shared.testing.freezing import freeze, thaw
 from api_shared.testing.waiting import until
 
 MODULES = ("api_shared.testing.chaos.workers.process_tasks",)
@@ -22,15 +21,13 @@ async def run(size: int, _: Random, env: Environment) -> Report:
     ids = await env.kiq_many(size, wait_for_go, str(env.folder))
     await _begun(env, ids, 1)
     await env.worker("--max-async-tasks", str(size), modules=MODULES)
-    for pid in frozen.group:
-        os.kill(pid, signal.SIGSTOP)
+    freeze(*frozen.group)
     env.say("the worker is frozen")
     await _begun(env, ids, 2)
     (env.folder / GO).touch()
     await env.drain()
     env.say("all have ended elsewhere; the worker goes on")
-    for pid in frozen.group:
-        os.kill(pid, signal.SIGCONT)
+    thaw(*frozen.group)
     # Once it takes jobs again, it knows that its claims are lost.
     after = await env.naps(2 * size, 0.1)
     await env.drain()
