@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from api_shared.client.handle import JobHandle
+from api_shared.client.follow.handle import JobHandle
 from api_shared.contracts.ml import (
     DELETE_MODEL,
     ML_INFERENCE,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.client.handle import JobHandle
+from api_shared.client.follow.handle import JobHandle
 from api_shared.job import Status
 from api_shared.testing.servers.process_identity import ProcessIdentity
 from fixtures.workers import Platform, until

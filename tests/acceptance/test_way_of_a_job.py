@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from api_shared.client.handle import CancelAnswer
+from api_shared.client.follow.handle import CancelAnswer
 from api_shared.errors import (
     InvalidArguments,
     InvalidJobId,

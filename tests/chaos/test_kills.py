@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from api_shared.client.stream import StreamPiece
+from api_shared.client.follow.stream import StreamPiece
 from api_shared.job import Job, Status, new_job_id
 from api_shared.testing.freezing import frozen
 from api_shared.testing.servers import Services

@@ -17,7 +17,7 @@ import uvloop
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from api_shared.client.watch import watch
+from api_shared.client.follow.watch import watch
 from api_shared.errors import ServerError
 from api_shared.job import Entry, Job, Status, new_job_id
 from api_shared.ledger.change import NowPlus

@@ -19,8 +19,8 @@ from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend
 from taskiq_redis.exceptions import ResultIsMissingError
 
-from api_shared.client import result_backend
-from api_shared.client.result_backend import (
+from api_shared.client.follow import result_backend
+from api_shared.client.follow.result_backend import (
     JobResultBackend,
     decode_result,
     encode_result,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.client.contract_from_signature import contract_from_signature
+from api_shared.client.bind.contract_from_signature import contract_from_signature
 from api_shared.client.job_broker import JobBroker
 from api_shared.errors import Unroutable
 from api_shared.job import Status, new_job_id

@@ -2,7 +2,7 @@
 
 from taskiq import SimpleRetryMiddleware, SmartRetryMiddleware
 
-from api_shared.client.contract_from_signature import contract_from_signature
+from api_shared.client.bind.contract_from_signature import contract_from_signature
 from api_shared.client.job_broker import JobBroker
 from api_shared.worker.engine import attach
 

@@ -11,7 +11,7 @@ from taskiq import Context, NoResultError, TaskiqDepends, TaskiqState
 from taskiq.message import TaskiqMessage
 
 from api_shared import Discard, JobBroker, Snooze
-from api_shared.client.task import JobTask
+from api_shared.client.bind.task import JobTask
 from api_shared.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 from api_shared.job import Reason
 from api_shared.ledger.memory.ledger import MemoryLedger

@@ -44,7 +44,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ((*PROCESS, "--at", "2030-01-31T08:00:00Z", "--delay", "3"), "not both"),
         ((*PROCESS, "--timeout", "3"), "--wait"),
         ((*PROCESS, "--owner", ""), "1 to 200 characters"),
-        ((*PROCESS, "--owner", "\udcff"), "owner='\\udcff': a text of 1 to 200 characters"),
+        ((*PROCESS, "--owner", "\udcff"), "owner='\\udcff': must be a text of 1 to 200 characters"),
         ((*PROCESS, "--unique-key", "a\udcff"), "unique_key="),
         (("reschedule", "0" * 24), "when? --in DURATION, or --at TIME"),
         (("submit", "process_data", f"user_id={'x' * 150}", f"options.source={'x' * 2000}"),

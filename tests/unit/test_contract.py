@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, SecretStr
 from taskiq import Context, TaskiqDepends
 
+from api_shared.client.bind.contract_from_signature import contract_from_signature
 from api_shared.client.contract import Contract, InvalidResult
-from api_shared.client.contract_from_signature import contract_from_signature
-from api_shared.client.started_brokers import Submission
+from api_shared.client.options import KiqOptions
+from api_shared.client.submission import message_of
 from api_shared.errors import InvalidArguments, InvalidOption, NotStarted
 
 
@@ -262,13 +263,11 @@ def test_a_bound_function_gets_the_model_whole_or_its_fields() -> None:
     assert not CONTRACT.bind(plain).is_async
 
 
-def test_middlewares_see_arguments_and_options_as_taskiq_would_show_them() -> None:
-    submission = Submission(
-        CONTRACT, Args(user_id="ada"), priority=3, owner="team", labels={"tenant": "blue"}
-    )
-    message = submission.as_message()
-    assert message.kwargs == {"user_id": "ada", "size": 1}
-    assert message.labels == {"tenant": "blue", "priority": "3", "owner": "team"}
+def test_middlewares_see_the_arguments_as_their_model_and_options_as_labels() -> None:
+    options = KiqOptions(priority=3, owner="team", labels={"tenant": "blue"})
+    message = message_of(CONTRACT, Args(user_id="ada"), options)
+    assert (message.args, message.kwargs) == ([Args(user_id="ada")], {})
+    assert message.labels == {"tenant": "blue", "priority": 3, "owner": "team"}
 
 
 class Login(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api_shared.client.dead_letters.requeue import requeue_job
-from api_shared.client.handle import JobHandle
+from api_shared.client.follow.handle import JobHandle
 from api_shared.job import Job
 from api_shared.ledger.operations import Complete
 from api_shared.notifier.events import status_event

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from api_shared.client.contract import Contract
 from api_shared.client.kiq import accept
+from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission
+from api_shared.client.submission import Submission
 from api_shared.errors import (
     AcceptanceUnknown,
     InvalidArguments,
@@ -98,7 +99,7 @@ def runtime(ledger: FlakyLedger, publisher: RecordingPublisher) -> Runtime:
 
 def asked(text: Any = "x", **options: Any) -> Submission[Any, Any]:
     contract = options.pop("contract", CONTRACT)
-    return Submission(contract, Args(text=text), **options)
+    return Submission(contract, Args(text=text), KiqOptions(**options))
 
 
 async def kiqed(submission: Submission[Any, Any], runtime: Runtime) -> Job:
@@ -281,7 +282,7 @@ async def test_the_same_job_id_for_something_else_is_taken(
     runtime: Runtime, other: Submission[Any, Any]
 ) -> None:
     job = await kiqed(asked(), runtime)
-    again = Submission(other.contract, other.args, job_id=job.id)
+    again = Submission(other.contract, other.args, KiqOptions(job_id=job.id))
     with pytest.raises(JobIdTaken, match="use another job_id"):
         await kiqed(again, runtime)
     assert await kept(runtime) == [job]

@@ -9,11 +9,12 @@ import pytest
 from pydantic import BaseModel
 
 from api_shared import Contract, RescheduleAnswer
-from api_shared.client.handle import reschedule_job
+from api_shared.client.follow.handle import reschedule_job
+from api_shared.client.follow.watch import watch
 from api_shared.client.kiq import accept
+from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission
-from api_shared.client.watch import watch
+from api_shared.client.submission import Submission
 from api_shared.errors import InvalidOption, JobNotFound, NaiveDatetime
 from api_shared.job import Job, JobError, Reason, Status, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger
@@ -42,7 +43,7 @@ def runtime(clock: Clock) -> Runtime:
 
 
 async def kiq(runtime: Runtime, **options: Any) -> Job:
-    return (await accept(Submission(CONTRACT, Args(), **options), runtime)).job
+    return (await accept(Submission(CONTRACT, Args(), KiqOptions(**options)), runtime)).job
 
 
 async def job_of(runtime: Runtime, job: Job) -> Job:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.client.stream import Shown, StreamPiece, stream
+from api_shared.client.follow.stream import Shown, StreamPiece, stream
 from api_shared.errors import JobNotFound, TooLarge
 from api_shared.job import Job, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger

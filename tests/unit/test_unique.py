@@ -14,9 +14,9 @@ from taskiq.kicker import AsyncKicker
 
 from api_shared import Contract, JobBroker, Unique
 from api_shared.client.kiq import Accepted, accept
+from api_shared.client.options import MAX_KEY, KiqOptions, UniqueFor
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission
-from api_shared.client.unique import MAX_KEY, UniqueFor
+from api_shared.client.submission import Submission
 from api_shared.errors import AcceptanceUnknown, InvalidOption, Unroutable
 from api_shared.job import Job, Reason, Status, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger
@@ -60,10 +60,8 @@ async def kiq(
     unique_for: UniqueFor | None = None,
     **options: Any,
 ) -> Accepted:
-    submission = Submission(
-        contract, args or Args(), unique_key=unique_key, unique_for=unique_for, **options
-    )
-    return await accept(submission, runtime)
+    asked = KiqOptions(unique_key=unique_key, unique_for=unique_for, **options)
+    return await accept(Submission(contract, args or Args(), asked), runtime)
 
 
 async def kept(runtime: Runtime) -> list[Job]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api_shared.client.watch import watch
+from api_shared.client.follow.watch import watch
 from api_shared.errors import JobNotFound, LedgerUnavailable
 from api_shared.job import Entry, Job, Progress, Status, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger

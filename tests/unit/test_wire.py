@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api_shared.client.bind.contract_from_signature import contract_from_signature
 from api_shared.client.contract import Contract
-from api_shared.client.contract_from_signature import contract_from_signature
 from api_shared.errors import InvalidArguments
 from api_shared.job import Reason
 from api_shared.json_text import MAX_DEPTH

@@ -15,11 +15,11 @@ from api_shared.lazy import lazy_names
 if TYPE_CHECKING:
     from api_shared.broker import running, running_in_thread
     from api_shared.client.contract import Contract, FailedJob
-    from api_shared.client.handle import CancelAnswer, JobHandle, RescheduleAnswer
+    from api_shared.client.follow.handle import CancelAnswer, JobHandle, RescheduleAnswer
+    from api_shared.client.follow.stream import StreamPiece
     from api_shared.client.job_broker import JobBroker
+    from api_shared.client.options import Unique
     from api_shared.client.schedule_source import LedgerScheduleSource
-    from api_shared.client.stream import StreamPiece
-    from api_shared.client.unique import Unique
     from api_shared.errors import AcceptanceUnknown, ApiWorkersError, Discard, Snooze
     from api_shared.job import Job, Status
     from api_shared.schedules.cron import Cron, Every
@@ -59,11 +59,11 @@ __getattr__, __dir__ = lazy_names(
     {
         "broker": ("running", "running_in_thread"),
         "client.contract": ("Contract", "FailedJob"),
-        "client.handle": ("CancelAnswer", "JobHandle", "RescheduleAnswer"),
+        "client.follow.handle": ("CancelAnswer", "JobHandle", "RescheduleAnswer"),
         "client.job_broker": ("JobBroker",),
         "client.schedule_source": ("LedgerScheduleSource",),
-        "client.stream": ("StreamPiece",),
-        "client.unique": ("Unique",),
+        "client.follow.stream": ("StreamPiece",),
+        "client.options": ("Unique",),
         "errors": ("AcceptanceUnknown", "ApiWorkersError", "Discard", "Snooze"),
         "job": ("Job", "Status"),
         "schedules.cron": ("Cron", "Every"),

@@ -13,15 +13,15 @@ from pydantic import (
     ValidationError,
 )
 
-from api_shared.client.started_brokers import Submission, started_broker
+from api_shared.client.options import KiqOptions, Unique, UniqueFor
+from api_shared.client.started_brokers import started_broker
 from api_shared.client.task_function import TaskFunction
-from api_shared.client.unique import Unique, UniqueFor
 from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption
 from api_shared.json_text import _json_text
 from api_shared.schedules.schedule import Schedule
 
 if TYPE_CHECKING:
-    from api_shared.client.handle import JobHandle
+    from api_shared.client.follow.handle import JobHandle
     from api_shared.settings import Settings
 
 
@@ -196,11 +196,11 @@ class Contract(Generic[A, R]):
         Raises `UsageError` and `ServerError` with nothing kept, except for `AcceptanceUnknown`:
         then the same call with the error's `job_id` is safe.
         """
-        submission = Submission(
-            self, args, priority, owner, correlation_id, job_id,
+        options = KiqOptions(
+            priority=priority, owner=owner, correlation_id=correlation_id, job_id=job_id,
             delay=delay, at=at, unique_key=unique_key, unique_for=unique_for,
         )  # fmt: skip
-        handle: JobHandle[R] = await started_broker(self.broker).submit(submission)
+        handle: JobHandle[R] = await started_broker(self.broker).enqueue(self, args, options)
         return handle
 
     def bind(self, function: Callable[..., Any]) -> TaskFunction:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar, overload
 
 import structlog
+from pydantic import BaseModel
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage
 from taskiq.abc.middleware import TaskiqMiddleware
 from taskiq.message import TaskiqMessage
@@ -14,17 +15,18 @@ from taskiq.utils import maybe_awaitable
 from taskiq_aio_pika import AioPikaBroker
 
 from api_shared.client.abort_worker import abort_worker
+from api_shared.client.bind.contract_from_signature import contract_from_signature
+from api_shared.client.bind.middleware import GuardedMiddleware
+from api_shared.client.bind.task import JobTask, TaskBroker
 from api_shared.client.contract import Contract
-from api_shared.client.contract_from_signature import contract_from_signature
+from api_shared.client.follow.handle import JobHandle
+from api_shared.client.follow.result_backend import JobResultBackend
 from api_shared.client.formatter import JobFormatter, PreparedMessage
-from api_shared.client.handle import JobHandle
 from api_shared.client.kiq import Accepted, accept
-from api_shared.client.middleware import GuardedMiddleware
-from api_shared.client.result_backend import JobResultBackend
+from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission, started
-from api_shared.client.submission import submission_of
-from api_shared.client.task import JobTask
+from api_shared.client.started_brokers import started
+from api_shared.client.submission import message_of, submission_of
 from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
 from api_shared.job import new_job_id, parse_job_id
 from api_shared.ledger.mongo.ledger import MongoLedger
@@ -36,6 +38,7 @@ from api_shared.transport.publisher import AmqpPublisher
 from api_shared.transport.topology import Topology, declare, topology_of
 
 P = ParamSpec("P")
+A = TypeVar("A", bound=BaseModel)
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -79,7 +82,7 @@ class Engine(Protocol):
     async def stop(self) -> None: ...
 
 
-class JobBroker(AioPikaBroker):
+class JobBroker(AioPikaBroker, TaskBroker):
     """
     One exchange and its queues. `name` is "general", "ml", or your own.
 
@@ -174,47 +177,45 @@ class JobBroker(AioPikaBroker):
             raise InvalidOption(f"{contract.name}.broker", contract.broker, wanted)
         return contract
 
-    # One door in.
+    # Kiq.
 
-    async def submit(self, submission: Submission[Any, Any]) -> JobHandle[Any]:
-        """What `CONTRACT.kiq` calls; passes the same middlewares as `task.kiq`."""
-        if not self.middlewares:
-            accepted = await accept(submission, self.runtime)
-            return self._handle_of(accepted, submission.contract)
-        return await self.send(submission.as_message())
+    async def enqueue(self, contract: Contract[A, R], args: A, options: KiqOptions) -> JobHandle[R]:
+        """What `CONTRACT.kiq` calls. Raises as it does."""
+        return await self._send(message_of(contract, args, options), contract)
 
     async def send(self, message: TaskiqMessage) -> JobHandle[Any]:
-        """What `task.kiq` calls: through the middlewares and the door. Raises as `accept` does."""
-        for middleware in self.middlewares:
-            message = await maybe_awaitable(middleware.pre_send(message))
-        accepted = await self._accept(message)
-        for middleware in reversed(self.middlewares):
-            await maybe_awaitable(middleware.post_send(message))
-        return self._handle_of(accepted, self.contract(message.task_name))
+        """What `task.kiq` calls. Raises as `Contract.kiq` does, and `UnknownTask`."""
+        return await self._send(message, self.contract(message.task_name))
 
     async def kick(self, message: BrokerMessage) -> None:
-        """What every other way of taskiq's ends in. Raises as `accept` does."""
+        """What every other way of taskiq's ends in: it has passed the middlewares already."""
         if isinstance(message, PreparedMessage):
-            await self._accept(message.prepared)
+            prepared = message.prepared
         else:
-            await self._accept(self.formatter.loads(message.message))
+            prepared = self.formatter.loads(message.message)
+        await self._accept(prepared, self.contract(prepared.task_name))
 
-    async def _accept(self, message: TaskiqMessage) -> Accepted:
+    async def _send(self, message: TaskiqMessage, contract: Contract[Any, R]) -> JobHandle[R]:
+        for middleware in self.middlewares:
+            message = await maybe_awaitable(middleware.pre_send(message))
+        accepted = await self._accept(message, contract)
+        for middleware in reversed(self.middlewares):
+            await maybe_awaitable(middleware.post_send(message))
+        handle = self.handle(accepted.job.id, contract)
+        handle.deduplicated = accepted.deduplicated
+        handle.other_arguments = accepted.other_arguments
+        return handle
+
+    async def _accept(self, message: TaskiqMessage, contract: Contract[Any, Any]) -> Accepted:
         """Where another job holds the unique key, the message is that job's from here on."""
-        contract = self.contract(message.task_name)
         accepted = await accept(submission_of(message, contract), self.runtime)
         message.task_id = accepted.job.id
         return accepted
 
     def handle(self, job_id: str, contract: Contract[Any, R] | None = None) -> JobHandle[R]:
         """The handle of a job that exists. Raises `InvalidJobId`."""
-        return JobHandle(parse_job_id(job_id), self.runtime, self.result_backend, contract)
-
-    def _handle_of(self, accepted: Accepted, contract: Contract[Any, R]) -> JobHandle[R]:
-        handle = self.handle(accepted.job.id, contract)
-        handle.deduplicated = accepted.deduplicated
-        handle.other_arguments = accepted.other_arguments
-        return handle
+        decode = None if contract is None else contract.decode_result
+        return JobHandle(parse_job_id(job_id), self.runtime, self.result_backend, decode)
 
     # Life.
 
@@ -243,7 +244,7 @@ class JobBroker(AioPikaBroker):
         if not structlog.is_configured():
             configure_logging(settings)
         topology = topology_of(self.name, settings)
-        self._connection = self._make_link(settings, topology)
+        self._connection = self._make_connection(settings, topology)
         publisher = AmqpPublisher(
             self._connection, topology, deadline_s=settings.publish_deadline_s
         )
@@ -289,6 +290,12 @@ class JobBroker(AioPikaBroker):
             raise RuntimeError(f"broker {self.name!r} has no worker engine")
         return self.engine.deliveries()
 
+    async def run(self, task: JobTask[Any, Any]) -> Any:
+        """Raises `RuntimeError` outside of a worker."""
+        if self.engine is None:
+            raise RuntimeError(f"{task.task_name}: only a worker runs tasks")
+        return await self.engine.run(task)
+
     async def shutdown(self) -> None:
         """Stop the worker's side, then close all connections."""
         if self.engine is not None and self.is_worker_process:
@@ -311,7 +318,7 @@ class JobBroker(AioPikaBroker):
                 abort_worker([str(error)])
             raise
 
-    def _make_link(self, settings: Settings, topology: Topology) -> Connection:
+    def _make_connection(self, settings: Settings, topology: Topology) -> Connection:
         return Connection(
             settings.amqp_url,
             name=f"{self.name}-publish",

@@ -10,7 +10,7 @@ import structlog
 
 from api_shared.client.new_job import new_job
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission
+from api_shared.client.submission import Submission
 from api_shared.errors import AcceptanceUnknown, JobIdTaken, LedgerUnavailable, Unroutable
 from api_shared.job import Job, JobError, Reason, Status
 from api_shared.ledger.operations import Insert, Inserted

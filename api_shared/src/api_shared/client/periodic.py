@@ -12,8 +12,9 @@ import structlog
 from api_shared.client.contract import Contract
 from api_shared.client.kiq import take_in
 from api_shared.client.new_job import new_job
+from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission
+from api_shared.client.submission import Submission
 from api_shared.errors import InvalidOption
 from api_shared.job import Job, Status, new_job_id
 from api_shared.ledger.change import NowPlus
@@ -36,13 +37,10 @@ def definitions_of(
     found: dict[str, Definition] = {}
     for contract in contracts:
         for schedule, args in contract.schedules(settings):
-            submission = Submission(
-                contract,
-                args,
-                schedule.priority,
-                schedule.owner,
-                labels=schedule.labels,
+            options = KiqOptions(
+                priority=schedule.priority, owner=schedule.owner, labels=schedule.labels
             )
+            submission = Submission(contract, args, options)
             definition = definition_of(
                 schedule, schedule.name or contract.name, submission, topology, settings
             )

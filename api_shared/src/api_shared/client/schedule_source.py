@@ -16,8 +16,7 @@ from taskiq.message import TaskiqMessage
 
 from api_shared.client.job_broker import JobBroker
 from api_shared.client.periodic import carry_out, definition_of
-from api_shared.client.started_brokers import Submission
-from api_shared.client.submission import submission_of
+from api_shared.client.submission import Submission, submission_of
 from api_shared.errors import InvalidJobId
 from api_shared.job import Job, Status, parse_job_id
 from api_shared.ledger.protocol import JobFilter
@@ -107,7 +106,8 @@ class LedgerScheduleSource(ScheduleSource):
         if schedule.task_id is not None:
             schedule.schedule_id = schedule.task_id
         at = schedule.time if schedule.time.tzinfo else schedule.time.replace(tzinfo=UTC)
-        await self._broker.submit(replace(submission, at=at, delay=None))
+        options = replace(submission.options, at=at, delay=None)
+        await self._broker.enqueue(submission.contract, submission.args, options)
 
 
 def _job_id_of(schedule_id: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from api_shared.broker import broker as general_broker
 from api_shared.broker import ml_broker
+from api_shared.client.bind.task import JobTask
 from api_shared.client.contract import Contract
 from api_shared.client.job_broker import JobBroker
 from api_shared.client.runtime import Runtime
-from api_shared.client.task import JobTask
 from api_shared.errors import ApiWorkersError, InvalidOption
 from api_shared.job import Job, Status
 from api_shared.ledger.memory.ledger import MemoryLedger

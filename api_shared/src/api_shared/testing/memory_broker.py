@@ -10,8 +10,8 @@ from pamqp.common import FieldTable
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from taskiq.depends.progress_tracker import TaskProgress
 
+from api_shared.client.follow.result_backend import JobResultBackend, taskiq_progress_of
 from api_shared.client.job_broker import JobBroker
-from api_shared.client.result_backend import JobResultBackend, taskiq_progress_of
 from api_shared.client.runtime import Runtime
 from api_shared.job import Job
 from api_shared.ledger.protocol import Ledger

@@ -16,9 +16,9 @@ import structlog
 from taskiq import AckableMessage
 
 from api_shared.client.abort_worker import abort_worker
+from api_shared.client.bind.task import JobTask
 from api_shared.client.formatter import DeliveredBody, current_delivery
 from api_shared.client.job_broker import JobBroker
-from api_shared.client.task import JobTask
 from api_shared.errors import LedgerUnavailable, QueueMismatch
 from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.logs import redact_library_logs

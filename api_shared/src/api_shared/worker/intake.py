@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from api_shared.client.task import JobTask
+from api_shared.client.bind.task import JobTask
 from api_shared.errors import LedgerUnavailable
 from api_shared.job import JobError, Reason, Status
 from api_shared.ledger.transitions import fail_queued

@@ -183,7 +183,7 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     """
 
     async def main(settings: Settings) -> str:
-        from api_shared.client.handle import cancel_job
+        from api_shared.client.follow.handle import cancel_job
         from api_shared.job import parse_job_id
 
         async with runtime_of(settings) as runtime:
@@ -217,7 +217,7 @@ def reschedule(
     """
 
     async def main(settings: Settings) -> str:
-        from api_shared.client.handle import reschedule_job
+        from api_shared.client.follow.handle import reschedule_job
         from api_shared.job import parse_job_id
 
         if at is None and delay is None:

@@ -23,10 +23,10 @@ from api_shared.cli.output import print_json, print_line, say
 from api_shared.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from api_shared.client.handle import JobHandle
+    from api_shared.client.follow.handle import JobHandle
     from api_shared.client.job_broker import JobBroker
-    from api_shared.client.started_brokers import Submission
-    from api_shared.client.unique import UniqueFor
+    from api_shared.client.options import UniqueFor
+    from api_shared.client.submission import Submission
     from api_shared.job import Job
     from api_shared.settings import Settings
 
@@ -116,26 +116,29 @@ def submit(
         raise InvalidOption("--timeout", timeout, "it says how long to --wait")
     if arguments is not None and pairs:
         raise InvalidOption("--json", arguments[:60], "either --json or key=value, not both")
-    from api_shared.client.started_brokers import Submission
+    from api_shared.client.options import KiqOptions
+    from api_shared.client.submission import Submission
     from api_shared.settings import load_settings
 
     settings = load_settings()
     contract = contract_named(task)
-    submission = Submission(
-        contract,
+    args = (
         arguments_for(contract, pairs or ())
         if arguments is None
-        else contract.parse((), parse_json(arguments)),
-        priority,
-        owner,
-        correlation_id,
-        job_id,
-        queue,
+        else contract.parse((), parse_json(arguments))
+    )
+    options = KiqOptions(
+        priority=priority,
+        owner=owner,
+        correlation_id=correlation_id,
+        job_id=job_id,
+        queue=queue,
         delay=None if delay is None else parse_duration("--delay", delay),
         at=None if at is None else parse_time("--at", at),
         unique_key=unique_key,
         unique_for=None if unique_for is None else _unique_for(unique_for),
     )
+    submission = Submission(contract, args, options)
     _check(submission, settings)
     configure_output(settings)
     raise typer.Exit(asyncio.run(_submit(submission, output, Waiting(wait, timeout))))
@@ -151,7 +154,7 @@ def _check(submission: Submission[Any, Any], settings: Settings) -> None:
 
 async def _submit(submission: Submission[Any, Any], output: Output, waiting: Waiting) -> ExitCode:
     async with _started(broker_of(submission.contract)) as broker:
-        handle = await broker.submit(submission)
+        handle = await broker.enqueue(submission.contract, submission.args, submission.options)
         _say_if_deduplicated(handle)
         _say_if_unpublished(broker, handle)
         if not waiting.wanted:

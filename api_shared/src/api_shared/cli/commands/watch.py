@@ -28,8 +28,8 @@ from api_shared.cli.output import (
 from api_shared.errors import ApiWorkersError
 
 if TYPE_CHECKING:
+    from api_shared.client.follow.stream import StreamPiece
     from api_shared.client.runtime import Runtime
-    from api_shared.client.stream import StreamPiece
     from api_shared.job import Job
     from api_shared.notifier.events import JobEvent
     from api_shared.settings import Settings
@@ -79,8 +79,8 @@ async def follow(
     within `timeout_s`, and a message says so. Raises `InvalidJobId`, `JobNotFound`,
     `LedgerUnavailable`.
     """
-    from api_shared.client.handle import read_job
-    from api_shared.client.watch import watch as events_of
+    from api_shared.client.follow.handle import read_job
+    from api_shared.client.follow.watch import watch as events_of
     from api_shared.job import Status, parse_job_id
 
     job_id = parse_job_id(job_id)
@@ -134,7 +134,7 @@ class _TextShown:
             await self._task
 
     async def _show(self) -> None:
-        from api_shared.client.stream import stream
+        from api_shared.client.follow.stream import stream
 
         ledger, notifier = self._runtime.ledger, self._runtime.notifier
         with suppress(ApiWorkersError):  # the reader of the events gets it too

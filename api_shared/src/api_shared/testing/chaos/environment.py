@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from pymongo import MongoClient
 
+from api_shared.client.bind.task import JobTask
 from api_shared.client.job_broker import JobBroker
-from api_shared.client.task import JobTask
 from api_shared.errors import AcceptanceUnknown, ServerError
 from api_shared.job import Status, new_job_id
 from api_shared.ledger.audit import Scope

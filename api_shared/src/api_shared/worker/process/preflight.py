@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from taskiq import SimpleRetryMiddleware, SmartRetryMiddleware
 
+from api_shared.client.bind.middleware import GuardedMiddleware
 from api_shared.client.job_broker import JobBroker
-from api_shared.client.middleware import GuardedMiddleware
 from api_shared.client.periodic import definitions_of
 from api_shared.errors import UnknownQueue, UsageError
 from api_shared.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from api_shared.client.task import JobTask
+from api_shared.client.bind.task import JobTask
 from api_shared.errors import LedgerUnavailable, TimeLimitExceeded
 from api_shared.ledger.operations import Release
 from api_shared.ledger.protocol import Ledger

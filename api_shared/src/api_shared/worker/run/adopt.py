@@ -7,13 +7,13 @@ from typing import Any
 
 import structlog
 
+from api_shared.client.bind.task import JobTask
 from api_shared.client.dead_letters.dead_letter import has_ended
 from api_shared.client.dead_letters.requeue import requeue
 from api_shared.client.formatter import to_message
 from api_shared.client.kiq import enter
 from api_shared.client.new_job import new_job
 from api_shared.client.submission import submission_of
-from api_shared.client.task import JobTask
 from api_shared.errors import (
     InvalidArguments,
     UniqueTaken,
@@ -93,16 +93,16 @@ def _insert_of(
     worker: WorkerRuntime,
 ) -> Insert:
     """What a kiq of this message would ask the ledger for. Raises whatever a validator raises."""
-    submission = replace(
-        submission_of(to_message(message), task.contract), queue=delivery.queue.name
-    )
+    submission = submission_of(to_message(message), task.contract)
+    options = replace(submission.options, queue=delivery.queue.name)
     if mark is not None:
-        submission = replace(
-            submission,
-            owner=mark.owner or submission.owner,
-            correlation_id=mark.correlation_id or submission.correlation_id,
-            priority=submission.priority or min(delivery.priority, MAX_PRIORITY),
+        options = replace(
+            options,
+            owner=mark.owner or options.owner,
+            correlation_id=mark.correlation_id or options.correlation_id,
+            priority=options.priority or min(delivery.priority, MAX_PRIORITY),
         )
+    submission = replace(submission, options=options)
     insert = new_job(submission, worker.runtime.topology, worker.settings)
     if mark is not None:
         insert = replace(insert, job=replace(insert.job, round=(mark.round or 0) + 1))

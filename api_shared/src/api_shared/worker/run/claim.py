@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from api_shared.client.task import JobTask
+from api_shared.client.bind.task import JobTask
 from api_shared.errors import (
     AcceptanceUnknown,
     LedgerUnavailable,

@@ -10,7 +10,7 @@ from taskiq import Context, TaskiqState
 from taskiq.message import TaskiqMessage
 from taskiq_dependencies import DependencyGraph
 
-from api_shared.client.task import JobTask
+from api_shared.client.bind.task import JobTask
 from api_shared.errors import (
     Snooze,
 )

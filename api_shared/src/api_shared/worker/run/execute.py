@@ -13,8 +13,8 @@ import structlog
 from taskiq.exceptions import NoResultError, TaskRejectedError
 from taskiq.message import TaskiqMessage
 
+from api_shared.client.bind.task import JobTask
 from api_shared.client.contract import InvalidResult
-from api_shared.client.task import JobTask
 from api_shared.errors import (
     Discard,
     Snooze,

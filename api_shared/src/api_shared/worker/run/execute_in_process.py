@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel
 
-from api_shared.client.task import JobTask
+from api_shared.client.bind.task import JobTask
 from api_shared.errors import ApiWorkersError, Discard, Snooze, TimeLimitExceeded
 from api_shared.errors import SoftTimeLimitExceeded as SoftLimit
 from api_shared.worker.job_process import (

@@ -11,8 +11,8 @@ from typing import Any
 
 import structlog
 
+from api_shared.client.bind.task import JobTask
 from api_shared.client.formatter import to_message
-from api_shared.client.task import JobTask
 from api_shared.job import Job, Status
 from api_shared.notifier.events import status_event
 from api_shared.transport.consumer import Delivery

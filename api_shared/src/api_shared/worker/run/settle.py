@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from api_shared.backoff import backoff_s
-from api_shared.client.result_backend import encode_result, taskiq_result_of
-from api_shared.client.task import JobTask
+from api_shared.client.bind.task import JobTask
+from api_shared.client.follow.result_backend import encode_result, taskiq_result_of
 from api_shared.errors import LedgerUnavailable, UsageError
 from api_shared.job import Entry, Job, JobError, Reason
 from api_shared.ledger.operations import (

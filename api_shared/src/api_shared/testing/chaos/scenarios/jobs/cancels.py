@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from api_shared.client.handle import CancelAnswer
+from api_shared.client.follow.handle import CancelAnswer
 from api_shared.job import Job, Status
 from api_shared.testing.chaos.environment import Environment
 from api_shared.testing.chaos.report import Report

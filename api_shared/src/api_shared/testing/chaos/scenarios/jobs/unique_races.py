@@ -10,9 +10,9 @@ from datetime import timedelta
 from random import Random
 
 from api_shared.client.kiq import Accepted, accept
+from api_shared.client.options import KiqOptions, UniqueFor
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import Submission
-from api_shared.client.unique import UniqueFor
+from api_shared.client.submission import Submission
 from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.testing.chaos.environment import Environment
 from api_shared.testing.chaos.report import Report
@@ -33,7 +33,8 @@ async def run(size: int, rng: Random, env: Environment) -> Report:
         services = [await stack.enter_async_context(_service(runtime)) for _ in range(SERVICES)]
 
         async def race(key: str, unique_for: UniqueFor) -> list[Accepted]:
-            asked = Submission(nap.contract, args, unique_key=key, unique_for=unique_for)
+            options = KiqOptions(unique_key=key, unique_for=unique_for)
+            asked = Submission(nap.contract, args, options)
             callers = [services[number % SERVICES] for number in range(CALLERS)]
             rng.shuffle(callers)
             return await asyncio.gather(*(accept(asked, caller) for caller in callers))

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from api_shared.client.watch import watch
+from api_shared.client.follow.watch import watch
 from api_shared.errors import JobNotFound
 from api_shared.job import Job, parse_job_id
 from api_shared.ledger.protocol import Ledger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar, cast
@@ -11,13 +11,13 @@ from typing import Any, TypeVar, cast
 from taskiq import AsyncTaskiqTask, TaskiqResult
 from taskiq.exceptions import TaskiqResultTimeoutError
 
-from api_shared.client.contract import Contract
+from api_shared.client.follow.stream import StreamPiece, stream
+from api_shared.client.follow.watch import watch
+from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
-from api_shared.client.stream import StreamPiece, stream
-from api_shared.client.watch import watch
-from api_shared.client.when import when
 from api_shared.errors import InvalidOption, JobCancelled, JobFailed, JobNotFound, ResultTimeout
 from api_shared.job import Job, Status, parse_job_id
+from api_shared.ledger.change import NowPlus
 from api_shared.ledger.transitions import cancel_waiting, request_cancel, reschedule
 from api_shared.notifier.events import JobEvent, status_event
 
@@ -64,9 +64,9 @@ async def reschedule_job(
 
     Raises `JobNotFound`, `LedgerUnavailable`, and as a kiq does for a time it cannot take.
     """
-    due = when(at, delay, now=datetime.now(UTC))
-    if due is None:
-        raise InvalidOption("at", at, "either `at` or `delay` is wanted")
+    if at is None and delay is None:
+        raise InvalidOption("at", at, "either `at` or `delay` must be given")
+    due = KiqOptions(at=at, delay=delay).due(datetime.now(UTC)) or NowPlus(0)
     while True:
         moved = await runtime.ledger.change(reschedule(parse_job_id(job_id), due))
         if moved is not None:
@@ -99,11 +99,15 @@ class JobHandle(AsyncTaskiqTask[R]):
     other_arguments: bool = False
 
     def __init__(
-        self, job_id: str, runtime: Runtime, result_backend: Any, contract: Contract[Any, R] | None
+        self,
+        job_id: str,
+        runtime: Runtime,
+        result_backend: Any,
+        decode: Callable[[str], R] | None = None,
     ) -> None:
         super().__init__(job_id, result_backend, None)
         self._runtime = runtime
-        self._contract = contract
+        self._decode = decode
 
     async def status(self) -> Status:
         return (await self.job()).status
@@ -128,9 +132,9 @@ class JobHandle(AsyncTaskiqTask[R]):
         if job.status is not Status.COMPLETED:
             error = job.error
             raise JobFailed(job.id, error.reason if error else "", error.message if error else "")
-        if self._contract is None or job.result_json is None:
+        if self._decode is None or job.result_json is None:
             return cast(R, job.result)
-        return self._contract.decode_result(job.result_json)
+        return self._decode(job.result_json)
 
     async def wait_result(
         self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from taskiq import AsyncTaskiqDecoratedTask
+from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask
 from taskiq.kicker import AsyncKicker
+from taskiq.message import TaskiqMessage
 
 from api_shared.client.contract import Contract
-from api_shared.client.handle import JobHandle
+from api_shared.client.follow.handle import JobHandle
 from api_shared.client.task_function import TaskFunction
-
-if TYPE_CHECKING:
-    from api_shared.client.job_broker import JobBroker
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
 
+class TaskBroker(AsyncBroker):
+    """What a task asks of its broker."""
+
+    @abstractmethod
+    async def send(self, message: TaskiqMessage) -> JobHandle[Any]:
+        """Accept the job of a message. Raises as `Contract.kiq` does."""
+
+    @abstractmethod
+    async def run(self, task: JobTask[Any, Any]) -> Any:
+        """Run the task for the message that this asyncio task is about."""
+
+
 class JobKicker(AsyncKicker[P, T]):
     """Taskiq's kicker; kiq returns a `JobHandle` and raises errors as they are."""
 
-    broker: JobBroker
+    broker: TaskBroker
 
     def with_labels(self, **labels: str | float) -> Self:
         super().with_labels(**labels)
@@ -59,7 +70,7 @@ class JobTask(AsyncTaskiqDecoratedTask[P, T]):
     before it resolves the function's dependencies and calls it.
     """
 
-    broker: JobBroker
+    broker: TaskBroker
     contract: Contract[Any, Any]
     bound: TaskFunction
 
@@ -93,7 +104,4 @@ class JobTask(AsyncTaskiqDecoratedTask[P, T]):
 
     async def _run(self, /, *_: Any, **__: Any) -> Any:
         """Positional-only: a message may name an argument `self`."""
-        engine = self.broker.engine
-        if engine is None:
-            raise RuntimeError(f"{self.task_name}: only a worker runs tasks")
-        return await engine.run(self)
+        return await self.broker.run(self)
