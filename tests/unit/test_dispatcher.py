@@ -130,7 +130,6 @@ class World:
             Publishes(self.rabbit),
             self.dead_letters,
             Random(0),
-            _opened_seen=self.rabbit.opened,
         )
 
     async def after(self, seconds: float) -> None:
@@ -440,14 +439,14 @@ async def test_an_older_claim_of_a_job_that_this_process_holds_no_more_is_taken_
     assert (await world.read(job)).status is Status.QUEUED
 
 
-async def test_a_heartbeat_between_the_read_and_the_taking_back_saves_the_claim(
+async def test_a_heartbeat_between_the_read_and_the_rescue_saves_the_claim(
     world: World,
 ) -> None:
     job, token = await world.processing()
     world.clock.advance(LEASE_S)
     [seen] = await world.ledger.due("general")
     await world.ledger.heartbeat({job.id: token}, lease_s=LEASE_S)
-    await world.dispatcher._take_back(seen)
+    await world.dispatcher._rescue(seen)
     assert (await world.read(job)).token == token
 
 

@@ -1,4 +1,4 @@
-"""How long a failed job waits."""
+"""Exponential backoff with jitter."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from random import uniform
+from functools import partial
 from typing import Generic, TypeVar
+
+from api_shared.backoff import backoff_s
 
 Op = TypeVar("Op")
 Answer = TypeVar("Answer")
@@ -53,9 +55,8 @@ class _Entry(Generic[Op, Answer]):
     in_doubt: bool = False
 
 
-def pause_s(failures: int) -> float:
-    """Seconds before the next attempt after `failures` in a row: 50 ms, doubling, at most 2 s."""
-    return min(2.0, 0.05 * 2.0 ** min(failures - 1, 10)) * uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+pause_s = partial(backoff_s, base_s=0.05, cap_s=2.0)
+"""Seconds before the next attempt after so many failures in a row."""
 
 
 class Batcher(Generic[Op, Answer]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from random import uniform
+from functools import partial
 from typing import cast
 
 import aiormq
@@ -14,14 +14,17 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
+from api_shared.backoff import backoff_s
 from api_shared.errors import QueueMismatch
 from api_shared.transport.errors import RabbitUnavailable, driver_errors, words
 from api_shared.transport.pamqp_patches import patch_pamqp
 
 log = structlog.get_logger()
 
-MAX_WAIT_S = 3.0
 CLOSE_S = 5.0
+
+_pause_s = partial(backoff_s, base_s=0.1, cap_s=3.0)
+"""Seconds before the next try to connect, after so many failures in a row."""
 
 
 class Connection:
@@ -108,17 +111,17 @@ class Connection:
             await closed(channel)
 
     async def _keep_open(self) -> None:
-        wait_s = 0.1
+        failures = 0
         while True:
             try:
                 channel, closing = await self._open()
             except Exception as error:  # whatever it is, there is another try
                 self._say_why_not(error)
                 await self._drop()
-                await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
-                wait_s = min(wait_s * 2, MAX_WAIT_S)
+                failures += 1
+                await asyncio.sleep(_pause_s(failures))
                 continue
-            wait_s = 0.1
+            failures = 0
             self.channel, self.failure = channel, None
             self.opened += 1
             self._changed.set()
@@ -128,7 +131,7 @@ class Connection:
             self.channel = None
             log.warning("rabbitmq.lost", connection=self._name)
             await self._drop()
-            await asyncio.sleep(wait_s * uniform(0.75, 1.25))  # noqa: S311 - jitter
+            await asyncio.sleep(_pause_s(1))
 
     def _say_why_not(self, error: Exception) -> None:
         """A mismatch at once and once, for it stays until somebody fixes it."""

@@ -1,4 +1,4 @@
-"""When Redis goes away: one line in the log, one when it is back, and how long to wait between."""
+"""Outages of Redis: a line in the log when one begins, a line when it is over."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from random import Random
 
 import structlog
 
+from api_shared.backoff import backoff_s
 from api_shared.tls import why_untrusted
 
 log = structlog.get_logger(__name__)
@@ -41,9 +42,8 @@ class Outage:
 
 
 def pause_s(failures: int, rng: Random) -> float:
-    """Seconds until the next try to connect: doubling, at most 2 s, ±25 % jitter."""
-    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10))
-    return longest * rng.uniform(0.75, 1.25)
+    """Seconds until the next try to connect, after so many failures in a row."""
+    return backoff_s(failures, base_s=FIRST_PAUSE_S, cap_s=LONGEST_PAUSE_S, rng=rng)
 
 
 def describe(error: BaseException) -> str:

@@ -1,0 +1,42 @@
+"""Publishing of queued jobs, many at a time, by those who look after what is overdue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from api_shared.errors import Unroutable
+from api_shared.job import Job
+from api_shared.transport.errors import RabbitUnavailable
+from api_shared.transport.publisher import Publisher
+
+log = structlog.get_logger()
+
+AT_A_TIME = 20
+
+
+async def publish_or_later(job: Job, publisher: Publisher) -> None:
+    """Publish a queued job's message. One that does not get through is published again later."""
+    try:
+        await publisher.publish_job(job)
+    except (RabbitUnavailable, Unroutable) as error:
+        log.info("publish.later", job_id=job.id, error=str(error))
+
+
+async def for_each(jobs: Sequence[Job], act: Callable[[Job], Awaitable[None]]) -> None:
+    """
+    Act on the jobs side by side: the ledger waits for its disk once for many.
+
+    Raises the first error when all have ended.
+    """
+    gate = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(job: Job) -> None:
+        async with gate:
+            await act(job)
+
+    for ended in await asyncio.gather(*map(one, jobs), return_exceptions=True):
+        if isinstance(ended, BaseException):
+            raise ended
