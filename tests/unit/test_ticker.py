@@ -64,7 +64,11 @@ class Ledger(MemoryLedger):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
-        self.schedules: Book = Book(self._now)
+        self._book = Book(self._now)
+
+    @property
+    def schedules(self) -> Book:
+        return self._book
 
     async def get(self, job_id: str) -> Job | None:
         await asyncio.sleep(0)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from api_shared.notifier.events import JobEvent, StoredResult
+from api_shared.notifier.protocol import Notifier
 from api_shared.notifier.redis.keys import Keys
 from api_shared.notifier.subscription import (
     QueuedSubscription,
@@ -18,7 +19,7 @@ from api_shared.notifier.subscription import (
 from api_shared.notifier.text_stream import Outgoing, Written
 
 
-class MemoryNotifier:
+class MemoryNotifier(Notifier):
     """`away = True` is a Redis that is gone: nothing is told, and nobody's call fails."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from api_shared.storage.errors import NotStored, StorageUnavailable, StoredTooLarge, SwapRefused
 from api_shared.storage.keys import check_key
-from api_shared.storage.protocol import LOAD_LIMIT_BYTES, MEGABYTE, digest_of
+from api_shared.storage.protocol import LOAD_LIMIT_BYTES, MEGABYTE, Storage, digest_of
 
 UNFINISHED = ".unfinished"
 LOCKS = ".locks"
@@ -23,7 +23,7 @@ LOCKS = ".locks"
 ABANDONED_S = 86_400
 
 
-class FolderStorage:
+class FolderStorage(Storage):
     """
     One file a key. Written beside its place, flushed to the disk, then renamed into it.
 

@@ -37,7 +37,7 @@ def open_objects(url: str) -> Storage:
         raise StorageUnavailable(f"STORAGE_URL={url.partition('?')[0]!r}: {error}") from None
 
 
-class ObjectStorage:
+class ObjectStorage(Storage):
     """One object a key; `swap` is the store's own conditional put, so no lock is needed."""
 
     def __init__(self, store: ObjectStore) -> None:

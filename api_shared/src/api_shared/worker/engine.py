@@ -18,7 +18,7 @@ from taskiq import AckableMessage
 from api_shared.client.abort_worker import abort_worker
 from api_shared.client.bind.task import JobTask
 from api_shared.client.formatter import DeliveredBody, current_delivery
-from api_shared.client.job_broker import JobBroker
+from api_shared.client.job_broker import Engine, JobBroker
 from api_shared.errors import LedgerUnavailable, QueueMismatch
 from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.logs import redact_library_logs
@@ -74,7 +74,7 @@ class _Parts:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
-class WorkerEngine:
+class WorkerEngine(Engine):
     """Takes deliveries, hands each to taskiq's receiver, runs it when the receiver calls back."""
 
     def __init__(self, problems: Sequence[str], failures: ImportFailures) -> None:

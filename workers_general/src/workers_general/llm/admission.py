@@ -50,8 +50,7 @@ class Limits:
 class Admission(Protocol):
     """The limits of servers, each named by its URL. `slot` is a name that the caller makes up."""
 
-    @property
-    def limits(self) -> Limits: ...
+    limits: Limits
 
     async def check_gate(self, server: str) -> Refusal | None:
         """None if the gate is open."""
@@ -79,7 +78,7 @@ class _ServerState:
     slots: dict[str, float] = field(default_factory=dict)
 
 
-class LocalAdmission:
+class LocalAdmission(Admission):
     """Admission for one process. `clock` is in seconds."""
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = monotonic) -> None:

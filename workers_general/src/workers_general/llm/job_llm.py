@@ -59,7 +59,7 @@ async def llm_of_job(
         yield JobLLM(job, models)
 
 
-class JobLLM:
+class JobLLM(LLM):
     """See `LLM`, the protocol."""
 
     def __init__(self, job: JobContext, models: Models, *, rng: Random | None = None) -> None:

@@ -28,6 +28,7 @@ from workers_general.llm.errors import (
 )
 from workers_general.llm.protocol import (
     MAX_SPEECH_CHARACTERS,
+    Backend,
     Capabilities,
     ChatAnswer,
     ChatRequest,
@@ -96,7 +97,7 @@ COUNT_OF_LLAMACPP = TokenCounter("/v1/chat/completions/input_tokens", "input_tok
 COUNT_OF_VLLM = TokenCounter("/tokenize", "count")
 
 
-class OpenAIBackend:
+class OpenAIBackend(Backend):
     """If `model` is None, it is the first model that the server lists."""
 
     name: ClassVar[str] = "openai"

@@ -19,6 +19,7 @@ from workers_general.llm.admission import (
     FIRST_CLOSED_S,
     MIN_CLOSED_S,
     RAMP_S,
+    Admission,
     Limits,
     LocalAdmission,
     Refusal,
@@ -97,7 +98,7 @@ return closed
 """
 
 
-class SharedAdmission:
+class SharedAdmission(Admission):
     """
     Each decision is one script, so that it is atomic for all workers, and goes by Redis's clock.
 

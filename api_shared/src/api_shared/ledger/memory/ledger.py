@@ -25,7 +25,7 @@ from api_shared.ledger.change import (
 from api_shared.ledger.memory.requests import MemoryRequests
 from api_shared.ledger.memory.schedules import MemoryScheduleStore
 from api_shared.ledger.operations import Insert, Operation
-from api_shared.ledger.protocol import ClaimState, JobFilter, WorkerInfo
+from api_shared.ledger.protocol import ClaimState, JobFilter, Ledger, WorkerInfo
 from api_shared.ledger.usage import added
 
 V = TypeVar("V")
@@ -35,7 +35,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class MemoryLedger:
+class MemoryLedger(Ledger):
     """
     For one event loop; nothing outlives the object.
 
@@ -48,8 +48,16 @@ class MemoryLedger:
         self._jobs: dict[str, Job] = {}
         self._workers: dict[str, WorkerInfo] = {}
         self._gave_up = False
-        self.requests = MemoryRequests()
-        self.schedules = MemoryScheduleStore(self._now)
+        self._requests = MemoryRequests()
+        self._schedules = MemoryScheduleStore(self._now)
+
+    @property
+    def requests(self) -> MemoryRequests:
+        return self._requests
+
+    @property
+    def schedules(self) -> MemoryScheduleStore:
+        return self._schedules
 
     async def start(self) -> None:
         """Nothing to open."""

@@ -12,13 +12,14 @@ from bson import ObjectId
 from api_shared.ledger.requests import (
     CAN_BE_TAKEN_OVER,
     RecordedRequest,
+    RecordedRequests,
     RecordExists,
     RecordStatus,
     as_stored,
 )
 
 
-class MemoryRequests:
+class MemoryRequests(RecordedRequests):
     """For one event loop; `put` writes a record as another program would."""
 
     def __init__(self) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from api_shared.schedules.schedule import ScheduleRecord
+from api_shared.schedules.store import ScheduleStore
 
 
-class MemoryScheduleStore:
+class MemoryScheduleStore(ScheduleStore):
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._records: dict[str, ScheduleRecord] = {}

@@ -48,7 +48,7 @@ from api_shared.ledger.mongo.requests import MongoRequests
 from api_shared.ledger.mongo.schedules import MongoScheduleStore
 from api_shared.ledger.mongo.unique_keys import holders_of, taken_key
 from api_shared.ledger.operations import Insert, Operation
-from api_shared.ledger.protocol import ClaimState, JobFilter, WorkerInfo
+from api_shared.ledger.protocol import ClaimState, JobFilter, Ledger, WorkerInfo
 from api_shared.settings import Settings
 
 V = TypeVar("V")
@@ -62,7 +62,7 @@ IDS_AT_A_TIME = 10_000
 _OPEN = frozenset(Status) - TERMINAL
 
 
-class MongoLedger:
+class MongoLedger(Ledger):
     """
     Open from `start` to `close`, in the event loop that started it.
 

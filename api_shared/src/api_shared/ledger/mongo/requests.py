@@ -15,6 +15,7 @@ from api_shared.ledger.mongo.errors import ledger_errors
 from api_shared.ledger.requests import (
     CAN_BE_TAKEN_OVER,
     RecordedRequest,
+    RecordedRequests,
     RecordExists,
     RecordStatus,
     as_stored,
@@ -25,7 +26,7 @@ NAMES_A_JOB = ["string", "objectId"]
 """The types of a `job_id`; a record with any other belongs to nobody."""
 
 
-class MongoRequests:
+class MongoRequests(RecordedRequests):
     """The `_id` may be an ObjectId, named by its hex, or a string."""
 
     def __init__(self, connection: Connection) -> None:

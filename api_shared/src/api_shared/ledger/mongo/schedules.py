@@ -22,7 +22,7 @@ from api_shared.schedules.schedule import (
     Overlap,
     ScheduleRecord,
 )
-from api_shared.schedules.store import UnreadableSchedule
+from api_shared.schedules.store import ScheduleStore, UnreadableSchedule
 
 ANSWER_S = 5.0
 
@@ -35,7 +35,7 @@ _STATE = ("cursor", "due_at", "paused", "is_waiting", "last_tick_at", "last_job_
 """Fields of `ScheduleRecord` that are stored as they are."""
 
 
-class MongoScheduleStore:
+class MongoScheduleStore(ScheduleStore):
     def __init__(self, schedules: AsyncIOMotorCollection[Document]) -> None:
         self._schedules = schedules
 

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from api_shared.errors import InvalidJobId, ServerError
 from api_shared.job import parse_job_id
 from api_shared.notifier.events import JobEvent, StoredResult
+from api_shared.notifier.protocol import Notifier
 from api_shared.notifier.redis.keys import Keys
 from api_shared.notifier.redis.outage import Outage, describe
 from api_shared.notifier.redis.publisher import Publisher
@@ -42,7 +43,7 @@ class RedisUnavailable(ServerError):
         super().__init__(f"Redis (REDIS_URL) is not reachable: {reason}")
 
 
-class RedisNotifier:
+class RedisNotifier(Notifier):
     """One pool for publishing and reading, one connection for all that is listened to."""
 
     def __init__(self, settings: Settings, *, rng: Random | None = None) -> None:

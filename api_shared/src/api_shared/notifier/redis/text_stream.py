@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from api_shared.notifier.protocol import TextSubscription
 from api_shared.notifier.redis.keys import Keys
 from api_shared.notifier.subscription import QueuedSubscription
 from api_shared.notifier.text_stream import Outgoing, Written
@@ -41,7 +42,7 @@ def append_command(keys: Keys, outgoing: Outgoing, written: Written, *, ttl_ms: 
     )  # fmt: skip
 
 
-class TextReader:
+class TextReader(TextSubscription):
     """Reads on from where it is; the subscription says when there is more."""
 
     def __init__(self, redis: Redis, key: str, subscription: QueuedSubscription[str]) -> None:

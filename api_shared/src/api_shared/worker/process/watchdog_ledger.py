@@ -34,7 +34,7 @@ class Rescue(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class WatchdogLedger:
+class WatchdogLedger(Rescue):
     """Through a connection of its own each time, in an event loop of its own."""
 
     worker: WorkerRuntime
