@@ -28,7 +28,7 @@ from api_shared.job import Status
 from api_shared.testing.freezing import freeze
 from fixtures.indexes import WORDS, contents, files_in
 from fixtures.workers import LONG_S, Platform
-from workers_ml.index.hashes import content_hash
+from workers_ml.index.format.hashes import content_hash
 from workers_ml.index.reader import IndexReader
 
 ML = "workers_ml.main:broker"

@@ -18,7 +18,7 @@ from fixtures.indexes import answers, contents, files_in, index, random_texts
 from fixtures.workers import TESTS
 from index_killed import SIZE
 from workers_ml.index import IndexFiles
-from workers_ml.index.hashes import content_hash
+from workers_ml.index.format.hashes import content_hash
 from workers_ml.index.reader import IndexReader
 
 KILLS, MOST_KILLS = 30, 300

@@ -17,9 +17,9 @@ from api_shared.settings import Settings
 from api_shared.testing import default_settings
 from api_shared.testing.servers import Services
 from fixtures.private_valkey import PATIENCE_S, be_patient
-from workers_general.llm import admission as admission_module
-from workers_general.llm import shared_admission
-from workers_general.llm.admission import (
+from workers_general.llm.limits import admission as admission_module
+from workers_general.llm.limits import shared_admission
+from workers_general.llm.limits.admission import (
     Admission,
     Limits,
     LocalAdmission,
@@ -27,7 +27,7 @@ from workers_general.llm.admission import (
     RefusalReason,
     gate_closed_s,
 )
-from workers_general.llm.shared_admission import SharedAdmission
+from workers_general.llm.limits.shared_admission import SharedAdmission
 
 SERVER = "http://llm"
 LIMITS = Limits(in_flight=3, per_minute=None, lease_s=3_000, max_closed_s=6_000)

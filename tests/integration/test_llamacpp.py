@@ -11,10 +11,10 @@ import pytest
 
 from fixtures.llama import CONTEXT_TOKENS, KEY
 from fixtures.workers import until
-from workers_general.llm.client import Deadlines, ModelServer, new_client
+from workers_general.llm.backends.client import Deadlines, ModelServer, new_client
+from workers_general.llm.backends.llamacpp import LlamaCppBackend
+from workers_general.llm.backends.openai import OpenAIBackend
 from workers_general.llm.errors import AuthenticationError, ContextOverflow, LLMClientError
-from workers_general.llm.llamacpp import LlamaCppBackend
-from workers_general.llm.openai import OpenAIBackend
 from workers_general.llm.protocol import ChatRequest, ImageRequest, Message, Parameters
 from workers_general.llm.schemas import Schema
 

@@ -30,8 +30,10 @@ from fixtures.fault_server import (
     stalls,
 )
 from fixtures.workers import until
-from workers_general.llm import client
-from workers_general.llm.client import Deadlines, ModelServer, new_client
+from workers_general.llm.backends import client
+from workers_general.llm.backends.client import Deadlines, ModelServer, new_client
+from workers_general.llm.backends.openai import OpenAIBackend
+from workers_general.llm.backends.vllm import VllmBackend
 from workers_general.llm.doctor_check import check_llm
 from workers_general.llm.errors import (
     AuthenticationError,
@@ -45,7 +47,6 @@ from workers_general.llm.errors import (
     RateLimitError,
     SamplingFailed,
 )
-from workers_general.llm.openai import OpenAIBackend
 from workers_general.llm.protocol import (
     ChatRequest,
     ImageRequest,
@@ -55,7 +56,6 @@ from workers_general.llm.protocol import (
     TokenLogprob,
     Usage,
 )
-from workers_general.llm.vllm import VllmBackend
 
 PATIENT = Deadlines(connect_s=20, first_token_s=60, stall_s=60, whole_s=60)
 HASTY_S = 2.0

@@ -16,10 +16,10 @@ from safetensors.numpy import load, save
 from fixtures.indexes import WORDS, contents, files_in, index, random_texts
 from workers_ml.features import count_features
 from workers_ml.index import BrokenIndex, SimilarityIndex
-from workers_ml.index.hashes import content_hash
-from workers_ml.index.manifest import Manifest
-from workers_ml.index.segment import SHAPES, Segment
-from workers_ml.index.tensors import arrays_in
+from workers_ml.index.format.hashes import content_hash
+from workers_ml.index.format.manifest import Manifest
+from workers_ml.index.format.segment import SHAPES, Segment
+from workers_ml.index.format.tensors import arrays_in
 
 corpora = st.dictionaries(
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=9),

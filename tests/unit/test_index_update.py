@@ -35,8 +35,8 @@ from workers_ml.index import (
     UnknownDocument,
     update_index,
 )
-from workers_ml.index.hashes import content_hash
-from workers_ml.index.manifest import Manifest
+from workers_ml.index.format.hashes import content_hash
+from workers_ml.index.format.manifest import Manifest
 from workers_ml.index.merge import Sizes
 from workers_ml.index.reader import IndexReader
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_shared.errors import PermanentError, RetryableError
-from workers_general.llm.error_mapping import map_error, map_response, retry_after_s
+from workers_general.llm.backends.error_mapping import map_error, map_response, retry_after_s
 from workers_general.llm.errors import (
     AuthenticationError,
     ContextOverflow,

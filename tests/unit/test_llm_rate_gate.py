@@ -9,9 +9,9 @@ import pytest
 
 from api_shared.errors import Snooze
 from api_shared.testing.waiting import until
-from workers_general.llm.admission import Limits, LocalAdmission
 from workers_general.llm.errors import LLMServerError, RateLimitError
-from workers_general.llm.rate_gate import gated_call, gated_query
+from workers_general.llm.limits.admission import Limits, LocalAdmission
+from workers_general.llm.limits.rate_gate import gated_call, gated_query
 
 SERVER = "http://llm"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers_general.llm.sse import EventReader, EventTooLarge
+from workers_general.llm.backends.sse import EventReader, EventTooLarge
 
 LINES = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), min_size=1, max_size=30)
 

@@ -6,7 +6,7 @@ import asyncio
 
 from api_shared.doctor import Finding, Findings
 from api_shared.settings import Settings
-from workers_general.llm.client import new_client
+from workers_general.llm.backends.client import new_client
 from workers_general.llm.errors import AuthenticationError, LLMClientError, LLMError
 from workers_general.llm.models import chat_backend
 

@@ -13,10 +13,11 @@ from taskiq import Context, TaskiqDepends
 
 from api_shared.client.job_broker import JobBroker
 from api_shared.worker.context import JobContext
+from workers_general.llm.backends.media import audio_type, image_type
 from workers_general.llm.call_journal import CallJournal, call_key, derive_seed
 from workers_general.llm.errors import LLMServerError, ModelRequired, SamplingFailed
 from workers_general.llm.json_answers import JsonAsker
-from workers_general.llm.media import audio_type, image_type
+from workers_general.llm.limits.rate_gate import gated_call, gated_query
 from workers_general.llm.models import Models, open_models
 from workers_general.llm.protocol import (
     LLM,
@@ -34,7 +35,6 @@ from workers_general.llm.protocol import (
     Stored,
     Usage,
 )
-from workers_general.llm.rate_gate import gated_call, gated_query
 
 SAMPLING_TRIES = 3
 MODELS = "llm_models"

@@ -11,13 +11,13 @@ import httpx
 from pydantic import SecretStr
 
 from api_shared.settings import Settings
-from workers_general.llm.admission import Admission, Limits, LocalAdmission
-from workers_general.llm.client import Deadlines, ModelServer, new_client
-from workers_general.llm.llamacpp import LlamaCppBackend
-from workers_general.llm.openai import OpenAIBackend
+from workers_general.llm.backends.client import Deadlines, ModelServer, new_client
+from workers_general.llm.backends.llamacpp import LlamaCppBackend
+from workers_general.llm.backends.openai import OpenAIBackend
+from workers_general.llm.backends.vllm import VllmBackend
+from workers_general.llm.limits.admission import Admission, Limits, LocalAdmission
+from workers_general.llm.limits.shared_admission import SharedAdmission
 from workers_general.llm.protocol import Backend
-from workers_general.llm.shared_admission import SharedAdmission
-from workers_general.llm.vllm import VllmBackend
 
 BACKENDS: dict[str, type[OpenAIBackend]] = {
     each.name: each for each in (OpenAIBackend, LlamaCppBackend, VllmBackend)

@@ -15,7 +15,7 @@ from workers_ml.index.errors import (
     OtherFeatures,
     UnknownDocument,
 )
-from workers_ml.index.files import IndexFiles
+from workers_ml.index.format.files import IndexFiles
 from workers_ml.index.similarity import Neighbour, SimilarityIndex
 from workers_ml.index.update import IndexReport, update_index
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers_ml.index.segment import LiveSegment
+from workers_ml.index.format.segment import LiveSegment
 
 K1 = 1.2
 B = 0.75

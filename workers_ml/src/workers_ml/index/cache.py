@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict, defaultdict
 
 from api_shared.storage import Storage
-from workers_ml.index.files import IndexFiles
+from workers_ml.index.format.files import IndexFiles
 from workers_ml.index.similarity import SimilarityIndex
 
 MAX_BYTES = 2 * 1024**3

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from workers_ml.documents import Document
 from workers_ml.features import FEATURES
 from workers_ml.index.errors import BrokenIndex, NoIndex, OtherFeatures
-from workers_ml.index.files import IndexFiles
-from workers_ml.index.hashes import content_hash
-from workers_ml.index.manifest import Manifest
+from workers_ml.index.format.files import IndexFiles
+from workers_ml.index.format.hashes import content_hash
+from workers_ml.index.format.manifest import Manifest
 from workers_ml.index.reader import IndexReader
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers_ml.features import join_rows
-from workers_ml.index.manifest import SegmentEntry
-from workers_ml.index.segment import LiveSegment, Segment
+from workers_ml.index.format.manifest import SegmentEntry
+from workers_ml.index.format.segment import LiveSegment, Segment
 
 DEAD_SHARE = 0.5
 """A segment with a larger share of deleted documents is rewritten without them."""

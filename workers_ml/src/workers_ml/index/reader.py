@@ -8,10 +8,10 @@ import numpy as np
 
 from api_shared.storage import NotStored
 from workers_ml.index.errors import BrokenIndex
-from workers_ml.index.files import IndexFiles
-from workers_ml.index.id_lookup import IdLookup
-from workers_ml.index.manifest import Manifest
-from workers_ml.index.segment import LiveSegment
+from workers_ml.index.format.files import IndexFiles
+from workers_ml.index.format.id_lookup import IdLookup
+from workers_ml.index.format.manifest import Manifest
+from workers_ml.index.format.segment import LiveSegment
 
 OPEN_TRIES = 5
 

@@ -9,8 +9,8 @@ import numpy as np
 from workers_ml.features import FEATURES, count_features
 from workers_ml.index.bm25 import Bm25, Query, Scores
 from workers_ml.index.errors import OtherFeatures, UnknownDocument
-from workers_ml.index.files import IndexFiles
-from workers_ml.index.id_lookup import IdLookup
+from workers_ml.index.format.files import IndexFiles
+from workers_ml.index.format.id_lookup import IdLookup
 from workers_ml.index.reader import IndexReader
 
 

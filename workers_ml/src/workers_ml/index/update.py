@@ -19,9 +19,9 @@ from workers_ml.documents import Document
 from workers_ml.features import FEATURES, batches_of, count_features
 from workers_ml.index.comparison import BaseIndex, Comparison
 from workers_ml.index.errors import IndexChanged, NoDocuments
-from workers_ml.index.files import IndexFiles
-from workers_ml.index.hashes import content_hash
-from workers_ml.index.manifest import Manifest, SegmentEntry
+from workers_ml.index.format.files import IndexFiles
+from workers_ml.index.format.hashes import content_hash
+from workers_ml.index.format.manifest import Manifest, SegmentEntry
 from workers_ml.index.merge import Sizes, find_merges, merge_segments
 from workers_ml.index.reader import IndexReader
 from workers_ml.index.writer import SegmentWriter

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from api_shared.storage import StorageError
 from workers_ml.features import FeatureRows, join_rows
-from workers_ml.index.files import IndexFiles
-from workers_ml.index.manifest import IndexFile, SegmentEntry
+from workers_ml.index.format.files import IndexFiles
+from workers_ml.index.format.manifest import IndexFile, SegmentEntry
+from workers_ml.index.format.segment import Segment
 from workers_ml.index.merge import Sizes
-from workers_ml.index.segment import Segment
 
 
 class SegmentWriter:

@@ -24,8 +24,8 @@ from workers_ml.documents import (
 )
 from workers_ml.features import FEATURES, FeatureRows, batches_of, count_features
 from workers_ml.index import BrokenIndex, IndexFiles, NoIndex, OtherFeatures
+from workers_ml.index.format.segment import Segment
 from workers_ml.index.reader import IndexReader
-from workers_ml.index.segment import Segment
 
 BATCH_ROWS = 2048
 

@@ -10,8 +10,8 @@ from secrets import token_hex
 from time import monotonic
 
 from api_shared.errors import Snooze
-from workers_general.llm.admission import Admission, Refusal, RefusalReason
 from workers_general.llm.errors import RateLimitError
+from workers_general.llm.limits.admission import Admission, Refusal, RefusalReason
 
 POLL_S = (0.05, 0.2)
 NO_SLOT_S = (1.0, 4.0)

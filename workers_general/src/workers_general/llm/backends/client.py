@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import httpx
 
 from api_shared.settings import Settings
-from workers_general.llm.error_mapping import map_response
+from workers_general.llm.backends.error_mapping import map_response
+from workers_general.llm.backends.sse import EventReader, EventTooLarge
 from workers_general.llm.errors import LLMConnectionError, LLMError, LLMServerError, LLMTimeoutError
-from workers_general.llm.sse import EventReader, EventTooLarge
 
 MEGABYTE = 1024 * 1024
 MAX_JSON_BYTES = 64 * MEGABYTE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from workers_general.llm.openai import COUNT_OF_VLLM, OpenAIBackend, TokenCounter
+from workers_general.llm.backends.openai import COUNT_OF_VLLM, OpenAIBackend, TokenCounter
 
 
 class VllmBackend(OpenAIBackend):

@@ -17,8 +17,8 @@ from scipy.sparse import csr_matrix
 
 from workers_ml.features import HASH_BITS, FeatureRows
 from workers_ml.index.errors import BrokenIndex
-from workers_ml.index.hashes import HASH_BYTES, id_keys_of, pack_texts, unpack_text
-from workers_ml.index.tensors import arrays_in
+from workers_ml.index.format.hashes import HASH_BYTES, id_keys_of, pack_texts, unpack_text
+from workers_ml.index.format.tensors import arrays_in
 
 SHAPES = {
     "ids": ("U8", 1),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from workers_ml.index.hashes import id_keys_of
-from workers_ml.index.segment import LiveSegment, Segment
+from workers_ml.index.format.hashes import id_keys_of
+from workers_ml.index.format.segment import LiveSegment, Segment
 
 
 class IdLookup:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from workers_general.llm.error_mapping import map_error
+from workers_general.llm.backends.error_mapping import map_error
 from workers_general.llm.errors import LLMServerError
 from workers_general.llm.protocol import ChatAnswer, ChatRequest, OnText, TokenLogprob, Usage
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
-from workers_general.llm.chat_api import ChatReader, chat_body
-from workers_general.llm.client import ModelServer
-from workers_general.llm.error_mapping import NOT_OFFERED
+from workers_general.llm.backends.chat_api import ChatReader, chat_body
+from workers_general.llm.backends.client import ModelServer
+from workers_general.llm.backends.error_mapping import NOT_OFFERED
 from workers_general.llm.errors import (
     ContextOverflow,
     InvalidInputError,

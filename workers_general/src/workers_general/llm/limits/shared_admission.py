@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from api_shared.notifier.redis.notifier import pool_options
 from api_shared.settings import Settings
-from workers_general.llm.admission import (
+from workers_general.llm.limits.admission import (
     FIRST_CLOSED_S,
     MIN_CLOSED_S,
     RAMP_S,

@@ -20,7 +20,7 @@ from api_shared.storage import (
     project_key,
 )
 from workers_ml.index.errors import BrokenIndex, IndexChanged, NoIndex
-from workers_ml.index.manifest import (
+from workers_ml.index.format.manifest import (
     FILE_NAME,
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -28,8 +28,8 @@ from workers_ml.index.manifest import (
     Manifest,
     SegmentEntry,
 )
-from workers_ml.index.segment import LiveSegment, Segment
-from workers_ml.index.tensors import arrays_in
+from workers_ml.index.format.segment import LiveSegment, Segment
+from workers_ml.index.format.tensors import arrays_in
 
 
 class IndexFiles:

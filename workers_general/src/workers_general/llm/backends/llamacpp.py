@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from workers_general.llm.openai import COUNT_OF_LLAMACPP, OpenAIBackend, TokenCounter
+from workers_general.llm.backends.openai import COUNT_OF_LLAMACPP, OpenAIBackend, TokenCounter
 
 
 class LlamaCppBackend(OpenAIBackend):

@@ -1,0 +1,1 @@
+"""Model servers: the calls, streams and errors of each kind."""

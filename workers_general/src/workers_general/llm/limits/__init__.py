@@ -1,0 +1,1 @@
+"""Limits of model servers, shared by all workers."""

@@ -1,0 +1,1 @@
+"""The index on disk: its files, and how they are read."""
