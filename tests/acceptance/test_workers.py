@@ -50,7 +50,7 @@ async def test_a_module_on_the_command_line_that_does_not_import_is_refused(
     platform: Platform,
 ) -> None:
     worker = await platform.worker("jobs.main:broker", "jobs.broken", ready=False)
-    assert "module 'jobs.broken' does not import" in await refusal(worker)
+    assert "module 'jobs.broken' cannot be imported" in await refusal(worker)
 
 
 async def test_a_queue_with_other_arguments_stops_worker_and_client_with_the_way_out(

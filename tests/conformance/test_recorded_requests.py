@@ -102,7 +102,7 @@ async def test_what_json_says_otherwise_is_recorded_as_json_has_it(collection: C
 async def test_what_is_no_json_is_refused_and_not_recorded(
     collection: Collection, value: object
 ) -> None:
-    with pytest.raises(InvalidOption, match="an object of JSON is wanted"):
+    with pytest.raises(InvalidOption, match="must be a JSON object"):
         await collection.requests.add("r", "text", {"a": [value]}, None)
 
     assert await collection.requests.get("r") is None

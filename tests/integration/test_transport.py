@@ -56,7 +56,7 @@ async def consuming(
 ) -> AsyncIterator[tuple[Consumer, Connection]]:
     settings: Settings = load_settings().model_copy(update={"worker_prefetch": prefetch})
     topology: Topology = platform.general.runtime.topology
-    consumer = Consumer(settings, topology.wanted(names))
+    consumer = Consumer(settings, topology.select(names))
     connection = Connection(
         settings.amqp_url,
         name="test",

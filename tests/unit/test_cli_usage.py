@@ -55,7 +55,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (("dlq", "requeue"), "say --all to requeue all"),
         (("dlq", "purge", "--yes"), "say --all to purge all"),
         (("dlq", "requeue", "0" * 24, "foo", "--yes"), "KEY='foo': a job id, or a key"),
-        (("dlq", "list", "--kind", "dead"), "one of failed, stale, unrecorded, garbage"),
+        (("dlq", "list", "--kind", "dead"), "must be one of failed, stale, unrecorded, garbage"),
         (("dlq", "list", "--older-than", "2 hours"), "--older-than"),
         (("dlq", "list", "--older-than", "9999999d"), "--older-than"),
         (("dlq", "list", "--newer-than", "9999999d"), "--newer-than"),
@@ -64,7 +64,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (("verify", "--until", "2030-01-31T08:00:00"), "with its zone"),
         (("verify", "--since", "9999999d"), "--since='9999999d'"),
         (("verify", "--since", "0001-01-01T00:00:00+14:00"), "--since="),
-        (("-m", "no.such.module", "tasks"), "--module='no.such.module': does not import"),
+        (("-m", "no.such.module", "tasks"), "--module='no.such.module': cannot be imported"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
 )  # fmt: skip

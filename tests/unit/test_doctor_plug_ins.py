@@ -68,8 +68,8 @@ async def test_a_check_of_another_package_finds_under_its_own_area() -> None:
         (entry("breaks"), "failed: ConnectionError: http://me:***@host/ refused"),
         (entry("says_nonsense"), "TypeError: it found a str"),
         (entry("not_a_check"), "failed: TypeError"),
-        (entry("missing"), "does not import: AttributeError"),
-        (EntryPoint("llm", "no_such_package.checks:check", PLUG_INS), "does not import: Module"),
+        (entry("missing"), "cannot be imported: AttributeError"),
+        (EntryPoint("llm", "no_such_package.checks:check", PLUG_INS), "cannot be imported: Module"),
     ],
 )
 async def test_a_check_that_breaks_is_a_finding_and_no_crash(

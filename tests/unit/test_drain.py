@@ -42,7 +42,7 @@ async def work() -> int:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "GRACE_S", 0.0)
-    monkeypatch.setattr(drain, "LOOK_S", 0.005)
+    monkeypatch.setattr(drain, "POLL_S", 0.005)
 
 
 @pytest.fixture

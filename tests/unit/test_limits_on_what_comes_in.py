@@ -80,14 +80,14 @@ Bad = Callable[[JobContext], Any]
     ("bad", "words"),
     [
         (lambda job: job.record("k", nested(MAX_DEPTH)), "nested deeper"),
-        (lambda job: job.record("k", nested(5000)), "nested deeper|not JSON"),
+        (lambda job: job.record("k", nested(5000)), "nested deeper|must be JSON"),
         (lambda job: job.record("k" * (MAX_KEY + 1), 1), "1 to 200 characters"),
         (lambda job: job.record("", 1), "1 to 200 characters"),
         (lambda job: job.record("k", float("nan")), "not JSON"),
         (lambda job: job.record("k", 1, usage={"k": MAX_AMOUNT + 1}), "whole number"),
         (lambda job: job.record("k", "x" * 1_048_576), "over the limit"),
         (lambda job: job.write("x" * 1_048_577), "over the limit"),
-        (lambda job: job.write(7), "text is wanted"),
+        (lambda job: job.write(7), "must be text"),
     ],
 )
 async def test_what_a_body_records_and_writes_is_bounded(

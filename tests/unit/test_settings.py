@@ -115,7 +115,7 @@ def test_a_password_may_hold_any_character() -> None:
     ("name", "value", "told"),
     [
         ("LLM_BACKEND", "vllm", "LLM_BACKEND=vllm needs LLM_SERVER_URL"),
-        ("LLM_SERVER_URL", "llm:8080", "LLM_SERVER_URL: a URL with http:// or https://"),
+        ("LLM_SERVER_URL", "llm:8080", "LLM_SERVER_URL must be a URL with http:// or https://"),
         ("LLM_TEMPERATURE", "3", "LLM_TEMPERATURE"),
         ("LLM_BACKEND", "chatty", "LLM_BACKEND"),
     ],

@@ -209,21 +209,21 @@ def test_there_is_an_end_of_time() -> None:
 @pytest.mark.parametrize(
     ("expression", "zone", "words"),
     [
-        ("* * * *", "UTC", "five fields are wanted"),
-        ("0 * * * * *", "UTC", "five fields are wanted"),
-        ("", "UTC", "five fields are wanted"),
+        ("* * * *", "UTC", "must have five fields"),
+        ("0 * * * * *", "UTC", "must have five fields"),
+        ("", "UTC", "must have five fields"),
         ("60 * * * *", "UTC", "Bad minute"),
         ("* 25 * * *", "UTC", "Bad hour"),
         ("* * 30 2 *", "UTC", "Bad day-of-month"),
-        ("* * */20 * 1L", "UTC", "no day of 50 years matches"),
-        ("@daily", "UTC", "five fields are wanted"),
+        ("* * */20 * 1L", "UTC", "must match a day within 50 years"),
+        ("@daily", "UTC", "must have five fields"),
         ("* * * * *", "Europe/Atlantis", "IANA"),
         ("* * * * *", "../../etc/passwd", "IANA"),
         ("* * * * *", "", "IANA"),
         ("* * * * *", "+25:00", "IANA"),
     ],
 )
-def test_what_is_no_time_is_said_with_what_is_wanted(
+def test_a_wrong_time_is_refused_with_what_it_must_be(
     expression: str, zone: str, words: str
 ) -> None:
     with pytest.raises(InvalidOption, match=words):
@@ -232,7 +232,7 @@ def test_what_is_no_time_is_said_with_what_is_wanted(
 
 @pytest.mark.parametrize("seconds", [0, -1, 0.5, 1.5, 367 * 86_400])
 def test_an_interval_is_of_whole_seconds_and_at_most_a_year(seconds: float) -> None:
-    with pytest.raises(InvalidOption, match="whole seconds, from 1 to 366 days"):
+    with pytest.raises(InvalidOption, match="must be whole seconds, from 1 s to 366 days"):
         Every(timedelta(seconds=seconds))
 
 

@@ -4,7 +4,7 @@ API Workers: kiq typed jobs, never lose one.
     from api_shared import running
     from api_shared.contracts.general import PROCESS_DATA, ProcessDataArgs
 
-Keys are imported when they are first used: a program that needs a contract, an error or the
+Names are imported when they are first used: a program that needs a contract, an error or the
 settings alone does not load three drivers.
 """
 

@@ -1,4 +1,4 @@
-"""What the doctor finds: each finding says how bad it is and what to do."""
+"""Findings of the doctor: each says how bad it is and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """`warn`: jobs run all the same. `away`: a server cannot be used at all."""
+    """How bad a finding is. `warn`: jobs run all the same. `away`: a server cannot be used."""
 
     OK = "ok"
     WARN = "warn"
@@ -25,7 +25,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Makes findings of one area."""
+    """A factory of findings in one area."""
 
     area: str
 
@@ -46,6 +46,6 @@ class Findings:
         text = f"{name} {version} answers at {where}"
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers and numbers < oldest:
-            wanted = ".".join(map(str, oldest))
-            return self.warn(text, f"it is older than {wanted}, the oldest supported: upgrade it")
+            supported = ".".join(map(str, oldest))
+            return self.warn(text, f"the oldest supported version is {supported}: upgrade it")
         return self.ok(text)

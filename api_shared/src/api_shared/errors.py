@@ -1,7 +1,38 @@
 """
-Every error that API Workers raises on purpose.
+The errors that API Workers raises on purpose.
 
-Each carries its facts as fields; the message says what, the value, and the way out.
+Each carries its facts as fields. Its message says what is wrong, with the value, and the way out.
+
+    ApiWorkersError
+        UsageError
+            InvalidJobId
+            UnknownTask
+            UnknownQueue
+            NotStarted
+            InvalidArguments
+            InvalidOption
+            TooLarge
+            NaiveDatetime
+            JobIdTaken
+            UniqueTaken
+            JobNotFound
+            DeadLetterNotFound
+        UnreadableRecord
+        ServerError
+            LedgerUnavailable
+            AcceptanceUnknown
+            Unroutable
+            QueueMismatch
+        JobFailed
+        JobCancelled
+        ResultTimeout
+        Discard
+        RetryableError
+        PermanentError
+        Snooze
+        SoftTimeLimitExceeded
+        TimeLimitExceeded
+        ClaimLost
 """
 
 from __future__ import annotations
@@ -10,25 +41,27 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 MAX_SHOWN = 200
-"""Characters of a value that a message shows: it may come from anybody and be of any size."""
+"""
+How many characters of a value a message shows. A value may come from anybody and be of any size.
+"""
 
 
 class ApiWorkersError(Exception):
     """The base of all errors of this package."""
 
 
-# What a caller got wrong.
+# Wrong calls.
 
 
 class UsageError(ApiWorkersError):
-    """The caller can mend this by calling differently; nothing was sent or stored."""
+    """The caller can fix this by calling differently. Nothing was sent or stored."""
 
 
 class InvalidJobId(UsageError):
     def __init__(self, job_id: object) -> None:
         self.job_id = job_id
         super().__init__(
-            f"{repr(job_id)[:MAX_SHOWN]} is not a job id: 24 hexadecimal digits are wanted "
+            f"{repr(job_id)[:MAX_SHOWN]} is not a job id: it must be 24 hexadecimal digits "
             f"(a MongoDB ObjectId)"
         )
 
@@ -66,13 +99,19 @@ class InvalidArguments(UsageError):
 
 
 class InvalidOption(UsageError):
-    def __init__(self, option: str, value: object, wanted: str) -> None:
+    """
+    An option has a value that cannot be used.
+
+    `problem` continues the sentence "option=value: …", for example "must be from 0 to 10".
+    """
+
+    def __init__(self, option: str, value: object, problem: str) -> None:
         self.option = option
         self.value = value
         shown = repr(value)
         if len(shown) > MAX_SHOWN:
             shown = f"{shown[:MAX_SHOWN]}… ({len(shown):,} characters)"
-        super().__init__(f"{option}={shown}: {wanted}")
+        super().__init__(f"{option}={shown}: {problem}")
 
 
 class TooLarge(UsageError):
@@ -134,18 +173,18 @@ class DeadLetterNotFound(UsageError):
         self.key = key
         super().__init__(
             f"no dead letter {key} in the queues that were read: `kiq dlq list` has their keys; "
-            f"`kiq show` tells of a job whose dead letter is gone"
+            f"`kiq show` shows a job whose dead letter is gone"
         )
 
 
-# What a newer release did.
+# Records of another release.
 
 
 class UnreadableRecord(ApiWorkersError):
     """
-    Another release has written this record of the ledger: it is left to those that understand it.
+    Another release has written this record of the ledger: only that release can read it.
 
-    `seq` numbers its last change, for whoever may have to write it all the same.
+    `seq` is the number of the record's last change, for code that has to write it all the same.
     """
 
     def __init__(self, what: str, record_id: str, why: str, *, seq: int = 0) -> None:
@@ -157,7 +196,7 @@ class UnreadableRecord(ApiWorkersError):
         )
 
 
-# What a server did.
+# Servers.
 
 
 class ServerError(ApiWorkersError):
@@ -165,14 +204,14 @@ class ServerError(ApiWorkersError):
 
 
 class LedgerUnavailable(ServerError):
-    """MongoDB did not take the operation; for a kiq: nothing was kept, try again."""
+    """MongoDB did not take the operation. A kiq has stored nothing: try again."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"the ledger (MONGODB_URL) is not reachable: {reason}")
 
 
 class AcceptanceUnknown(ServerError):
-    """The ledger's answer was lost; `kiq(..., job_id=error.job_id)` again is safe."""
+    """The ledger's answer was lost. It is safe to call `kiq(..., job_id=error.job_id)` again."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -187,13 +226,13 @@ class Unroutable(ServerError):
         self.queue = queue
         self.exchange = exchange
         super().__init__(
-            f"exchange {exchange!r} routes {queue!r} to no queue: restart a worker of this broker, "
-            f"it declares its queues, or see `kiq doctor`"
+            f"exchange {exchange!r} routes {queue!r} to no queue: restart a worker of this broker "
+            f"(it declares its queues), or see `kiq doctor`"
         )
 
 
 class QueueMismatch(ServerError):
-    """A queue or exchange exists with other arguments than ours."""
+    """A queue or exchange exists, with other arguments than this platform declares."""
 
     def __init__(self, name: str, detail: str) -> None:
         self.name = name
@@ -204,7 +243,7 @@ class QueueMismatch(ServerError):
         )
 
 
-# How a job ended, told to those who wait.
+# The ends of a job, as its waiting callers see them.
 
 
 class JobFailed(ApiWorkersError):
@@ -229,11 +268,11 @@ class ResultTimeout(ApiWorkersError):
         super().__init__(f"job {job_id} was still {status} after {timeout_s:g} s; it goes on")
 
 
-# What a task may raise.
+# Errors that a task may raise.
 
 
 class Discard(ApiWorkersError):
-    """Raised by a task: the job has failed for good, no retry."""
+    """Raised by a task: the job has failed for good and is not retried."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -242,27 +281,29 @@ class Discard(ApiWorkersError):
 
 class RetryableError(ApiWorkersError):
     """
-    The base of errors that another attempt may mend. A task may derive its own from it; whatever
-    is neither this nor permanent is retried all the same.
+    The base of errors that another attempt may avoid.
+
+    A task may derive its own errors from it. An error that is neither this nor permanent is
+    retried all the same.
     """
 
 
 class PermanentError(ApiWorkersError):
-    """The base of errors that no retry can mend: the job has failed for good."""
+    """The base of errors that no retry can avoid: the job has failed for good."""
 
 
 class Snooze(ApiWorkersError):
     """
-    Raised by a task: run me again after `delay`; it costs no attempt.
+    Raised by a task: the job runs again after `delay`, which costs no attempt.
 
-    `why` says what the job waits for, in a few words: `kiq show` and the history tell it.
+    `why` says in a few words what the job waits for. `kiq show` and the history show it.
     """
 
     def __init__(self, delay: timedelta | float, why: str = "snoozed") -> None:
         self.delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         self.why = why
         if not 0 <= self.delay_s <= 366 * 86_400:
-            raise ValueError(f"Snooze({delay!r}): a delay from 0 s to a year is wanted")
+            raise ValueError(f"Snooze({delay!r}): the delay must be from 0 s to a year")
         super().__init__(f"again in {self.delay_s:g} s")
 
 
@@ -279,7 +320,7 @@ class TimeLimitExceeded(ApiWorkersError):
 
 
 class ClaimLost(ApiWorkersError):
-    """Another worker may run this job now; what this one writes is refused."""
+    """Another worker may run this job now. What this worker writes is refused."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id

@@ -1,4 +1,4 @@
-"""A job as the ledger knows it, and the words for where it stands."""
+"""A job as the ledger stores it: its status, errors, progress and history."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 SLEEPING = frozenset({Status.SCHEDULED, Status.RETRYING})
-"""Its time has not come: it is in no queue."""
+"""The statuses of a job that waits for its time, in no queue."""
 WAITING = SLEEPING | {Status.QUEUED}
 
 
@@ -46,7 +46,7 @@ class Reason(StrEnum):
     """
     Why a job failed or a message was dead-lettered. Wire names: they never change.
 
-    A reason that only a newer release knows is kept as it stands in the record.
+    A reason that only a newer release knows is kept as it is in the record.
     """
 
     UNREADABLE = "unreadable"
@@ -76,9 +76,9 @@ class Reason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class JobError:
     """
-    What went wrong in the last attempt. `traceback` is text, bounded, without arguments.
+    The error of the last attempt. `traceback` is bounded text without arguments.
 
-    Many can read it: whoever makes one, it holds no secret that can be recognised.
+    Many people can read it, so recognisable secrets are redacted whenever one is made.
     """
 
     reason: Reason
@@ -93,7 +93,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a body is: `done` of `total` (None: unknown) in a named `stage`."""
+    """The progress of a body: `done` of `total` (None: unknown) in a named `stage`."""
 
     done: float
     total: float | None = None
@@ -103,7 +103,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change of status, as kept in a job's history. `change_id` names the write itself."""
+    """A change of status in a job's history. `change_id` names the write itself."""
 
     seq: int
     status: Status
@@ -120,13 +120,12 @@ class Job:
     """
     One document of the ledger.
 
-    Times are aware, in UTC, from the ledger's clock. `args_json`, `result_json` and the journal's
-    values are JSON text: whatever JSON can say survives, and no value can spoil a batch. `usage` is
-    what all its runs have used up, by name. `late_writes` counts what was refused of workers that
-    had lost their claim. `last_chance`: if the present claim is lost, too, the job has failed.
-    `unique_held` is True while no other job of the task may have this
-    `unique_key`, else None; `unique_until` is there for a period only. `streamed`: the run that
-    completed it wrote text.
+    Times are aware, in UTC, from the ledger's clock. `args_json`, `result_json` and the values of
+    the journal are JSON text: all JSON values survive, and none can make a batch fail. `usage` is
+    the usage of all its runs, by name. `late_writes` counts the refused writes of workers that had
+    lost their claim. `last_chance`: the job has failed if its present claim is lost too.
+    `unique_held` is True while no other job of the task may have this `unique_key`, otherwise None;
+    `unique_until` is only set for a period. `streamed`: the run that completed it wrote text.
     """
 
     id: str
@@ -172,7 +171,7 @@ class Job:
 
     @property
     def is_asleep(self) -> bool:
-        """Whether it waits for its time, in no queue."""
+        """Whether the job waits for its time, in no queue."""
         return self.status in SLEEPING
 
     @property
@@ -187,7 +186,7 @@ class Job:
 
     @property
     def waits_for(self) -> str | None:
-        """What a job that was put back waits for, in the words of its snooze or hand-back."""
+        """What a job that was released waits for, by the text of its snooze or release."""
         if self.status is not Status.RETRYING or not self.history:
             return None
         note = self.history[-1].note

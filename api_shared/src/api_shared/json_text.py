@@ -21,7 +21,9 @@ MAX_DEPTH = 64
 
 
 def is_too_deep(text: str) -> bool:
-    """Whether no worker would read these arguments, nor a listener this result: JSON too nested."""
+    """
+    Whether JSON is nested too deeply: no worker would read the arguments, no listener the result.
+    """
     if text.count("[") + text.count("{") < MAX_DEPTH:
         return False
     try:
@@ -49,7 +51,7 @@ STARS = str(SecretStr("*"))
 
 
 def _json_text(value: Any, in_python: Callable[[], Any]) -> str:
-    """Raises `ValueError` where pydantic's JSON says something else than the value."""
+    """The JSON of a model. Raises `ValueError` if it does not say the same as the value."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     if "\\ud" in text:
         from_json(text)  # raises for a lone surrogate: nobody could read it back
@@ -59,7 +61,7 @@ def _json_text(value: Any, in_python: Callable[[], Any]) -> str:
 
 
 def _lost_in(value: Any) -> str | None:
-    """What pydantic writes as null or as stars, where the field's type lets it."""
+    """The problem of a value that pydantic would write as null or as stars."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} has no JSON form"
     if isinstance(value, (SecretStr, SecretBytes)):

@@ -1,4 +1,4 @@
-"""Keys of a package that are imported when they are first used."""
+"""Lazy names of a package: each is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def lazy_names(
     package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """
-    A package's `__getattr__` and `__dir__` (PEP 562), from the names that each of its modules has.
+    The `__getattr__` and `__dir__` of a package (PEP 562), from the names in each of its modules.
 
     A program that needs one light name of a package does not load the drivers that others need.
     """

@@ -17,7 +17,7 @@ from api_shared.settings import Settings
 
 
 class ReceiverNoise(logging.Filter):
-    """Drops what taskiq's receiver says of each job: `run_job` has its own line for it."""
+    """Drops the lines that taskiq's receiver logs for each job: `run_job` logs its own."""
 
     NOISE = ("Executing task", "Exception found while executing", "Task %s with id %s skipped")
 
@@ -26,12 +26,12 @@ class ReceiverNoise(logging.Filter):
 
 
 class WithoutSecrets(logging.Filter):
-    """Scrubs a record whole: its text with its arguments, and its traceback."""
+    """Redacts a whole record: its text with its arguments, and its traceback."""
 
     _formatter = logging.Formatter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        with suppress(Exception):  # wrong arguments: the handler says so, in its way
+        with suppress(Exception):  # wrong arguments: the handler reports them
             record.msg, record.args = redact(record.getMessage()), None
         if record.exc_info:
             record.exc_text = redact(self._formatter.formatException(record.exc_info))
@@ -39,13 +39,15 @@ class WithoutSecrets(logging.Filter):
 
 
 def redact_library_logs() -> None:
-    """For a worker, whose process is ours: what is logged past structlog, by taskiq's handlers."""
+    """Redact what libraries log without structlog. Only in a worker, whose process is ours."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(WithoutSecrets())
 
 
 def configure_logging(settings: Settings) -> None:
-    """To stderr, once a process. LOG_FORMAT=auto means colours on a terminal, else JSON."""
+    """
+    Log to stderr; call it once in a process. LOG_FORMAT=auto: colours on a terminal, else JSON.
+    """
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
@@ -67,16 +69,16 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level]
         ),
-        # Looked up at each line: who exchanges sys.stderr later gets the lines from then on.
+        # Looked up for each line, because sys.stderr may be replaced later.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
     logging.getLogger("taskiq.receiver.receiver").addFilter(ReceiverNoise())
-    # It says each failed attempt to connect; the connection says once that RabbitMQ is away.
+    # It logs each failed connect; our connection logs once that RabbitMQ is away.
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
 
 
 def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """A processor: whatever text stands in an event, or in a list or mapping in it, is scrubbed."""
+    """A processor that redacts all text of an event, in its lists and mappings too."""
     return {key: _scrubbed(value) for key, value in event.items()}
 
 
@@ -93,5 +95,5 @@ def _scrubbed(value: Any) -> Any:
 
 
 def _has_colours() -> bool:
-    """On a terminal, unless it asks for none: https://no-color.org"""
+    """Whether stderr is a terminal that shows colours: https://no-color.org"""
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")

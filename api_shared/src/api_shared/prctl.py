@@ -1,8 +1,8 @@
 """
 Linux's prctl(2): a signal when a parent ends, and orphans adopted by an ancestor.
 
-Standard library only: the supervisor of private servers starts with it. Elsewhere than on Linux
-these functions do nothing.
+It uses only the standard library, since the supervisor of private servers starts with it. On other
+systems than Linux these functions do nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def signal_when_parent_ends(number: int) -> None:
-    """This process gets the signal when the thread that forked it ends. Raises OSError."""
+    """Get a signal when the thread that forked this process ends. Raises OSError."""
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def adopt_orphans() -> None:
-    """Descendants whose parent dies become children of this process, not of init."""
+    """Make descendants whose parent dies children of this process, not of init."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -1,9 +1,9 @@
 """
-Text without secrets: for error texts, tracebacks and log lines, which many can read.
+Redaction of secrets from error texts, tracebacks and log lines, which many people can read.
 
-Two nets. What the settings hold as secret is known to the letter (`register_secret`); and what
-looks like a secret wherever it comes from is recognised: logins in URLs, `Authorization`,
-parameters named like one, keys of well-known shapes.
+Two rules find secrets. The secrets of the settings are registered and found exactly
+(`register_secret`). Other text is redacted if it looks like a secret: logins in URLs,
+`Authorization`, parameters with the name of a secret, keys of well-known shapes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 MASK: Final = "***"
 
 MIN_LENGTH: Final = 6
-"""A shorter secret is not looked for to the letter: it would be found in words that are none."""
+"""A shorter secret is not registered: it would be found in ordinary words."""
 
 _NAMES = r"[\w.-]*(?:passw(?:or)?d|passwd|secret|token|api[_-]?key|access[_-]?key|signature)"
 
@@ -39,8 +39,8 @@ _literal: re.Pattern[str] | None = None
 
 
 def register_secret(secrets: Iterable[str]) -> None:
-    """From now on this process shows none of `secrets`; of a URL it hides what is secret in it."""
-    global _literal  # noqa: PLW0603 - as logging is: one for the process, set where it starts
+    """Hide `secrets` in this process from now on; of a URL, its secret parts."""
+    global _literal  # noqa: PLW0603 - like logging: one for the process, set at its start
     _hidden.update(form for secret in secrets for form in _forms(secret))
     if _hidden:
         longest_first = sorted(_hidden, key=lambda form: (-len(form), form))
@@ -57,7 +57,7 @@ def redact(text: str) -> str:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """How a secret may be written: as it is, quoted in a URL or not, and in JSON or a `repr`."""
+    """The forms of a secret: as it is, quoted in a URL or not, and in JSON or a `repr`."""
     try:
         login = urlsplit(secret).netloc.rpartition("@")[0] if "://" in secret else None
     except ValueError:

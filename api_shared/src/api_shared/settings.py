@@ -1,9 +1,9 @@
-"""The settings, read from the environment (and `.env`) once, where a process starts."""
+"""The settings of a process, read once at its start from the environment and `.env`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,14 +21,16 @@ CENTURY_S = 100 * 365 * 86_400.0
 Seconds = Annotated[float, Field(gt=0, le=CENTURY_S, allow_inf_nan=False)]
 MEGABYTE = 1024 * 1024
 MOST_ARGUMENTS_BYTES = 8 * MEGABYTE
-"""What MAX_ARGUMENTS_BYTES can be set to."""
+"""The highest value that MAX_ARGUMENTS_BYTES can have."""
 
 MONGODB_NAME = re.compile(r"[^\s\x00/\\.\"$]+")
 MOST_NAME_BYTES = 63
 
 
 class InvalidSettings(ApiWorkersError):
-    """A variable of the environment has a value that cannot be used; each line names one."""
+    """
+    Environment variables have values that cannot be used; each of `problems` names one of them.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(problems)
@@ -167,15 +169,17 @@ class Settings(BaseSettings):
     @classmethod
     def _check_rabbitmq_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _is_amqp(value.get_secret_value()):
-            raise ValueError("a URL like amqp://user:password@host:5672/vhost is wanted")
+            raise ValueError("must be a URL like amqp://user:password@host:5672/vhost")
         return value
 
     @field_validator("database_name")
     @classmethod
     def _check_database_name(cls, value: str) -> str:
         if not MONGODB_NAME.fullmatch(value) or len(value.encode()) > MOST_NAME_BYTES:
-            wanted = f'at most {MOST_NAME_BYTES} bytes, and no blank and none of / \\ . " $ in it'
-            raise ValueError(f"a name of a MongoDB database is wanted: {wanted}")
+            raise ValueError(
+                "must be the name of a MongoDB database: "
+                f'at most {MOST_NAME_BYTES} bytes, without blanks and without / \\ . " $'
+            )
         return value
 
     @field_validator("worker_queues", mode="before")
@@ -200,7 +204,7 @@ class Settings(BaseSettings):
         for name in ("llm_server_url", "llm_image_server_url", "llm_speech_server_url"):
             url: SecretStr | None = getattr(self, name)
             if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
-                raise ValueError(f"{name.upper()}: a URL with http:// or https:// is wanted")
+                raise ValueError(f"{name.upper()} must be a URL with http:// or https://")
         return self
 
     @model_validator(mode="after")
@@ -227,7 +231,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _hide_secrets(self) -> Settings:
-        """No error text and no log line of this process shows them."""
+        """
+        Register the secrets, so that no error text and no log line of this process shows them.
+        """
         values = (getattr(self, name) for name in type(self).model_fields)
         secrets = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
         register_secret([*secrets, self.rabbitmq_management_url, self.storage_url])
@@ -273,15 +279,21 @@ def load_settings() -> Settings:
     """
     Read the environment.
 
-    Raises `InvalidSettings`, with the name of each variable that is wrong.
+    Raises `InvalidSettings` with the name of each variable whose value cannot be used.
     """
     try:
         return Settings()
     except ValidationError as error:
         raise InvalidSettings(
             [
-                f"{'_'.join(str(part) for part in problem['loc']).upper() or 'values'}: "
-                f"{problem['msg']}"
+                _problem_text(problem["loc"], problem["msg"])
                 for problem in error.errors(include_input=False, include_url=False)
             ]
         ) from None
+
+
+def _problem_text(location: Sequence[int | str], message: str) -> str:
+    """A problem with the name of its variable, which checks of several variables say themselves."""
+    text = message.removeprefix("Value error, ")
+    name = "_".join(map(str, location)).upper()
+    return f"{name}: {text}" if name else text

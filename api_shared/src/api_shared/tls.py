@@ -1,4 +1,4 @@
-"""TLS to the servers, as options of their URLs: each driver reads its own."""
+"""TLS options of server URLs, which each driver reads by its own names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def with_options(url: str, options: Mapping[str, str]) -> str:
 
 
 def why_untrusted(error: BaseException, setting: str) -> str | None:
-    """A sentence where the server's certificate was refused, else None."""
+    """A sentence if the server's certificate was refused, otherwise None."""
     found: BaseException | None = error
     seen: set[int] = set()  # drivers raise errors again that they kept: a chain may be a circle
     while found is not None and id(found) not in seen:

@@ -1,4 +1,4 @@
-"""`kiq`: jobs from the command line. Data goes to stdout, messages to stderr."""
+"""The command line `kiq`. Data goes to stdout, messages to stderr."""
 
 import sys
 from importlib.util import find_spec

@@ -37,9 +37,9 @@ def parse_json(text: str) -> dict[str, Any]:
     except OSError as error:
         raise InvalidOption("--json", text, f"{error.strerror} ({error.filename})") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidOption("--json", _short(text), f"not JSON: {error}") from None
+        raise InvalidOption("--json", _short(text), f"must be JSON: {error}") from None
     if not isinstance(parsed, dict):
-        raise InvalidOption("--json", _short(text), "it must be an object with the arguments")
+        raise InvalidOption("--json", _short(text), "must be an object with the arguments")
     return parsed
 
 
@@ -47,7 +47,7 @@ def arguments_for(contract: Contract[Any, Any], pairs: Sequence[str]) -> BaseMod
     """
     The pairs as the contract's arguments.
 
-    Where the contract has text, `user_id=42` is the text 42. Raises `InvalidArguments` and
+    If the contract has text, `user_id=42` is the text 42. Raises `InvalidArguments` and
     `InvalidOption`.
     """
     from pydantic import ValidationError
@@ -70,9 +70,7 @@ def _tree(pairs: Sequence[str], value_of: Any) -> dict[str, Any]:
         path, equals, text = pair.partition("=")
         keys = path.split(".")
         if not equals or not all(keys):
-            raise InvalidOption(
-                "argument", pair, "it must be key=value, or a.b=value for an object"
-            )
+            raise InvalidOption("argument", pair, "must be key=value, or a.b=value for an object")
         if not _put(tree, keys, value_of(text), new=True):
             raise InvalidOption("argument", pair, f"{path} is given twice")
     return tree

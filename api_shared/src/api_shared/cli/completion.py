@@ -1,4 +1,4 @@
-"""Completion in the shell; no server is asked."""
+"""Completion in the shell, which uses no server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections of commands: no more than each needs, with a deadline."""
+"""The connections of commands: only those that each needs, with a deadline."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(main: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
 
 
 def configure_output(settings: Settings) -> None:
-    """Set up logging before anything starts: to stderr, warnings alone unless -v is given."""
+    """Set up logging to stderr before anything starts: only warnings unless -v is given."""
     from api_shared.logs import configure_logging
 
     level = LEVELS[min(Verbosity.count, len(LEVELS) - 1)]
@@ -63,7 +63,7 @@ async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
 
 @asynccontextmanager
 async def runtime_of(settings: Settings) -> AsyncIterator[Runtime]:
-    """Ledger and notifier; nothing can be published through it."""
+    """Ledger and notifier, without a connection to RabbitMQ."""
     from api_shared.client.runtime import Runtime
     from api_shared.notifier.redis.notifier import RedisNotifier
     from api_shared.transport.publisher import NoPublisher

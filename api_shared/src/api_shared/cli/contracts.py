@@ -20,7 +20,7 @@ class Modules:
 
 
 def known_contracts() -> tuple[Contract[Any, Any], ...]:
-    """Touches no server. Raises `InvalidOption` for a module that does not import."""
+    """The contracts by name. Raises `InvalidOption` for a module that cannot be imported."""
     if Modules.names:
         return tuple(contract for broker in known_brokers() for contract in broker.contracts)
     from api_shared.contracts import general, language, ml
@@ -29,7 +29,7 @@ def known_contracts() -> tuple[Contract[Any, Any], ...]:
 
 
 def contract_named(name: str) -> Contract[Any, Any]:
-    """Raises `UnknownTask`, with the names of all that are known."""
+    """The contract of a name. Raises `UnknownTask` with the known names."""
     contracts = {contract.name: contract for contract in known_contracts()}
     if name not in contracts:
         raise UnknownTask(name, contracts)
@@ -37,7 +37,7 @@ def contract_named(name: str) -> Contract[Any, Any]:
 
 
 def broker_of(contract: Contract[Any, Any]) -> JobBroker:
-    """The broker that knows it, not started."""
+    """The broker of a contract, not started."""
     return next(broker for broker in known_brokers() if contract in broker.contracts)
 
 
@@ -53,7 +53,7 @@ def known_brokers() -> list[JobBroker]:
         try:
             module = import_module(name)
         except Exception as error:
-            problem = f"does not import: {type(error).__name__}: {error}"
+            problem = f"cannot be imported: {type(error).__name__}: {error}"
             raise InvalidOption("--module", name, problem) from None
         found = [value for value in vars(module).values() if isinstance(value, JobBroker)]
         known += [value for value in found if value not in known]

@@ -53,12 +53,12 @@ def parse_duration(option: str, text: str) -> timedelta:
             return duration
     except (ValueError, OverflowError):
         pass
-    raise InvalidOption(option, text, "seconds, or a duration such as 10m, 1h30m, 2d")
+    raise InvalidOption(option, text, "must be seconds, or a duration such as 10m, 1h30m, 2d")
 
 
 def parse_time(option: str, text: str) -> datetime:
     """ISO 8601 with its zone. Raises `InvalidOption`."""
-    expected = "it must be a time in ISO 8601 with its zone: 2030-01-31T08:00:00+01:00"
+    expected = "must be a time in ISO 8601 with its zone: 2030-01-31T08:00:00+01:00"
     try:
         time = datetime.fromisoformat(text)
         if time.tzinfo is not None:

@@ -26,11 +26,13 @@ class ExitCode(IntEnum):
 
 
 FINDINGS = ExitCode.JOB_FAILED
-"""The exit code where all servers answer and a command found something wrong."""
+"""The exit code if all servers answer and a command found something wrong."""
 
 
 def exit_code_of(error: Exception) -> ExitCode:
-    """The code of an error that this package raises on purpose; wrong usage where none fits."""
+    """
+    The code of an error that this package raises on purpose; that of wrong usage if none fits.
+    """
     match error:
         case JobNotFound() | DeadLetterNotFound():
             return ExitCode.NOT_FOUND

@@ -18,7 +18,7 @@ _SECRET = ("token", "args_json", "result_json", "journal", "error", "history", "
 def as_json(
     job: Job, *, with_args: bool = False, with_result: bool = False, with_traceback: bool = False
 ) -> dict[str, Any]:
-    """Arguments, result and traceback only when asked for: they may be secret."""
+    """A job as JSON. Arguments, result and traceback only on request: they may be secret."""
     fields = {name: value for name, value in _plain(job).items() if name not in _SECRET}
     fields["args_bytes"] = len(job.args_json)
     fields["result_bytes"] = None if job.result_json is None else len(job.result_json)
@@ -64,7 +64,7 @@ def progress_text(progress: Progress) -> str:
 
 
 def waiting_text(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
-    """What a job that has not ended waits for, and until when; empty where it waits for nothing."""
+    """What a job that has not ended waits for, and until when; empty if it waits for nothing."""
     match job.status:
         case Status.SCHEDULED | Status.RETRYING if job.due_at is not None:
             return f"{until(job.due_at, at)}: {why_again(job)}"
@@ -74,7 +74,7 @@ def waiting_text(job: Job, workers: Sequence[WorkerInfo], at: datetime) -> str:
             return f"in queue {job.queue!r} for {between(job.queued_at, at)}; {who}"
         case Status.PROCESSING if job.due_at is not None and job.due_at < at:
             return f"its worker is silent since {lasted((at - job.due_at).total_seconds())}: " + (
-                "the next dispatcher that looks rescues it"
+                "the next dispatcher rescues it"
             )
         case Status.FAILED if job.due_at is not None:
             return "its dead letter is not confirmed by RabbitMQ yet"

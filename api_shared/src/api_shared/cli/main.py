@@ -61,7 +61,7 @@ def _print_version(asked: bool) -> None:
 def _options(
     context: typer.Context,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Say more on stderr; -vv: all.")
+        int, typer.Option("--verbose", "-v", count=True, help="Log more on stderr; -vv: all.")
     ] = 0,
     module: Annotated[
         list[str] | None,

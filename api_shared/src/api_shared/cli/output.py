@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 UNLIMITED = 10_000
-"""Columns where there is no terminal: what a program reads is never cut."""
+"""Columns without a terminal: what a program reads is never cut."""
 
 STYLES = {
     "completed": "green",
@@ -46,7 +46,7 @@ def print_line(text: str) -> None:
 
 
 def print_part(text: str, stream: TextIO) -> None:
-    """A part of a text, as it comes; lines end where the text says so."""
+    """Print a part of a text without a line end of its own."""
     _write(stream, clean(text), end="")
 
 
@@ -56,7 +56,7 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table as wide as the terminal; its last column takes what the others leave."""
+    """Print a table as wide as the terminal; its last column takes the rest of the width."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -83,7 +83,7 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
 
 
 def console(stream: TextIO) -> Console:
-    """Colours on a terminal only, and never with NO_COLOR."""
+    """A console with colours only on a terminal, and never with NO_COLOR."""
     from rich.console import Console
 
     width = None if stream.isatty() else UNLIMITED
@@ -128,7 +128,7 @@ def _write(stream: TextIO, text: str, *, end: str = "\n") -> None:
 
 
 def end_quietly() -> NoReturn:
-    """Nobody reads any more: end without a message, as a program that SIGPIPE ended."""
+    """End without a message when no program reads the output, as SIGPIPE would."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())

@@ -1,4 +1,4 @@
-"""Questions to RabbitMQ that change nothing there."""
+"""Read-only requests to RabbitMQ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANSWER_S = 5.0
 
 
 class RabbitRefused(ServerError):
-    """RabbitMQ answers, and refuses this user the question."""
+    """RabbitMQ answers, and refuses the request of this user."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"RabbitMQ (RABBITMQ_URL) refuses: {reason}")
@@ -53,7 +53,7 @@ async def rabbitmq_of(settings: Settings) -> AsyncIterator[AbstractConnection]:
 @asynccontextmanager
 async def channel_of(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
     """
-    A channel for one question: a refusal closes it.
+    A channel for one request: a refusal closes it.
 
     Raises `RabbitUnavailable` when the connection is lost, and the driver's own errors for a
     refusal (`ChannelClosed`, and `DeliveryError` for a message).

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Arguments(BaseModel):
-    """What is not named here is refused, so that a typing error is an error."""
+    """The base of arguments. Unknown names are refused, so that a typing error is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ProcessDataOptions(Arguments):
     """
-    How a text file of records (lines) is worked through.
+    Options of reading a text file of records (lines).
 
     `source` is a path the worker can read; gzip by its ending `.gz`. `chunk_lines` lines are
     worked and recorded at a time: a run after a crash continues after the last recorded chunk.
@@ -31,7 +31,7 @@ class ProcessDataOptions(Arguments):
 
     source: str = Field(min_length=1, max_length=4096)
     chunk_lines: int = Field(1000, ge=1, le=1_000_000)
-    pause_s: float = Field(0, ge=0, le=60, description="Rest between chunks, to be gentle.")
+    pause_s: float = Field(0, ge=0, le=60, description="Pause between chunks, to spare the host.")
 
 
 class ProcessDataArgs(Arguments):
@@ -65,7 +65,7 @@ class HealthCheckArgs(Arguments):
 
 
 class HealthCheckResult(BaseModel):
-    """`ok` is a status below 400; `error` says why there is no status."""
+    """`ok`: the status is below 400. `error` is why there is no status."""
 
     url: str
     ok: bool
@@ -75,7 +75,9 @@ class HealthCheckResult(BaseModel):
 
 
 class HousekeepingArgs(Arguments):
-    forgotten_days: int = Field(30, ge=1, description="Schedules undeclared for so long go.")
+    forgotten_days: int = Field(
+        30, ge=1, description="Schedules that were not declared for this long are removed."
+    )
 
 
 class HousekeepingResult(BaseModel):
@@ -83,7 +85,7 @@ class HousekeepingResult(BaseModel):
 
 
 def health_checks(settings: Settings) -> Schedule | None:
-    """Of HEALTH_CHECK_URL, every ten minutes; a check that was missed says nothing any more."""
+    """The check of HEALTH_CHECK_URL every ten minutes. Missed checks are skipped."""
     if settings.health_check_url is None:
         return None
     args = HealthCheckArgs(url=settings.health_check_url)

@@ -1,7 +1,7 @@
 """
 The contracts of the general worker's language tasks.
 
-Every result says how it was made: `backend` (LLM_BACKEND; `extractive` where no server is set),
+Every result says how it was made: `backend` (LLM_BACKEND; `extractive` if no server is set),
 `model` (the server's own name for it), `prompt` (name and version of the prompt file).
 """
 
@@ -16,16 +16,16 @@ from api_shared.contracts.general import Arguments
 
 MAX_TEXT = 1_000_000
 MAX_SPEECH_TEXT = 4096
-"""What servers of `/v1/audio/speech` take."""
+"""The longest text that servers of `/v1/audio/speech` accept."""
 
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")]
-"""A language tag, as `de` or `pt-BR`."""
+"""A language tag, such as `de` or `pt-BR`."""
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
 
 
 class GenerationParameters(Arguments):
-    """How a model generates. What is left out is the setting's (LLM_TEMPERATURE, …)."""
+    """Parameters of generation. For each that is left out: the setting (LLM_TEMPERATURE, …)."""
 
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -35,14 +35,14 @@ class GenerationParameters(Arguments):
 
 
 class TokenUsage(BaseModel):
-    """Tokens by the server's own count; 0 where it gave none."""
+    """Tokens by the server's own count; 0 if it reported none."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 class MadeBy(BaseModel):
-    """How a result came about. `model` and `prompt` are None where no model was asked."""
+    """The origin of a result. `model` and `prompt` are None if no model was used."""
 
     backend: str
     model: str | None = None
@@ -51,8 +51,8 @@ class MadeBy(BaseModel):
 
 class SummarizeTextArgs(Arguments):
     """
-    `max_length` is in words, and is kept. `language` is what the summary is to be written in;
-    None: the text's own. Without a model the summary is sentences of the text, whatever `language`.
+    `max_length` is in words, and is never exceeded. `language` is that of the summary; None: that
+    of the text. Without a model the summary is sentences of the text, whatever `language` is.
     """
 
     text: Text
@@ -67,9 +67,9 @@ class SummarizeTextResult(MadeBy):
     summary_length / original_length.
 
     `method` is `model`, or `extractive`: whole sentences of the text, chosen by a graph ranking.
-    `language` is the language asked for; where none was, the text's own, told by its stop words
-    (None: too short to tell). `cut`: the model wrote on, and what was over `max_length` or broken
-    off was left out. `parts` is into how many the text was split, at the first of `levels`.
+    `language` is the requested language, else the language of the text, detected by its stop words
+    (None: the text is too short to detect it). `cut`: the model wrote more than `max_length`, or
+    was cut off; the rest was left out. `parts` is the number of parts at the first of `levels`.
     """
 
     summary: str
@@ -94,11 +94,11 @@ class ExtractKeywordsArgs(Arguments):
 
 class ExtractKeywordsResult(MadeBy):
     """
-    `scores[i]` belongs to `keywords[i]`, the best first, from 0 to 1. What they are, `score` says:
-    `model_rating` is how relevant the model called the keyword; `graph_rank` is the rank of its
-    words in the graph of words and sentences, as a share of the best keyword's.
+    `scores[i]` belongs to `keywords[i]`, the best first, from 0 to 1. `score` names their kind:
+    `model_rating` is the relevance by the model; `graph_rank` is the rank of the keyword's words in
+    the graph of words and sentences, as a share of that of the best keyword.
 
-    `language` as in `summarize_text`. `parts` is into how many the text was split.
+    `language` is as in `summarize_text`. `parts` is the number of parts of the text.
     """
 
     keywords: list[str]
@@ -111,7 +111,7 @@ class ExtractKeywordsResult(MadeBy):
 
 
 class HasSchema(Arguments):
-    """pydantic has a name `schema` of its own: here the field is `json_schema`."""
+    """The base of arguments with a JSON Schema; the name `schema` is taken by pydantic."""
 
     model_config = ConfigDict(
         validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
@@ -120,10 +120,10 @@ class HasSchema(Arguments):
 
 class NormalizeJsonArgs(HasSchema):
     """
-    `request` is what is to be brought into the form of `schema` (JSON Schema): a text, or JSON.
+    `request` is a text or JSON that is to be normalized to `schema` (JSON Schema).
 
-    `samples` over 1 asks the model so often, and takes the answer most of them agree on.
-    `language` is of the texts in the result; None: as in the request.
+    With `samples` over 1 the model is called that often, and the most frequent answer is taken.
+    `language` is that of the texts in the result; None: that of the request.
     """
 
     request: JsonValue
@@ -142,12 +142,12 @@ class NormalizeJsonArgs(HasSchema):
 
 class NormalizeJsonResult(MadeBy):
     """
-    `normalized` is valid against the schema. What `confidence` (0 to 1) is, `confidence_from` says:
+    `normalized` is valid against the schema. `confidence_from` is the kind of `confidence`, 0 to 1:
 
-    `agreement`: the share of the samples that are this same value;
+    `agreement`: the share of the samples with this value;
     `token_probability`: the geometric mean of the probabilities that the model gave to the tokens
-    of its answer (one sample, and a server that tells them).
-    Both None: one sample, and the server tells no probabilities. `language` is the one asked for.
+    of its answer (one sample, and a server that reports them).
+    Both None: one sample, and the server reports no probabilities. `language` is the requested one.
     """
 
     normalized: JsonValue
@@ -164,8 +164,8 @@ class ChatMessage(Arguments):
 
 class GenerateTextArgs(HasSchema):
     """
-    One of `prompt` and `messages`. With `schema` (JSON Schema) the text is JSON that is valid
-    against it. With `stream` the text can be followed as it comes (`handle.stream()`).
+    Exactly one of `prompt` and `messages`. With `schema` (JSON Schema) the text is JSON that is
+    valid against it. With `stream` the text can be read while it is written (`handle.stream()`).
     """
 
     prompt: Text | None = None
@@ -177,16 +177,18 @@ class GenerateTextArgs(HasSchema):
     @model_validator(mode="after")
     def _check_prompt(self) -> GenerateTextArgs:
         if (self.prompt is None) == (not self.messages):
-            raise ValueError("one of prompt and messages is wanted")
+            raise ValueError("exactly one of prompt and messages must be given")
         if self.stream and self.json_schema is not None:
-            raise ValueError("stream and schema: what is streamed was not yet validated; leave one")
+            raise ValueError(
+                "stream and schema must not be given together: streamed text is not validated yet"
+            )
         return self
 
 
 class GenerateTextResult(MadeBy):
     """
-    `finish_reason` is the server's: `stop`, or `length` where the text was cut at max_tokens.
-    `value` is the text's JSON where a schema was given.
+    `finish_reason` is the server's: `stop`, or `length` if the text was cut at max_tokens.
+    `value` is the JSON of the text if a schema was given.
     """
 
     text: str
@@ -205,7 +207,7 @@ class StoredFile(BaseModel):
 
 
 class GenerateImageArgs(Arguments):
-    """`size` is WIDTHxHEIGHT in pixels; which ones it can, the server knows."""
+    """`size` is WIDTHxHEIGHT in pixels. The sizes depend on the server."""
 
     prompt: str = Field(min_length=1, max_length=32_000, pattern=r"\S")
     size: str = Field("1024x1024", pattern=r"^[1-9]\d{1,4}x[1-9]\d{1,4}$")
@@ -213,13 +215,13 @@ class GenerateImageArgs(Arguments):
 
 
 class GenerateImageResult(MadeBy):
-    """`model` is the one asked for (LLM_IMAGE_MODEL); None: the server's own choice."""
+    """`model` is the requested one (LLM_IMAGE_MODEL); None: the server's own choice."""
 
     images: list[StoredFile]
 
 
 class GenerateSpeechArgs(Arguments):
-    """`voice` is one of the server's."""
+    """`voice` is a voice of the server."""
 
     text: str = Field(min_length=1, pattern=r"\S")
     voice: str = Field("alloy", min_length=1, max_length=100)
@@ -238,9 +240,9 @@ class GenerateSpeechArgs(Arguments):
 
 class GenerateSpeechResult(MadeBy):
     """
-    `duration_s` is read from the file; None where its format does not tell (all but WAV).
+    `duration_s` is read from the file; None for formats other than WAV.
 
-    `model` is the one asked for (LLM_SPEECH_MODEL); None: the server's own choice.
+    `model` is the requested one (LLM_SPEECH_MODEL); None: the server's own choice.
     """
 
     audio: StoredFile
@@ -254,7 +256,7 @@ class ProcessJobArgs(Arguments):
 
 
 class ProcessJobResult(BaseModel):
-    """`result` is that of the task that the record's `kind` names; it is in the record too."""
+    """`result` is that of the task that the record's `kind` names. The record has it too."""
 
     job_id: str
     kind: Literal["text", "image", "audio"]

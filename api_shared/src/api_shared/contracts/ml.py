@@ -11,13 +11,13 @@ from api_shared.contracts.general import Arguments
 from api_shared.contracts.ml_index import INDEX_CONTRACTS, ProjectId
 
 MODEL_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.=@+-]{0,149}$"
-"""A project's id, for its model in force; `project@version`, for one that never changes."""
+"""The id of a project, for its current model, or `project@version`, for one that never changes."""
 MAX_PATH = 4096
 MAX_IDS = 100_000
 
 
 class DocumentOptions(Arguments):
-    """How files of documents are read: their keys or columns, and how much may be malformed."""
+    """Options of reading documents: their keys or columns, and how much may be malformed."""
 
     id_field: str = Field("id", min_length=1, max_length=200)
     text_field: str = Field("text", min_length=1, max_length=200)
@@ -26,7 +26,7 @@ class DocumentOptions(Arguments):
 
 
 class ModelOptions(Arguments):
-    """`min_df` is how many documents a word must be in to count."""
+    """`min_df` is the least number of documents that a word must be in to count."""
 
     algorithm: Literal["linear_svm"] = "linear_svm"
     min_df: int = Field(2, ge=1, le=1_000_000)
@@ -50,8 +50,8 @@ class TrainModelArgs(Arguments):
     A linear support vector machine: on a project's labelled documents, or on a data set that comes
     with scikit-learn (`dataset_id`, which keeps no model).
 
-    `labels_path` is a TSV: `document_id<TAB>label`, a group as third column if wanted. Documents
-    come from the project's index, or from `documents_path`; `document_ids` picks some of them.
+    `labels_path` is a TSV: `document_id<TAB>label`, and optionally a group as third column. The
+    documents come from the project's index, or from `documents_path`; `document_ids` picks some.
     `model_config` is called `model_options` in Python, where pydantic has its own.
     """
 
@@ -69,7 +69,7 @@ class TrainModelArgs(Arguments):
     @model_validator(mode="after")
     def _check_source(self) -> TrainModelArgs:
         if (self.project_id is None) == (self.dataset_id is None):
-            raise ValueError("one of project_id and dataset_id is wanted")
+            raise ValueError("exactly one of project_id and dataset_id must be given")
         if (self.project_id is None) != (self.labels_path is None):
             raise ValueError("project_id and labels_path go together")
         if self.dataset_id is not None and (self.documents_path or self.document_ids):
@@ -78,7 +78,7 @@ class TrainModelArgs(Arguments):
 
 
 class ClassScore(BaseModel):
-    """Of one label on the documents held out; `support` is how many there were."""
+    """The scores of one label on the held-out documents; `support` is their number."""
 
     label: str
     precision: float
@@ -89,8 +89,8 @@ class ClassScore(BaseModel):
 
 class LabelledDocuments(BaseModel):
     """
-    What was found: `duplicates` are documents whose text came before, `without_document` labels
-    whose document is not there. Malformed are rows of labels and documents.
+    Counts of documents and labels. `duplicates` are documents with the text of an earlier one,
+    `without_document` labels without a document. Malformed are rows of labels and documents.
     """
 
     read: int
@@ -106,7 +106,7 @@ class ProjectScore(BaseModel):
     """
     `confusion[i][j]` counts documents of class i predicted as j, in the order of `per_class`; it
     is left out for more than 100 classes, `per_class` for more than 1,000. `confusion_png` is the
-    storage's key of its picture. `calibration_error` is the mean distance between probability and
+    storage's key of its plot. `calibration_error` is the mean distance between probability and
     accuracy.
     """
 
@@ -123,9 +123,9 @@ class ProjectScore(BaseModel):
 
 class TrainModelResult(BaseModel):
     """
-    Accuracy and macro-F1 are of documents held out, in 0..1 (a data set: the mean over the folds).
+    Accuracy and macro-F1 are of held-out documents, from 0 to 1 (a data set: mean over the folds).
 
-    `model_id` names this very model, the project's id the newest one; a data set has neither.
+    `model_id` names exactly this model, the project's id the newest one. A data set has neither.
     """
 
     project_id: str | None = None
@@ -145,7 +145,7 @@ class PredictDocumentsArgs(Arguments):
     """
     Label a project's indexed documents, or those of `documents_path`; `document_ids` picks some.
 
-    `model_id` is another model than the project's own.
+    `model_id` names another model than the project's own.
     """
 
     project_id: ProjectId
@@ -160,8 +160,8 @@ class PredictDocumentsResult(BaseModel):
     """
     `predictions` is the storage's key of the file: `document_id`, `label` and `probability`.
 
-    `by_label` counts the most frequent 1,000 labels. `unknown_documents` of the wanted ids are not
-    there.
+    `by_label` counts the 1,000 most frequent labels. `unknown_documents` counts requested ids that
+    no document has.
     """
 
     project_id: str
@@ -178,7 +178,7 @@ class PredictDocumentsResult(BaseModel):
 
 
 class MlInferenceArgs(Arguments):
-    """A text, or up to 1,000; `top` is how many labels are wanted for each."""
+    """A text, or up to 1,000; `top` is how many labels each text gets."""
 
     model_id: str = Field(pattern=MODEL_ID)
     input_data: (
@@ -208,7 +208,7 @@ class DeleteModelArgs(Arguments):
 
 
 class DeleteModelResult(BaseModel):
-    """How many versions there were; predictions and the index stay."""
+    """The number of deleted versions. Predictions and the index stay."""
 
     project_id: str
     deleted: int

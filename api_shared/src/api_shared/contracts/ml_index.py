@@ -1,4 +1,4 @@
-"""The contracts of the ML worker's index: put a project's documents into it, and search it."""
+"""The contracts of the ML worker's index: indexing a project's documents, and searching them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api_shared.client.contract import Contract
 from api_shared.contracts.general import Arguments
 
 ProjectId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.=@+-]{0,127}$")]
-"""It names a folder: letters, digits and `_.=@+-`, and no dot at the beginning."""
+"""The name of a folder: letters, digits and `_.=@+-`, without a dot at the beginning."""
 
 
 class IndexDocumentsArgs(Arguments):
@@ -35,7 +35,9 @@ class IndexDocumentsArgs(Arguments):
     @model_validator(mode="after")
     def _check_missing(self) -> IndexDocumentsArgs:
         if self.keeps_missing and not self.is_incremental:
-            raise ValueError("keeps_missing wants is_incremental: without it all is written anew")
+            raise ValueError(
+                "keeps_missing needs is_incremental: without it the index is written anew"
+            )
         return self
 
 
@@ -62,7 +64,7 @@ class IndexDocumentsResult(BaseModel):
 
 
 class SimilarDocumentsArgs(Arguments):
-    """Like a `text`, or like the indexed document `document_id`: one of the two."""
+    """A search for documents like `text`, or like the indexed document `document_id`."""
 
     project_id: ProjectId
     text: str | None = Field(None, min_length=1, max_length=1_000_000)
@@ -72,7 +74,7 @@ class SimilarDocumentsArgs(Arguments):
     @model_validator(mode="after")
     def _check_query(self) -> SimilarDocumentsArgs:
         if (self.text is None) == (self.document_id is None):
-            raise ValueError("one of text and document_id is wanted")
+            raise ValueError("exactly one of text and document_id must be given")
         return self
 
 
@@ -85,7 +87,7 @@ class SimilarDocument(BaseModel):
 
 class SimilarDocumentsResult(BaseModel):
     """
-    The most similar first, of equal ones the lesser id; fewer than k where no more share a word.
+    The most similar first, of equal ones the lesser id. Fewer than k if no more share a word.
 
     `generation` is that of the index that answered, `documents` how many it holds.
     """

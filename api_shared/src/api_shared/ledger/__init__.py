@@ -1,1 +1,1 @@
-"""The ledger: the truth about every job."""
+"""The ledger, which holds the truth about every job."""

@@ -1,4 +1,4 @@
-"""Figures of what became of jobs, by which the promises are checked."""
+"""The audit: counts of what became of jobs, by which the promises are checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ EXAMPLES = 20
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which jobs are counted: accepted from `since` until before `until`, of one run; None: any."""
+    """
+    The jobs that are counted: accepted from `since` and before `until`, of one run. None: any.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -24,16 +26,16 @@ class Scope:
 
 
 class Violation(StrEnum):
-    """Which promise a job breaks."""
+    """The promise that a job breaks."""
 
     STRANDED = "stranded"
-    """Open, and without the time at which a dispatcher would act on it."""
+    """Open, but without a time at which a dispatcher would act on it."""
     OVERDUE = "overdue"
-    """A dispatcher should have acted on it long ago, one is alive, and none has."""
+    """A dispatcher is alive and should have acted on it long ago, but has not."""
     NO_DEAD_LETTER = "no_dead_letter"
-    """Failed; its dead letter is neither confirmed nor will it be published."""
+    """Failed, and its dead letter is neither confirmed nor going to be published."""
     VANISHED = "vanished"
-    """Accepted, and the ledger has no record of it."""
+    """Accepted, but the ledger has no record of it."""
     ENDED_TWICE = "ended_twice"
     """Two ends in one round of its history."""
 
@@ -50,10 +52,10 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Audit:
     """
-    `open` jobs have not ended; `lost` ones are open or failed, and going nowhere.
+    Counts of jobs. `open` jobs have not ended; `lost` jobs are open or failed, and will not go on.
 
-    `ran_again` counts jobs that were claimed more than once: retries and snoozes too. `findings`
-    names some of the lost and of those that ended twice.
+    `ran_again` counts jobs that were claimed more than once, also after retries and snoozes.
+    `findings` names some of the jobs that were lost or ended twice.
     """
 
     accepted: int = 0
@@ -75,7 +77,7 @@ class Audit:
 def audit_of(
     jobs: Iterable[Job], now: datetime, *, overdue_s: float, dispatched: Collection[str]
 ) -> Audit:
-    """Count these records; `dispatched`: the brokers whose dispatchers are taken to be at work."""
+    """Count these records. `dispatched` names the brokers whose dispatchers are assumed to run."""
     latest = now - timedelta(seconds=overdue_s)
     counts: Counter[str] = Counter()
     findings: list[Finding] = []

@@ -1,5 +1,5 @@
 """
-Natural batching: what gathers while one write is under way goes out with the next.
+Natural batching: what gathers during one write is sent with the next.
 
 There is no timer. A lone caller waits for nobody; a hundred callers share one round trip.
 """
@@ -20,21 +20,21 @@ Answer = TypeVar("Answer")
 
 
 class Unsent(Exception):
-    """Raised by `send` or `ready`: this attempt has certainly changed nothing."""
+    """Raised by `send` or `ready`: this attempt has certainly not changed anything."""
 
 
 class Unanswered(Exception):
     """
-    Raised by `send`, or given by it as one operation's answer: nobody knows whether it was
-    applied, so it is sent again.
+    Raised by `send`, or returned as the answer of one operation: it is not known whether the
+    operation was applied, so it is sent again.
     """
 
 
 class GaveUp(Exception):
     """
-    The deadline has passed, or the batcher was closed; the operation is not sent any more.
+    The deadline has passed, or the batcher was closed: the operation is not sent again.
 
-    `in_doubt`: an attempt may have arrived all the same. `reason` is the last failure's text.
+    `in_doubt`: an attempt may have arrived all the same. `reason` is the text of the last failure.
     """
 
     def __init__(self, *, in_doubt: bool, reason: str) -> None:
@@ -45,7 +45,7 @@ class GaveUp(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Entry(Generic[Op, Answer]):
-    """One waiting caller. Its future is its own: cancelling it reaches nobody else."""
+    """One waiting caller, with a future of its own: its cancellation affects no other caller."""
 
     op: Op
     key: Hashable
@@ -61,13 +61,14 @@ pause_s = partial(backoff_s, base_s=0.05, cap_s=2.0)
 
 class Batcher(Generic[Op, Answer]):
     """
-    Sends operations in batches, one batch at a time, again until each is answered.
+    Sends operations in batches, one batch at a time, until each operation is answered.
 
-    `send` takes a batch and returns an answer for each operation in its place; an exception among
-    the answers goes to that one caller. Any exception it raises but `Unsent` and `Unanswered`
-    goes to all callers of the batch. `key` names what an operation changes: a batch holds at most
-    one operation a key, and operations of a key keep their order. `ready` is awaited before each
-    batch is gathered; while it fails (`Unsent`), callers can still leave without doubt.
+    `send` takes a batch and returns the answers of its operations in the same order. An exception
+    among the answers is raised for that one caller. An exception that `send` raises, other than
+    `Unsent` and `Unanswered`, is raised for all callers of the batch. `key` names what an operation
+    changes: a batch holds at most one operation for each key, and the operations of a key keep
+    their order. `ready` is awaited before each batch is gathered. While it raises `Unsent`, callers
+    can give up without doubt.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Batcher(Generic[Op, Answer]):
             timer.cancel()
 
     async def close(self) -> None:
-        """Stop sending; whoever still waits gets `GaveUp`."""
+        """Stop sending. Callers that still wait get `GaveUp`."""
         self._closed = True
         self._reason = "closed"
         if self._runner is not None:
@@ -130,7 +131,7 @@ class Batcher(Generic[Op, Answer]):
 
     async def _run(self) -> None:
         failures = 0
-        while self._drop_the_gone():
+        while self._drop_abandoned():
             try:
                 if self._ready is not None:
                     await self._ready()
@@ -147,8 +148,8 @@ class Batcher(Generic[Op, Answer]):
             if failures:
                 await asyncio.sleep(self._pause_s(failures))
 
-    def _drop_the_gone(self) -> bool:
-        """Forget the operations that nobody waits for; whether any is left."""
+    def _drop_abandoned(self) -> bool:
+        """Forget the operations whose callers are gone. True if any operation is left."""
         while self._waiting and self._waiting[0].answer.done():
             self._waiting.popleft()
         return bool(self._waiting)
@@ -178,7 +179,7 @@ class Batcher(Generic[Op, Answer]):
     def _settle(
         self, batch: list[_Entry[Op, Answer]], answers: Sequence[Answer | Exception]
     ) -> bool:
-        """Whether all were answered; those that were not go back to be sent again."""
+        """Whether all were answered. The others are sent again."""
         again: list[_Entry[Op, Answer]] = []
         for entry, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Unanswered):
@@ -194,7 +195,9 @@ class Batcher(Generic[Op, Answer]):
         return not again
 
     def _put_back(self, batch: list[_Entry[Op, Answer]], *, in_doubt: bool) -> None:
-        """To the front, so that a later operation of the same key cannot overtake."""
+        """
+        Put entries at the front, so that no later operation of the same key can overtake them.
+        """
         for entry in batch:
             entry.sending = False
             entry.in_doubt = entry.in_doubt or in_doubt

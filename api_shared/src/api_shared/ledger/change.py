@@ -1,8 +1,8 @@
 """
-A change of one job as data: a guard, what it puts, and its line in the history.
+A change of one job as data: its guard, the fields that it puts, and its entry in the history.
 
-Both ledgers interpret the same changes, so that what a transition means stands in one place
-(`operations.py`, `transitions.py`). Times are words (`NOW`, `NowPlus`): only the ledger's clock
+Both ledgers interpret the same changes, so that the meaning of a transition is written in one place
+(`operations.py`, `transitions.py`). Times are symbols (`NOW`, `NowPlus`): only the ledger's clock
 counts.
 """
 
@@ -22,43 +22,45 @@ class _Now:
 
 
 NOW: Final = _Now()
-"""As a value: the ledger's clock at the write. As a guard: the field's time has come."""
+"""As a value: the ledger's time at the write. As a guard: the time of the field has come."""
 
 
 HISTORY_LIMIT: Final = 50
-"""How many lines of its history a job keeps: the last ones."""
+"""How many entries of its history a job keeps: the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class NowPlus:
-    """As a value: the ledger's clock and so much; or the latest time in `or_later`, if later."""
+    """As a value: the ledger's time plus `seconds`, or the latest time in `or_later`, if later."""
 
     seconds: float
     or_later: tuple[str, ...] = ()
 
     @property
     def milliseconds(self) -> int:
-        """What both ledgers add: MongoDB keeps times to the millisecond."""
+        """The added milliseconds. MongoDB stores times to the millisecond, so both ledgers do."""
         return round(self.seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Plus:
-    """As a value: the field's own number and this one."""
+    """As a value: the number of the field plus this one."""
 
     amount: int
 
 
 @dataclass(frozen=True, slots=True)
 class PlusEach:
-    """As a value: the field's own numbers by name, and these; a name is 1 to 50 of a-z, 0-9, _."""
+    """
+    As a value: the numbers of the field by name plus these. A name is 1 to 50 of a-z, 0-9 and _.
+    """
 
     amounts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class KeepWhere:
-    """As a value: the field's own where `field` is one of `values`; else the field is removed."""
+    """As a value: the field is kept if `field` is one of `values`, otherwise it is removed."""
 
     field: str
     values: frozenset[Any]
@@ -73,7 +75,7 @@ class Below:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """As a guard: the field is one of these."""
+    """As a guard: the field is one of these values."""
 
     values: frozenset[Any]
 
@@ -81,11 +83,11 @@ class OneOf:
 @dataclass(frozen=True, slots=True)
 class Change:
     """
-    Applies only where every field of `guard` matches; then all of `put` and `remove` at once.
+    If every field of `guard` matches, all of `put` and `remove` is applied at once.
 
-    Fields are those of `Job`; `journal` in `put` adds its keys to the journal. With `note` not
-    None the change joins the history under `change_id`, which is how a writer that lost the answer
-    finds out whether it was applied.
+    The fields are those of `Job`; `journal` in `put` adds its keys to the journal. If `note` is not
+    None, the change is an entry in the history under `change_id`: a writer that lost the answer
+    finds out by it whether the change was applied.
     """
 
     job_id: str

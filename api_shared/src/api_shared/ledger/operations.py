@@ -1,8 +1,8 @@
 """
-What a writer asks of the ledger: each a guarded operation that can be sent again.
+The operations of writers on the ledger: guarded changes that can be sent again.
 
-An operation says its change, and reads its verdict off the job's record: sending it a second time
-changes nothing, and a writer that lost the answer learns what came of it.
+An operation has a change, and reads its verdict from the job's record. Sending it a second time
+changes nothing, and a writer that lost the answer gets the verdict.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ V_co = TypeVar("V_co", covariant=True)
 
 
 class Operation(ABC, Generic[V_co]):
-    """`V_co` is the verdict: what the writer is told."""
+    """An operation; `V_co` is the type of its verdict, which the writer gets."""
 
     change: Change
 
     @property
     def if_matched(self) -> V_co | None:
-        """The verdict when the ledger says that the guard matched; None: read the record back."""
+        """The verdict if the guard matched. None: it has to be read from the record."""
         return None
 
     @abstractmethod
     def verdict(self, job: Job | None) -> V_co:
-        """The verdict from the record as it stands after the write (None: there is no record)."""
+        """The verdict from the record after the write (None: there is no record)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
     """
-    The job is in the ledger; `by_us` False: it had been accepted before, `job` is how it is.
+    The job is in the ledger. `by_us` False: it was accepted before. `job` is its present state.
 
-    Another id than the insert's: `job` holds the unique key, and nothing was inserted.
+    If `job` has another id than the insert, it holds the unique key, and nothing was inserted.
     """
 
     by_us: bool
@@ -52,7 +52,7 @@ class Insert(Operation[Inserted]):
     """
     Record a new job (`job`: its static fields; times and history are the ledger's).
 
-    `unique_for_s` is how long the ledger's clock lets it hold its key, for the scope "period".
+    `unique_for_s` is how long the job holds its key by the ledger's clock, for the scope "period".
     """
 
     job: Job
@@ -83,14 +83,14 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The job was not there to be claimed; `job` is how it stands, None: no record."""
+    """The job could not be claimed. `job` is its present state; None: there is no record."""
 
     job: Job | None
 
 
 @dataclass(frozen=True)
 class Claim(Operation[Claimed | Refused]):
-    """Take a queued job: from here on only the holder of `token` writes."""
+    """Take a queued job. From now on only the holder of `token` can write it."""
 
     job_id: str
     token: str
@@ -127,9 +127,9 @@ class Claim(Operation[Claimed | Refused]):
 @dataclass(frozen=True)
 class FencedWrite(Operation[bool]):
     """
-    A write of the claim's holder, numbered by it: `seq` counts up from the claim's own.
+    A write of the claim's holder. `seq` numbers its writes, counting up from that of the claim.
 
-    The verdict is False when the claim is gone; then nothing was written.
+    The verdict is False if the claim was lost: nothing was written.
     """
 
     job_id: str
@@ -149,7 +149,9 @@ class FencedWrite(Operation[bool]):
 
     @property
     def _unless_cancelled(self) -> dict[str, object]:
-        """For a write after which nobody holds the job: the flag would be nobody's to honour."""
+        """
+        The guard of a write after which no worker holds the job: none could obey a cancel request.
+        """
         return {**self.guard, "cancel_requested": False}
 
     @property
@@ -171,9 +173,9 @@ class SaveProgress(FencedWrite):
 @dataclass(frozen=True)
 class SaveJournal(FencedWrite):
     """
-    Keep `value_json` under `key`: what a body that runs again finds there.
+    Store `value_json` under `key`, where a body that runs again finds it.
 
-    `usage` is added to the job's in the same write, so that it counts once, as the entry does.
+    `usage` is added to that of the job in the same write, so that it counts once, like the entry.
     """
 
     key: str
@@ -196,7 +198,7 @@ class SaveJournal(FencedWrite):
 
 @dataclass(frozen=True)
 class TakeLastChance(FencedWrite):
-    """From here on a loss of this claim is one too many."""
+    """Note the last chance: if this claim is lost, the job has failed."""
 
     def _change(self) -> Change:
         return Change(self.job_id, self.guard, {"seq": self.seq, "last_chance": True})
@@ -207,7 +209,7 @@ class TakeLastChance(FencedWrite):
 
 @dataclass(frozen=True)
 class _Settlement(FencedWrite):
-    """The write that ends a claim; its line in the history is the proof that it was applied."""
+    """The write that ends a claim. Its entry in the history proves that it was applied."""
 
     def verdict(self, job: Job | None) -> bool:
         return job is not None and any(
@@ -241,7 +243,7 @@ class Complete(_Settlement):
 
 @dataclass(frozen=True)
 class Fail(_Settlement):
-    """For good: `due_at` stays until the dead letter is confirmed (`transitions.dead_lettered`)."""
+    """The job has failed for good. `due_at` stays until its dead letter is confirmed."""
 
     error: JobError
     dead_letter_in_s: float
@@ -265,7 +267,7 @@ class Fail(_Settlement):
 
 @dataclass(frozen=True)
 class Retry(_Settlement):
-    """The attempt failed; the next one starts in `delay_s`. Refused if a cancel was asked for."""
+    """The attempt failed; the next one starts in `delay_s`. Refused if a cancel was requested."""
 
     error: JobError
     delay_s: float
@@ -288,8 +290,8 @@ class Retry(_Settlement):
 @dataclass(frozen=True)
 class Release(_Settlement):
     """
-    Run it again in `delay_s`, no attempt counted: a snooze, or a worker that stops. Refused if a
-    cancel was asked for.
+    Let the job run again in `delay_s`, after a snooze or when its worker stops. No attempt is
+    counted. Refused if a cancel was requested.
     """
 
     delay_s: float

@@ -1,4 +1,4 @@
-"""The ledger as the rest of the platform sees it."""
+"""The protocol of the ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs `find` returns; a field that is None does not filter."""
+    """The filter of `find`; a field that is None does not filter."""
 
     status: Status | None = None
     task: str | None = None
@@ -31,14 +31,14 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class ClaimState:
-    """What a heartbeat found of a claim that is still held."""
+    """The state of a claim that is still held, as a heartbeat found it."""
 
     cancel_requested: bool
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process as it reports itself; `buffered` counts deliveries not started, by queue."""
+    """A worker process as it reports itself. `buffered` counts waiting deliveries by queue."""
 
     id: str
     broker: str
@@ -53,13 +53,15 @@ class WorkerInfo:
 
 class Ledger(Protocol):
     """
-    Raises `LedgerUnavailable` where the answer is a clear no, and `AcceptanceUnknown` from an
-    `Insert` whose answer was lost. All times it returns are aware and its own.
+    Records of jobs. All times are aware, and of the ledger's own clock.
+
+    Its methods raise `LedgerUnavailable` if nothing was written, and `AcceptanceUnknown` for an
+    `Insert` whose answer was lost.
     """
 
     @property
     def requests(self) -> RecordedRequests:
-        """What an API has recorded for `process_job`."""
+        """The requests that an API has recorded for `process_job`."""
 
     @property
     def schedules(self) -> ScheduleStore:
@@ -69,10 +71,10 @@ class Ledger(Protocol):
         """Open connections; does not wait for the server."""
 
     async def prepare(self) -> None:
-        """Create the indexes; for workers. Raises `LedgerUnavailable`."""
+        """Create the indexes. Only workers do. Raises `LedgerUnavailable`."""
 
     async def give_up(self) -> None:
-        """Send no write any more: who waits for a verdict, or asks later, gets an error."""
+        """Send no more writes: callers that wait for a verdict, and later ones, get an error."""
 
     async def close(self) -> None: ...
 
@@ -81,35 +83,35 @@ class Ledger(Protocol):
 
     async def change(self, change: Change) -> Job | None:
         """
-        Find and modify; the job after the change, or None where the guard did not match.
+        Find and modify a job. Returns it after the change; None: the guard did not match.
 
-        Raises `UniqueTaken` where the job would hold a unique key that another one holds.
+        Raises `UniqueTaken` if another job holds the unique key that the job would hold.
         """
 
     async def get(self, job_id: str) -> Job | None:
-        """A majority read of one job."""
+        """Read one job, with majority read concern."""
 
     async def find(
-        self, wanted: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
+        self, job_filter: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
     ) -> list[Job]:
         """
-        Newest first, without journals. The next page starts `before` the last job of this one;
-        a time alone would leave out others accepted in the same millisecond.
+        Find jobs, the newest first, without journals. The next page starts `before` the last job of
+        this one; a time alone would leave out jobs that were accepted in the same millisecond.
         """
 
     async def due(
         self, broker: str, *, statuses: Collection[Status] | None = None, limit: int = 100
     ) -> list[Job]:
         """
-        Jobs of `broker` on which somebody must act now, the longest overdue first; no journals.
-        Of these statuses only, or of any.
+        Jobs of `broker` that are due now, the longest overdue first, without journals. Only jobs of
+        these statuses, or of any.
         """
 
     async def heartbeat(self, held: Mapping[str, str], *, lease_s: float) -> dict[str, ClaimState]:
-        """Renew the leases of `held` (job id → token); those missing in the answer are lost."""
+        """Renew the leases of `held` (job id → token). Claims missing in the answer are lost."""
 
     async def queued(self, broker: str, queue: str, *, older_than_s: float = 0) -> int:
-        """How many jobs of a queue have the status `queued` since at least `older_than_s`."""
+        """The number of jobs of a queue that have been `queued` for at least `older_than_s`."""
 
     async def oldest_queued(
         self,
@@ -121,27 +123,27 @@ class Ledger(Protocol):
         not_due_within_s: float | None = None,
     ) -> list[Job]:
         """
-        Jobs that wait in a queue since at least `older_than_s`, the longest first;
-        `not_due_within_s`: without those that somebody looks after so soon anyway.
+        Jobs that have waited in a queue for at least `older_than_s`, the longest first. With
+        `not_due_within_s`, without jobs that a dispatcher will check within that time.
         """
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
         """Open jobs by queue and status."""
 
     async def usage_of(self, owner: str) -> dict[str, int]:
-        """What the jobs of `owner` that are still recorded have used up together, by name."""
+        """The total usage of the recorded jobs of `owner`, by name."""
 
     async def audit(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Audit:
         """
-        What became of the jobs of `scope`. A job that is due since `overdue_s` counts as lost if
-        its broker is one of `dispatched`.
+        Count what became of the jobs of `scope`. A job that has been due for `overdue_s` counts as
+        lost if its broker is one of `dispatched`.
         """
 
     async def absent(self, job_ids: Collection[str]) -> list[str]:
-        """Those of `job_ids` of which there is no record."""
+        """The `job_ids` that have no record."""
 
     async def withdraw(self, job_id: str, change_id: str) -> bool:
-        """Delete a job that `change_id` inserted and nobody has touched since."""
+        """Delete a job that `change_id` inserted and that has not changed since."""
 
     async def report_worker(self, info: WorkerInfo) -> None:
         """Record that a worker process is alive, by the ledger's clock."""
@@ -149,7 +151,7 @@ class Ledger(Protocol):
     async def remove_worker(self, worker_id: str) -> None: ...
 
     async def workers(self, *, seen_within_s: float = 15) -> list[WorkerInfo]:
-        """Worker processes that have reported lately."""
+        """Worker processes that have reported recently."""
 
     async def server_version(self) -> str:
-        """For people; raises `LedgerUnavailable`."""
+        """The server's version, for people. Raises `LedgerUnavailable`."""

@@ -1,5 +1,5 @@
 """
-Requests that an API has recorded itself, in the collection `requests` of DATABASE_NAME.
+Recorded requests, which an API writes into the collection `requests` of DATABASE_NAME.
 
 Any MongoDB client can write one: `{_id, kind, request, owner?}`. The job `process_job` runs it and
 writes back `status`, `result` or `error`, and `job_id`, the platform's own. A service in Python:
@@ -20,7 +20,7 @@ from api_shared.errors import InvalidOption, UsageError
 
 
 class RecordStatus(StrEnum):
-    """As it stands in the record; a record without one waits. Wire names: they never change."""
+    """The status of a record; a record without one waits. Wire names: they never change."""
 
     PROCESSING = "processing"
     COMPLETED = "completed"
@@ -29,23 +29,23 @@ class RecordStatus(StrEnum):
 
 
 CAN_BE_TAKEN_OVER = (RecordStatus.FAILED, RecordStatus.CANCELLED)
-"""By another job than the one it belonged to: somebody asks for it again."""
+"""Records of these statuses can be given to another job, when their request is made again."""
 
 
 class RecordExists(UsageError):
     def __init__(self, record_id: str) -> None:
         self.record_id = record_id
         super().__init__(
-            f"a request is recorded as {record_id!r} already, and it is another one: use a new id"
+            f"a request is already recorded as {record_id!r}, with other content: use a new id"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """
-    A record as it was read: whoever wrote it, `kind` and `request` may be anything.
+    A record as it was read. Other programs write it, so `kind` and `request` may be anything.
 
-    `job_id` is the job it belongs to; `result` is set once it is completed.
+    `job_id` is its job; `result` is set once it is completed.
     """
 
     id: str
@@ -59,14 +59,14 @@ class RecordedRequest:
 
 
 class RecordedRequests(Protocol):
-    """The collection. All raise `LedgerUnavailable`."""
+    """The collection of requests. All methods raise `LedgerUnavailable`."""
 
     async def add(
         self, record_id: str, kind: str, request: Mapping[str, Any], owner: str | None
     ) -> None:
         """
-        Record a request; the same once more changes nothing. Raises `RecordExists`, and
-        `InvalidOption` for what is no JSON.
+        Record a request. Recording the same again changes nothing. Raises `RecordExists`, and
+        `InvalidOption` if the request is not JSON.
         """
 
     async def get(self, record_id: str) -> RecordedRequest | None: ...
@@ -75,10 +75,10 @@ class RecordedRequests(Protocol):
         self, record_id: str, job_id: str, *, after: str | None = None
     ) -> RecordedRequest | None:
         """
-        Make the record this job's, if it is nobody's, or is another's that failed or was cancelled,
-        or that of the job `after`, which has ended without a word.
+        Give the record to this job, if it has no job, or if its job has failed, was cancelled, or
+        is `after`, which has ended without recording it.
 
-        The record as it is now: another `job_id` or a status of completed means that nothing was
+        Returns the record as it is now. With another `job_id` or the status completed, nothing was
         changed. None: there is no such record.
         """
 
@@ -92,29 +92,29 @@ class RecordedRequests(Protocol):
         error: str | None = None,
     ) -> bool:
         """
-        Write the end of the record's job; False where it is not that job's, or completed already.
+        Write the end of the record's job. False: the record has another job, or is completed.
 
-        Saying it again changes nothing.
+        Repeated calls change nothing.
         """
 
 
 def as_stored(request: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The request as it is read again: a tuple is a list then. Raises `InvalidOption` for what is no
-    JSON, and for what JSON can hold and MongoDB cannot.
+    The request as it will be read: a tuple becomes a list. Raises `InvalidOption` for values that
+    are not JSON, or that MongoDB cannot hold.
     """
     try:
         text = json.dumps(dict(request), allow_nan=False, ensure_ascii=False)
-        text.encode()  # a lone surrogate cannot be
+        text.encode()  # a lone surrogate cannot be encoded
         stored: dict[str, Any] = json.loads(text, parse_int=_whole)
     except (TypeError, ValueError, RecursionError) as error:
-        wanted = f"an object of JSON is wanted: {error}"
-        raise InvalidOption("request", type(error).__name__, wanted) from None
+        problem = f"must be a JSON object: {error}"
+        raise InvalidOption("request", type(request).__name__, problem) from None
     return stored
 
 
 def _whole(digits: str) -> int:
     number = int(digits)
     if not -(2**63) <= number < 2**63:
-        raise ValueError("a whole number has at most 64 bits")
+        raise ValueError("a whole number can have at most 64 bits")
     return number

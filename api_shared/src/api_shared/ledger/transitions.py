@@ -1,7 +1,7 @@
 """
-What everybody but the holder of a claim may change: guarded by the job as it was just read.
+The changes of a job by others than its claim's holder, guarded by the job as it was just read.
 
-`seq` in the guard makes each of these a compare-and-set: of ten dispatchers one gets the job.
+`seq` in the guard makes each of them a compare-and-set: of ten dispatchers one gets the job.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from api_shared.ledger.unique_keys import expiry, held_again
 
 
 def publish_due(job: Job, *, republish_after_s: float) -> Change:
-    """A scheduled or retrying job whose time has come is queued; the caller then publishes it."""
+    """Queue a scheduled or retrying job whose time has come. The caller then publishes it."""
     return Change(
         job.id,
         _as_read(job),
@@ -32,19 +32,19 @@ def publish_due(job: Job, *, republish_after_s: float) -> Change:
 
 
 def reschedule(job_id: str, due: NowPlus | datetime) -> Change:
-    """A job that waits for its time gets another one."""
+    """Give a job that waits for its time another time."""
     guard = {"status": OneOf(SLEEPING)}
     return Change(job_id, guard, {"seq": Plus(1), "due_at": due}, note="rescheduled")
 
 
 def defer_check(job: Job, *, in_s: float) -> Change:
-    """A queued job is looked after, by one; the next look is in `in_s`, ever more rarely."""
+    """Take the right to check a queued job; the next check is in `in_s`."""
     guard = {**_as_read(job), "looks": job.looks}
     return Change(job.id, guard, {"looks": Plus(1), "due_at": NowPlus(in_s)})
 
 
 def reroute(job: Job, *, queue: str) -> Change:
-    """The job goes to another queue; what is due of it stays so."""
+    """Move the job to another queue; its `due_at` stays."""
     return Change(job.id, _as_read(job), {"queue": queue})
 
 
@@ -52,9 +52,11 @@ def rescue(
     job: Job, *, max_lost: int, retry_in_s: float, republish_after_s: float, retention_s: float
 ) -> Change:
     """
-    A claim whose lease has run out ends: cancelled if that was asked, failed after `max_lost`
-    crashes, else queued again; from the second crash on it waits `retry_in_s` first. The crash that
-    fails a job must have come in its last chance: one before that was another job's.
+    End a claim whose lease has run out.
+
+    The job is cancelled if that was requested, failed after `max_lost` crashes, otherwise queued
+    again; from its second crash on it waits `retry_in_s` first. Only a crash in its last chance can
+    fail a job: an earlier one may have been the fault of another job.
     """
     is_innocent = needs_last_chance(job, max_lost=max_lost) and not job.last_chance
     lost = job.lost if is_innocent else job.lost + 1
@@ -85,17 +87,17 @@ def rescue(
 
 
 def needs_last_chance(job: Job, *, max_lost: int) -> bool:
-    """Whether one more loss would fail a job that was lost before."""
+    """Whether the next loss would fail this job, which was lost before."""
     return job.lost >= max(1, max_lost - 1)
 
 
 def begin_dead_lettering(job: Job, *, again_in_s: float) -> Change:
-    """Take the right to dead-letter a failed job, and for `again_in_s` nobody else has it."""
+    """Take the right to dead-letter a failed job, alone for `again_in_s`."""
     return Change(job.id, {**_as_read(job), "due_at": NOW}, {"due_at": NowPlus(again_in_s)})
 
 
 def dead_lettered(job: Job, *, retention_s: float) -> Change:
-    """The dead letter is confirmed: nothing is left to do for this job."""
+    """Note that the dead letter is confirmed: nothing is left to do for this job."""
     return Change(
         job.id,
         _as_read(job),
@@ -108,9 +110,10 @@ def requeue(
     job: Job, *, republish_after_s: float, note: str, forget_journal: bool = False
 ) -> Change:
     """
-    A failed job begins its next round: queued, with fresh attempts; the caller then publishes it.
-    It keeps its history and, unless that is to be forgotten, its journal; its unique key it takes
-    again, or is refused (`UniqueTaken`).
+    Begin the next round of a failed job: queued, with all attempts. The caller then publishes it.
+
+    It keeps its history and, unless told to forget it, its journal. It takes its unique key again;
+    if another job holds that, the change is refused (`UniqueTaken`).
     """
     return Change(
         job.id,
@@ -137,7 +140,7 @@ def requeue(
 
 
 def fail_queued(job: Job, error: JobError) -> Change:
-    """A queued job that no worker can run (its arguments do not validate, say) fails for good."""
+    """Fail a queued job that no worker can run, for example because of invalid arguments."""
     return Change(
         job.id,
         _as_read(job),
@@ -148,7 +151,7 @@ def fail_queued(job: Job, error: JobError) -> Change:
 
 
 def cancel_waiting(job_id: str, *, retention_s: float) -> Change:
-    """A job that no worker holds ends at once."""
+    """Cancel a job that no worker holds: it ends at once."""
     return Change(
         job_id,
         {"status": OneOf(WAITING)},
@@ -159,12 +162,12 @@ def cancel_waiting(job_id: str, *, retention_s: float) -> Change:
 
 
 def request_cancel(job_id: str) -> Change:
-    """A running job is asked to stop: its holder honours the flag."""
+    """Request a running job to stop: its holder obeys the flag."""
     return Change(job_id, {"status": Status.PROCESSING}, {"cancel_requested": True})
 
 
 def count_late_write(job_id: str) -> Change:
-    """Note that a write was refused because its claim was gone; whatever the job is now."""
+    """Count a write that was refused because its claim was lost, whatever the job is now."""
     return Change(job_id, {}, {"late_writes": Plus(1)})
 
 

@@ -1,8 +1,8 @@
 """
-When a job holds its unique key: said in the very changes that begin and end it.
+The unique key of a job: changes by which it is held and freed.
 
-The key is free again by the same write that ends its scope, so that no lock can be left behind.
-A key held for a period is freed by the next job that wants it (`release_lapsed`).
+The write that ends a scope also frees the key, so that no lock can be left behind. A key that is
+held for a period is freed by the next job that needs it (`release_lapsed`).
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from api_shared.ledger.change import NOW, Change, KeepWhere, NowPlus
 AT_CLAIM: Final[Mapping[str, Any]] = {
     "unique_held": KeepWhere("unique_scope", frozenset({UniqueScope.OPEN, UniqueScope.PERIOD}))
 }
-"""What a claim puts: a key held while its job waits is free for good, whatever comes next."""
+"""The fields that a claim puts: a key that is held while its job waits is free from then on."""
 
 AT_COMPLETION: Final[Mapping[str, Any]] = {
     "unique_held": KeepWhere("unique_scope", frozenset({UniqueScope.PERIOD}))
 }
-"""What a completion puts. A job that failed or was cancelled frees its key in any scope."""
+"""The fields that a completion puts. A failed or cancelled job frees its key in any scope."""
 
 
 def expiry(retention_s: float) -> NowPlus:
     """
-    When an ended job's record may go: it is kept while it holds its key, and the job of a tick as
-    long as somebody could want to fire that tick again.
+    When the record of an ended job expires. It is kept while it holds its key; that of a tick, as
+    long as the tick could be fired again.
     """
     return NowPlus(retention_s, or_later=("unique_until", "keep_until"))
 
 
 def held_again(job: Job) -> Mapping[str, Any]:
-    """What a change puts that gives an ended job another round."""
+    """The fields that a change puts to give an ended job another round."""
     return {} if job.unique_key is None else {"unique_held": True}
 
 
 def release_lapsed(job: Job) -> Change:
-    """Free the key of a job whose period is over by the ledger's clock; else nothing is changed."""
+    """
+    Free the key of a job whose period is over by the ledger's clock; otherwise change nothing.
+    """
     guard = {"unique_held": True, "unique_until": NOW}
     return Change(job.id, guard, put={}, remove=("unique_held",))

@@ -1,7 +1,7 @@
 """
-Checking the promises against the ledger: was anything lost, has anything ended twice?
+Verification of the promises by the ledger: no job is lost, and none ends twice.
 
-`kiq verify` and `kiq chaos` ask this; so may a test of yours, after a run of its own.
+`kiq verify` and `kiq chaos` use it; a test of your own can use it after a run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from api_shared.ledger.audit import EXAMPLES, Audit, Finding, Scope, Violation
 from api_shared.ledger.protocol import Ledger
 
 OVERDUE_S = 120.0
-"""After so long without an act of a dispatcher that is alive, a due job counts as lost."""
+"""A due job counts as lost if no dispatcher has acted on it for so long while one is alive."""
 
 
 async def verify(
@@ -27,11 +27,11 @@ async def verify(
     """
     Count the jobs of `scope`.
 
-    `accepted` are the ids that a kiq has returned, if the caller kept them: one without a record
-    is lost, unless its retention is over. `overdue_s` None: a job is not lost for being overdue
-    (a dispatcher that cannot reach RabbitMQ leaves queued jobs due). Only brokers count of which
-    a worker has been alive for that long: after an outage of all workers there is much to do.
-    `alive_within_s`: a worker is alive if it has reported since (LEASE_S). Raises
+    `accepted` are the ids that a kiq has returned, if the caller kept them. An id without a record
+    is lost, unless its retention is over. `overdue_s` None: overdue jobs do not count as lost (a
+    dispatcher that cannot reach RabbitMQ leaves queued jobs due). Only the brokers count that have
+    had a worker for that long: after an outage of all workers many jobs are due.
+    `alive_within_s`: a worker is alive if it has reported within this time (LEASE_S). Raises
     `LedgerUnavailable`.
     """
     dispatched: set[str] = set()

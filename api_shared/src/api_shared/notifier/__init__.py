@@ -1,1 +1,1 @@
-"""The notifier: publishes what becomes of jobs, live, to whoever listens."""
+"""The notifier, which publishes the changes of jobs live to listeners."""

@@ -1,4 +1,4 @@
-"""What waits to be sent or read: in order, bounded, and of some things only the latest."""
+"""A bounded queue of items to be sent or read: in order, of some items only the latest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class BoundedQueue(Generic[T]):
     """
     A queue with two bounds: a number of items and the sum of their sizes.
 
-    An item with a key takes the place of the waiting one with the same key, at the end of the
-    queue: so a progress never overtakes the change of status that was told before it.
+    An item with a key replaces the waiting item with the same key, at the end of the queue. So a
+    progress never overtakes a change of status that was published before it.
     """
 
     def __init__(self, limit: int, *, limit_bytes: int | None = None) -> None:
@@ -27,7 +27,7 @@ class BoundedQueue(Generic[T]):
         return len(self._items)
 
     def add(self, item: T, *, key: str | None = None, size_bytes: int = 0) -> int:
-        """How many of the oldest items had to go to make room."""
+        """Add an item. Returns how many of the oldest items were dropped to make room."""
         self._serial += 1
         if key is not None and key in self._items:
             self._size_bytes -= self._items.pop(key)[1]
@@ -40,7 +40,7 @@ class BoundedQueue(Generic[T]):
         return dropped
 
     def take(self, at_most: int) -> list[T]:
-        """The oldest items, up to `at_most`, which leave the queue."""
+        """Remove and return the oldest items, up to `at_most`."""
         return [self._take_oldest() for _ in range(min(at_most, len(self._items)))]
 
     def _take_oldest(self) -> T:

@@ -17,7 +17,7 @@ class JobEvent:
     """
     One change of a job. `seq` orders the events of a job; a status event is seen once.
 
-    Of a job that waits for a time `due_at` says it, and `why` what it waits for, if that is known.
+    If the job waits for a time, `due_at` is that time, and `why` what it waits for, if known.
     """
 
     kind: Literal["status", "progress"]
@@ -59,16 +59,16 @@ class JobEvent:
     @classmethod
     def from_json(cls, text: str | bytes) -> JobEvent:
         """
-        Raises `ValueError` for anything but an event of a version we know.
+        Raises `ValueError` unless `text` is an event of a known version.
 
-        Fields that a newer release added are passed over.
+        Fields that a newer release added are ignored.
         """
         try:
             fields: dict[str, Any] = json.loads(text)
             if fields["v"] != EVENT_VERSION or fields["kind"] not in ("status", "progress"):
                 raise ValueError("an event of another version")
             if not isinstance(fields["job_id"], str) or type(fields["seq"]) is not int:
-                raise ValueError("an event that keys no job or has no number")
+                raise ValueError("an event without a job or without a number")
             at, due_at, progress = (fields.get(name) for name in ("at", "due_at", "progress"))
             known = {name: fields[name] for name in cls.__slots__ if name in fields}
             return cls(
@@ -85,7 +85,7 @@ class JobEvent:
 
 
 def status_event(job: Job) -> JobEvent:
-    """Where `job` stands now."""
+    """The event of the present status of `job`."""
     event = _event_of(job, kind="status", at=job.history[-1].at if job.history else None)
     if job.error is not None:
         event = replace(event, error=f"{job.error.reason}: {job.error.message}")
@@ -95,13 +95,13 @@ def status_event(job: Job) -> JobEvent:
 
 
 def progress_event(job: Job, progress: Progress, *, seq: int) -> JobEvent:
-    """How far the run of `job` is, now; `seq` is the progress's own number."""
+    """The event of the progress of `job`; `seq` is the number of the progress."""
     event = _event_of(job, kind="progress", at=datetime.now(UTC))
     return replace(event, seq=seq, progress=progress)
 
 
 def _event_of(job: Job, *, kind: Literal["status", "progress"], at: datetime | None) -> JobEvent:
-    """The one place where an event is made of a job."""
+    """An event of `job`. All events of jobs are made here."""
     return JobEvent(
         kind=kind,
         job_id=job.id,
@@ -118,7 +118,7 @@ def _event_of(job: Job, *, kind: Literal["status", "progress"], at: datetime | N
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """A taskiq result on its way to Redis: the key's suffix is the job id."""
+    """A taskiq result to be stored in Redis. The suffix of its key is the job id."""
 
     job_id: str
     value: bytes

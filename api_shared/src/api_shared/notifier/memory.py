@@ -1,4 +1,4 @@
-"""The notifier for tests and for one process alone: no server, the same behaviour."""
+"""The notifier in memory, for tests and for a single process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from api_shared.notifier.text_stream import Outgoing, Written
 
 
 class MemoryNotifier(Notifier):
-    """`away = True` is a Redis that is gone: nothing is told, and nobody's call fails."""
+    """A notifier without a server. `away = True` acts as a lost Redis: nothing is published."""
 
     def __init__(self) -> None:
         self.away = False
@@ -34,7 +34,7 @@ class MemoryNotifier(Notifier):
         """Nothing to open."""
 
     async def close(self) -> None:
-        """Nothing to close: what was told is told."""
+        """Nothing to close."""
 
     def publish(self, event: JobEvent, result: StoredResult | None = None) -> None:
         if self.away:
@@ -95,11 +95,11 @@ class MemoryNotifier(Notifier):
 
     @property
     def listening(self) -> int:
-        """How many subscriptions are open."""
+        """The number of open subscriptions."""
         return sum(map(len, self._subscriptions.values()))
 
     def lose(self) -> None:
-        """What the restart of a server does: results are gone, listeners may have missed events."""
+        """Act as the restart of a server: results are lost, listeners may have missed events."""
         self._results.clear()
         self._texts.clear()
         for subscriptions in self._subscriptions.values():
@@ -122,7 +122,7 @@ class MemoryNotifier(Notifier):
 
 
 class _Following:
-    """What a job writes; each stretch, numbered by the notifier, is given once."""
+    """The text of a job. Each stretch, numbered by the notifier, is returned once."""
 
     def __init__(
         self, subscription: QueuedSubscription[str], read: Callable[[], list[tuple[int, Written]]]

@@ -1,4 +1,4 @@
-"""The notifier as the rest of the platform sees it."""
+"""The protocol of the notifier."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from api_shared.notifier.text_stream import Outgoing, Written
 
 
 class Subscription(Protocol):
-    """Messages of the channels subscribed to; ends never by itself."""
+    """Messages of the subscribed channels. A subscription never ends by itself."""
 
     def __aiter__(self) -> AsyncIterator[JobEvent]: ...
 
     async def next(self, timeout_s: float) -> JobEvent | None:
-        """The next event, or None after `timeout_s` or when the connection was lost meanwhile."""
+        """The next event. None after `timeout_s`, or if the connection was lost meanwhile."""
 
 
 class TextSubscription(Protocol):
-    """What one job writes, from the first character that Redis still has."""
+    """The text of one job, from the first character that Redis still has."""
 
     async def next(self, timeout_s: float) -> list[Written]:
         """
-        What can be read now and was not yet, in order; waits for news up to `timeout_s`, but not
-        the first time. Empty where there is none, or Redis is away.
+        The text that was not read yet, in order. Waits for more for up to `timeout_s`, except the
+        first time. Empty if there is none, or Redis is away.
         """
 
     def wake(self) -> None:
@@ -33,38 +33,39 @@ class TextSubscription(Protocol):
 
 
 class Notifier(Protocol):
-    """Publishing never raises and never waits for Redis: what cannot be told is dropped."""
+    """Publishing never raises and never waits for Redis: what cannot be published is dropped."""
 
     async def start(self) -> None: ...
 
     async def close(self) -> None:
-        """Tell what is still to be told, within a second, then close."""
+        """Publish what is still waiting, within a second, then close."""
 
     def publish(self, event: JobEvent, result: StoredResult | None = None) -> None:
-        """Publish to the job's, its owner's and the common channel; store the result with it."""
+        """
+        Publish to the channels of the job, of its owner and of all jobs, and store the result.
+        """
 
     def publish_cancel(self, job_id: str) -> None:
-        """Tell the workers at once that the ledger holds a request to cancel."""
+        """Notify the workers at once that the ledger holds a request to cancel."""
 
     def subscribe(
         self, *, job_id: str | None = None, owner: str | None = None
     ) -> AbstractAsyncContextManager[Subscription]:
-        """Events of one job, of one owner, or (neither given) of all; never raises for Redis."""
+        """Events of one job, of one owner, or of all jobs. Never raises if Redis is away."""
 
     def cancel_requests(self) -> AsyncIterator[str]:
-        """Job ids that somebody asked to cancel; goes on by itself after a lost connection."""
+        """Ids of jobs to cancel. It goes on by itself after a lost connection."""
 
     def publish_text(self, outgoing: Outgoing) -> None:
-        """Let listeners read, soon, all that `outgoing` holds; again, after an outage."""
+        """Publish soon what `outgoing` holds, again after an outage."""
 
     def follow_text(self, job_id: str) -> AbstractAsyncContextManager[TextSubscription]:
         """
-        What the claim with the highest number has written, of those that have; never raises for
-        Redis.
+        The text of the highest-numbered claim that has written. Never raises if Redis is away.
         """
 
     async def load_result(self, job_id: str) -> bytes | None:
-        """The stored taskiq result; None where Redis has none or is away."""
+        """The stored taskiq result. None if Redis has none or is away."""
 
     async def server_version(self) -> str:
-        """For people; raises `ServerError`."""
+        """The server's version, for people. Raises `ServerError`."""

@@ -1,4 +1,4 @@
-"""A subscription's own queue: what its reader has not read yet."""
+"""The queue of a subscription, with the items that its reader has not read yet."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ UNREAD_LIMIT = 1000
 
 class QueuedSubscription(Generic[T]):
     """
-    Fed by whoever holds the connection, read by one watcher.
+    A subscription that the owner of the connection fills, and one watcher reads.
 
-    A gap is never hidden: when something may have been missed (the connection was lost, the reader
-    was too slow), `next` says None at once, and the reader looks into the ledger.
+    A gap is never hidden: if items may have been missed (the connection was lost, the reader was
+    too slow), `next` returns None at once, and the reader reads the ledger.
     """
 
     def __init__(self, key: Callable[[T], str | None], *, limit: int = UNREAD_LIMIT) -> None:
@@ -34,12 +34,12 @@ class QueuedSubscription(Generic[T]):
         self._wake.set()
 
     def lose(self) -> None:
-        """Something may have been missed before what is delivered from now on."""
+        """Note that items may have been missed before the next one."""
         self._has_gap = True
         self._wake.set()
 
     async def next(self, timeout_s: float) -> T | None:
-        """The next item, or None after `timeout_s` or, at once, when something was missed."""
+        """The next item. None after `timeout_s`, or at once if items may have been missed."""
         if not self._wake.is_set():
             try:
                 async with asyncio.timeout(timeout_s):
@@ -60,15 +60,15 @@ class QueuedSubscription(Generic[T]):
 
 
 def latest_progress(event: JobEvent) -> str | None:
-    """Of a job's progress only the latest counts; every change of status does."""
+    """Keys by which only the latest progress of a job is kept, but each change of status."""
     return event.job_id if event.kind == "progress" else None
 
 
 def one_is_enough(_news: object) -> str:
-    """That there is news need be known only once until somebody looks."""
+    """Keys by which one waiting notice is enough."""
     return "news"
 
 
 def each_once(job_id: str) -> str:
-    """A request that was not read yet need not be read twice."""
+    """Keys by which a waiting request is kept once."""
     return job_id

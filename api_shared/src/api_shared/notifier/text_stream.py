@@ -1,4 +1,4 @@
-"""The text that a job writes while it runs, on its way to those who listen."""
+"""The text that a job streams while it runs, on its way to its listeners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A stretch of what one claim has written; `offset` counts characters from its beginning."""
+    """A stretch of the text of one claim. `offset` counts characters from the beginning."""
 
     claim_no: int
     offset: int
@@ -21,10 +21,10 @@ class Written:
 @dataclass(slots=True, eq=False)
 class Outgoing:
     """
-    What one claim has written and no listener can read yet.
+    The text of one claim that no listener can read yet.
 
-    It is kept until Redis has it, so that an outage tears no hole into the text: what was sent and
-    not confirmed is sent again, from the same offset, and a reader passes over what it has.
+    It is kept until Redis has it, so that an outage leaves no gap in the text. Text that was sent
+    and not confirmed is sent again from the same offset; a reader skips what it has already.
     """
 
     job_id: str
@@ -36,14 +36,14 @@ class Outgoing:
         self._unsent.append(text)
 
     def unsent(self) -> Written | None:
-        """All that is not confirmed yet, as one stretch."""
+        """The text that is not confirmed yet, as one stretch."""
         if not self._unsent:
             return None
         self._unsent = ["".join(self._unsent)]
         return Written(self.claim_no, self._confirmed, self._unsent[0])
 
     def confirm(self, written: Written) -> None:
-        """Listeners can read up to the end of `written`."""
+        """Note that listeners can read up to the end of `written`."""
         surplus = written.end - self._confirmed
         if surplus > 0:
             rest = "".join(self._unsent)[surplus:]

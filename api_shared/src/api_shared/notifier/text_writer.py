@@ -13,7 +13,7 @@ PUBLISH_EVERY_S = 0.1
 
 
 class TextWriter:
-    """Gathers what comes token by token into a few entries: at most ten a second."""
+    """Gathers text that comes token by token into few entries: at most ten a second."""
 
     def __init__(self, job: Job, notifier: Notifier) -> None:
         self._outgoing = Outgoing(job.id, job.claim_no)
@@ -27,7 +27,9 @@ class TextWriter:
         return self._size_bytes > 0
 
     def write(self, text: str, *, limit_bytes: int) -> None:
-        """Never waits for Redis. Raises `TooLarge` when the whole text is over `limit_bytes`."""
+        """
+        Write without waiting for Redis. Raises `TooLarge` if the whole text is over `limit_bytes`.
+        """
         encoded = text.encode("utf-8", "replace")
         size_bytes = self._size_bytes + len(encoded)
         if size_bytes > limit_bytes:

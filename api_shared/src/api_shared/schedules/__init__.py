@@ -1,1 +1,1 @@
-"""Schedules: what runs regularly, and what the ledger remembers of it."""
+"""Schedules: jobs that run regularly, and their records in the ledger."""

@@ -1,14 +1,14 @@
 """
-When a schedule ticks: a cron expression in a time zone, or an interval.
+The ticks of a schedule: by a cron expression in a time zone, or by an interval.
 
-All times are aware; ticks are in UTC, on whole seconds. Local clocks that are put forward or back
-are treated as Debian's cron(8) treats them:
+All times are aware; ticks are in UTC, on whole seconds. Changes of the local clock are treated as
+Debian's cron(8) treats them:
 
-- An expression whose minute and hour are both fixed (neither begins with `*`) means times of day.
-  One that the clock skips ticks once, at the moment the clock jumps to; one that the clock shows
-  twice ticks the first time.
-- Any other (`*/15 * * * *`, `0 */2 * * *`) ticks whenever the clock shows a time that matches: not
-  for times it skips, and twice for times it shows twice.
+- An expression whose minute and hour are both fixed (neither begins with `*`) names times of day.
+  A time that the clock skips ticks once, at the moment to which the clock jumps. A time that the
+  clock shows twice ticks the first time.
+- Any other expression (`*/15 * * * *`, `0 */2 * * *`) ticks whenever the clock shows a matching
+  time: never for a time that it skips, and twice for a time that it shows twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 LONGEST_INTERVAL = timedelta(days=366)
 LAST_YEAR = 2100
-"""A tick's id holds its time in 32 bits; and what is further away is never."""
+"""No tick is later: its id holds the time in 32 bits."""
 
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
 _SAMPLE = datetime(2026, 1, 1)
@@ -45,7 +45,7 @@ class Timing(Protocol):
     def zone(self) -> str: ...
 
     def next_after(self, after: datetime) -> datetime | None:
-        """The first tick later than `after`; None: there is none any more."""
+        """The first tick later than `after`. None: there are no more ticks."""
 
     def last_between(self, after: datetime, until: datetime) -> datetime | None:
         """The last tick later than `after` and not later than `until`."""
@@ -54,8 +54,8 @@ class Timing(Protocol):
 @dataclass(frozen=True)
 class Cron:
     """
-    Five fields: minute, hour, day of month, month, day of week; as in crontab(5) of Debian, with
-    `L`, `LW` and `MON#1` besides. `zone` is a name of the IANA database, or an offset (`+05:30`).
+    Five fields (minute, hour, day of month, month, day of week) as in crontab(5) of Debian, and
+    also `L`, `LW` and `MON#1`. `zone` is a name of the IANA database, or an offset (`+05:30`).
     """
 
     expression: str
@@ -66,14 +66,16 @@ class Cron:
     def __post_init__(self) -> None:
         fields = self.expression.split()
         if len(fields) != 5:
-            wanted = "five fields are wanted: minute, hour, day of month, month, day of week"
-            raise InvalidOption("cron", self.expression, wanted)
+            problem = "must have five fields: minute, hour, day of month, month, day of week"
+            raise InvalidOption("cron", self.expression, problem)
         try:
             next(CronSim(self.expression, _SAMPLE))
         except CronSimError as error:
             raise InvalidOption("cron", self.expression, str(error)) from None
         except StopIteration:
-            raise InvalidOption("cron", self.expression, "no day of 50 years matches") from None
+            raise InvalidOption(
+                "cron", self.expression, "must match a day within 50 years"
+            ) from None
         object.__setattr__(self, "_zone", _zone_named(self.zone))
         fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
         object.__setattr__(self, "_fixed", fixed)
@@ -114,11 +116,11 @@ class Cron:
         return last
 
     def _clock_times(self, after: datetime) -> Iterator[datetime]:
-        """What the clock on the wall shows at the ticks that may come after `after`, in order."""
+        """The local times of the ticks that may come after `after`, in order."""
         local = after.astimezone(self._zone)
         start = local.replace(tzinfo=None, fold=0)
         if not self._fixed:
-            # In an hour that comes again, what it has shown already comes again too.
+            # In an hour that comes twice, times before the local time can still come.
             start -= max(timedelta(0), _offset(local) - _offset(local.replace(fold=1)))
         for clock in CronSim(self.expression, start):
             if clock.year >= LAST_YEAR:
@@ -126,7 +128,7 @@ class Cron:
             yield clock
 
     def _moments(self, clock: datetime) -> tuple[datetime | None, datetime | None]:
-        """When the clock shows this time, and when it shows it again."""
+        """The moments when the local clock shows this time first, and again."""
         first = self._moment(clock)
         if first is None:
             if not self._fixed:
@@ -155,8 +157,8 @@ class Every:
     def __post_init__(self) -> None:
         whole = self.interval.total_seconds().is_integer()
         if not whole or not SECOND <= self.interval <= LONGEST_INTERVAL:
-            wanted = f"whole seconds, from 1 to {LONGEST_INTERVAL.days} days"
-            raise InvalidOption("interval", str(self.interval), wanted)
+            problem = f"must be whole seconds, from 1 s to {LONGEST_INTERVAL.days} days"
+            raise InvalidOption("interval", str(self.interval), problem)
 
     def __str__(self) -> str:
         return f"every {self.interval}"
@@ -202,7 +204,9 @@ def timing_from_taskiq(
             return Cron(cron, f"{sign}{hours:02}:{minutes:02}")
         return Cron(cron, cron_offset or "UTC")
     if interval is None:
-        raise InvalidOption("schedule", None, "cron= or interval=; for a single time kiq(at=...)")
+        raise InvalidOption(
+            "schedule", None, "must have cron= or interval=; for a single time use kiq(at=...)"
+        )
     return Every(interval if isinstance(interval, timedelta) else timedelta(seconds=interval))
 
 
@@ -215,8 +219,8 @@ def _zone_named(name: str) -> tzinfo:
     try:
         return UTC if name == "UTC" else ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        wanted = "a zone of the IANA database is wanted (Europe/Berlin), or an offset (+05:30)"
-        raise InvalidOption("zone", name, wanted) from None
+        problem = "must be a zone of the IANA database (Europe/Berlin), or an offset (+05:30)"
+        raise InvalidOption("zone", name, problem) from None
 
 
 def _offset(local: datetime) -> timedelta:

@@ -1,8 +1,8 @@
 """
-What a schedule's record becomes: pure functions, which whoever saves by compare-and-set can trust.
+Changes of a schedule's record, as pure functions whose results are saved by compare-and-set.
 
-A tick is decided first and carried out then: the decision moves the cursor and stands in `pending`
-until its jobs are in the ledger. Whoever finds a decision that nobody carried out carries it out.
+A tick is first decided, then carried out. The decision moves the cursor and stays in `pending`
+until its jobs are in the ledger. A worker that finds a decision that was not carried out does so.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from api_shared.schedules.schedule import (
 ON_TIME = timedelta(seconds=60)
 """A tick that is later than this was missed."""
 MOST_AT_ONCE = 100
-"""Ticks that one decision fires."""
+"""The most ticks that one decision fires."""
 CARRIED_OUT_WITHIN = timedelta(seconds=5)
-"""After this another one carries out what was decided."""
+"""After this time another worker carries out a decision."""
 LOOK_WHILE_WAITING = timedelta(seconds=1)
 DECLARE_EVERY = timedelta(seconds=60)
 DECLARED_FOR = timedelta(seconds=180)
@@ -37,17 +37,17 @@ DECLARED_FOR = timedelta(seconds=180)
 class Decision:
     record: ScheduleRecord
     left_out: int
-    """Ticks that were skipped because the run before had not ended, 1 standing for several."""
+    """Ticks that were skipped because the previous run had not ended; several can count as 1."""
 
 
 def new_record(definition: Definition, now: datetime) -> ScheduleRecord:
-    """The first declaration of a schedule: it ticks from now on."""
+    """The record of a schedule at its first declaration: it ticks from now on."""
     declared = (Declaration(definition.digest, now, now),)
     return ScheduleRecord(definition, cursor=now, due_at=now, declared=declared)
 
 
 def ticks_to_fire(record: ScheduleRecord) -> list[datetime]:
-    """The ticks that are due and that the policy for missed ones lets run, the oldest first."""
+    """The ticks that are due and not dropped by the policy for missed ticks, the oldest first."""
     definition, now = record.definition, record.now
     on_time_only = definition.missed is Missed.SKIP and not record.is_waiting
     window = min(ON_TIME, definition.catch_up) if on_time_only else definition.catch_up
@@ -60,7 +60,7 @@ def ticks_to_fire(record: ScheduleRecord) -> list[datetime]:
 
 
 def decide(record: ScheduleRecord, ticks: list[datetime], *, is_running: bool) -> Decision:
-    """`ticks` as `ticks_to_fire` has them; `is_running`: the last run has not ended."""
+    """`ticks` are those of `ticks_to_fire`. `is_running`: the last run has not ended."""
     overlap = record.definition.overlap
     if ticks and is_running and overlap is Overlap.WAIT:
         due_at = record.now + LOOK_WHILE_WAITING
@@ -83,12 +83,14 @@ def decide(record: ScheduleRecord, ticks: list[datetime], *, is_running: bool) -
 
 
 def carried_out(record: ScheduleRecord) -> ScheduleRecord:
-    """The jobs of its pending ticks are in the ledger."""
+    """The record once the jobs of its pending ticks are in the ledger."""
     return replace(record, pending=(), due_at=record.next_at)
 
 
 def is_in_force(record: ScheduleRecord) -> bool:
-    """Whether it may fire: it was made by a call, or a worker has declared it lately."""
+    """
+    Whether the schedule may fire: it was made by a call, or a worker has declared it recently.
+    """
     if not record.declared:
         return True
     return any(
@@ -98,15 +100,15 @@ def is_in_force(record: ScheduleRecord) -> bool:
 
 
 def stopped(record: ScheduleRecord) -> ScheduleRecord:
-    """No worker declares it any more; the cursor stays for the day that one does."""
+    """The record when no worker declares it any more. The cursor stays until one does again."""
     return replace(record, due_at=None)
 
 
 def must_take_over(record: ScheduleRecord, definition: Definition) -> bool:
     """
-    Whether `definition` replaces the one in force: it was introduced later, or the other is not
-    declared any more. So a new release takes over at once, an old one that restarts beside it does
-    not, and one that was rolled back to does when the newer one is gone.
+    Whether `definition` replaces the one in force: it was introduced later, or the other one is not
+    declared any more. So a new release takes over at once. An old release that restarts beside it
+    does not. After a rollback the old release takes over once the new one is gone.
     """
     if definition.digest == record.definition.digest:
         return False
@@ -116,7 +118,7 @@ def must_take_over(record: ScheduleRecord, definition: Definition) -> bool:
 
 
 def declared(record: ScheduleRecord, definition: Definition) -> ScheduleRecord:
-    """A worker says that it has this definition; what others declared long ago is forgotten."""
+    """The record when a worker declares `definition`; old declarations are dropped."""
     now = record.now
     ours = _declaration(record, definition.digest)
     fresh = tuple(
@@ -132,7 +134,9 @@ def declared(record: ScheduleRecord, definition: Definition) -> ScheduleRecord:
 
 
 def is_declared_lately(record: ScheduleRecord, definition: Definition) -> bool:
-    """Whether declaring it once more would be needless: somebody has, and it is looked after."""
+    """
+    Whether no declaration is needed: a worker has declared it recently, and it is due or paused.
+    """
     ours = _declaration(record, definition.digest)
     if ours is None or record.now - ours.seen_at >= DECLARE_EVERY / 2:
         return False
@@ -142,8 +146,9 @@ def is_declared_lately(record: ScheduleRecord, definition: Definition) -> bool:
 
 def taken_over(record: ScheduleRecord, definition: Definition) -> ScheduleRecord:
     """
-    From now on it ticks by `definition`. What was due before has been decided by the old one:
-    a record with ticks that are due or pending must not come here.
+    The record when it ticks by `definition` from now on.
+
+    The old definition decides earlier ticks: the record must have no due or pending ticks.
     """
     due_at = None if record.paused else record.now
     after = replace(record, definition=definition, cursor=max(record.cursor, record.now))
@@ -151,12 +156,12 @@ def taken_over(record: ScheduleRecord, definition: Definition) -> ScheduleRecord
 
 
 def paused(record: ScheduleRecord) -> ScheduleRecord:
-    """What was decided is still carried out."""
+    """The paused record. Decided ticks are still carried out."""
     return replace(record, paused=True, due_at=record.due_at if record.pending else None)
 
 
 def resumed(record: ScheduleRecord) -> ScheduleRecord:
-    """Ticks of the time in between do not count as missed."""
+    """The resumed record. Ticks of the pause do not count as missed."""
     if not record.paused:
         return record
     now = record.now
@@ -173,7 +178,7 @@ def _ticks(definition: Definition, after: datetime, until: datetime) -> Iterator
 
 
 def _declaration(record: ScheduleRecord, digest: str) -> Declaration | None:
-    """None as well for one that was not renewed in time."""
+    """The declaration; None if there is none, or if it was not renewed in time."""
     return next(
         (e for e in record.declared if e.digest == digest and _is_fresh(e, record.now)), None
     )

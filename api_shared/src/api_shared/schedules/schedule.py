@@ -1,4 +1,4 @@
-"""A schedule as one declares it, and as the ledger keeps it."""
+"""A schedule: its declaration in a contract, and its record in the ledger."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LONGEST_CATCH_UP = timedelta(days=31)
 
 class Missed(StrEnum):
     """
-    What becomes of ticks that fell due while nobody was there. Wire names: they never change.
+    The policy for ticks that fell due while no worker ran. Wire names: they never change.
 
-    `skip`: left out; `once`: one run for all of them, the last; `all`: each runs.
+    `skip`: none runs. `once`: only the last of them runs. `all`: each of them runs.
     """
 
     SKIP = "skip"
@@ -34,9 +34,9 @@ class Missed(StrEnum):
 
 class Overlap(StrEnum):
     """
-    What becomes of a tick while the run before has not ended (a retry that waits is no end).
+    The policy for a tick while the previous run has not ended (nor has one that waits for a retry).
 
-    `allow`: both run; `skip`: the tick is left out; `wait`: it runs when the other has ended.
+    `allow`: both run. `skip`: the tick is left out. `wait`: it runs when the other has ended.
     Wire names: they never change.
     """
 
@@ -48,10 +48,10 @@ class Overlap(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """
-    When a contract's task runs by itself, and with which arguments (None: with their defaults).
+    The times when a contract's task runs by itself, with `args` (None: with their defaults).
 
-    Of ticks that were missed, none older than `catch_up` runs. `name` None is the contract's name;
-    it must be the only one of its name in a ledger.
+    Missed ticks that are older than `catch_up` do not run. `name` must be unique in a ledger; None
+    is the name of the contract.
     """
 
     when: Cron | Every
@@ -68,20 +68,21 @@ class Schedule:
         object.__setattr__(self, "missed", _one_of(Missed, "missed", self.missed))
         object.__setattr__(self, "overlap", _one_of(Overlap, "overlap", self.overlap))
         if not timedelta(0) < self.catch_up <= LONGEST_CATCH_UP:
-            wanted = f"more than 0, at most {LONGEST_CATCH_UP.days} days"
-            raise InvalidOption("catch_up", str(self.catch_up), wanted)
+            problem = f"must be more than 0 and at most {LONGEST_CATCH_UP.days} days"
+            raise InvalidOption("catch_up", str(self.catch_up), problem)
         if self.name is not None and not (
             0 < len(self.name) <= MAX_NAME and self.name.isprintable()
         ):
-            wanted = f"1 to {MAX_NAME} printable characters are wanted"
-            raise InvalidOption("name", self.name, wanted)
+            problem = f"must have 1 to {MAX_NAME} printable characters"
+            raise InvalidOption("name", self.name, problem)
 
 
 @dataclass(frozen=True)
 class Definition:
     """
-    A schedule with all that its jobs need: a dispatcher that does not know the contract can fire
-    it. Two releases that declare the same have the same `digest`.
+    A schedule with all that its jobs need, so that a worker without the contract can fire it.
+
+    Two releases that declare the same schedule have the same `digest`.
     """
 
     name: str
@@ -115,7 +116,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """Since when workers have declared a definition, and when one did so last."""
+    """The first and the last time that workers have declared a definition."""
 
     digest: str
     first_at: datetime
@@ -127,9 +128,9 @@ class ScheduleRecord:
     """
     One document of the ledger. Times are the ledger's; `read_at` is its clock at the read.
 
-    Ticks up to `cursor` are settled: fired or left out. `pending` are those that were decided and
-    perhaps not carried out yet. `due_at` is when somebody must look; None: nothing is to be done.
-    `is_waiting`: a tick was on time and waits for the end of the run before. `declared` is empty
+    Ticks up to `cursor` are settled: fired or left out. `pending` are ticks that were decided and
+    perhaps not carried out yet. `due_at` is when a worker must act; None: there is nothing to do.
+    `is_waiting`: a tick was on time and waits for the end of the previous run. `declared` is empty
     for a schedule that was made by a call and stays until it is removed.
     """
 
@@ -151,8 +152,8 @@ class ScheduleRecord:
 
     @property
     def now(self) -> datetime:
-        """The ledger's clock at the read; whatever is decided, is decided by it."""
-        assert self.read_at is not None  # noqa: S101 - by whoever reads a record
+        """The ledger's clock at the read, by which all is decided."""
+        assert self.read_at is not None  # noqa: S101 - each read sets it
         return self.read_at
 
     @property
@@ -162,7 +163,7 @@ class ScheduleRecord:
 
 
 def tick_id(name: str, planned: datetime) -> str:
-    """The job id of a tick: whoever fires it, it is one job."""
+    """The job id of a tick, the same for every worker, so that it is one job."""
     seconds = int(planned.timestamp()).to_bytes(4, "big")
     return str(ObjectId(seconds + hashlib.sha256(name.encode()).digest()[:8]))
 
@@ -171,4 +172,4 @@ def _one_of(kind: type[Missed] | type[Overlap], option: str, value: str) -> StrE
     try:
         return kind(value)
     except ValueError:
-        raise InvalidOption(option, value, f"one of {', '.join(kind)}") from None
+        raise InvalidOption(option, value, f"must be one of {', '.join(kind)}") from None

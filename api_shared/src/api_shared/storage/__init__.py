@@ -1,10 +1,10 @@
 """
-Where tasks keep their files: one small protocol, chosen by STORAGE_URL.
+The storage of files of tasks: a small protocol, with an implementation that STORAGE_URL names.
 
     storage = open_storage(load_settings().storage_url)
     storage.save("projects/news/notes.json", b"{}")
 
-A key is a path of plain names below the storage's root; those of a project begin with
+A key is a path of plain names below the storage's root. The keys of a project begin with
 `projects/{project_id}/`.
 """
 

@@ -1,4 +1,4 @@
-"""What a storage raises."""
+"""Errors of a storage."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from api_shared.errors import ApiWorkersError
 
 
 class StorageError(ApiWorkersError):
-    """The base of what a storage raises on purpose."""
+    """The base of all errors that a storage raises on purpose."""
 
 
 class InvalidKey(StorageError):
-    def __init__(self, key: str, wanted: str) -> None:
+    def __init__(self, key: str, problem: str) -> None:
         self.key = key
-        super().__init__(f"storage key {key[:200]!r}: {wanted}")
+        super().__init__(f"storage key {key[:200]!r}: {problem}")
 
 
 class NotStored(StorageError):
@@ -33,7 +33,7 @@ class StoredTooLarge(StorageError):
 
 
 class SwapRefused(StorageError):
-    """Somebody else replaced the manifest since it was read; nothing was written."""
+    """Another job replaced the manifest after it was read; nothing was written."""
 
     def __init__(self, key: str, expected: str | None, found: str | None) -> None:
         self.key = key
@@ -46,4 +46,4 @@ class SwapRefused(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """The storage cannot be opened or does not answer: the message names the remedy."""
+    """The storage cannot be opened or does not answer. The message names the way out."""

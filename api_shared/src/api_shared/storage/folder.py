@@ -1,4 +1,4 @@
-"""A folder as a storage: on a local disk, or one that all workers mount."""
+"""A folder as a storage, on a local disk or on a network mount of all workers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from api_shared.storage.protocol import LOAD_LIMIT_BYTES, MEGABYTE, Storage, dig
 
 UNFINISHED = ".unfinished"
 LOCKS = ".locks"
-"""Folders below the root; no name of a key begins with a dot."""
+"""A folder below the root. No name in a key begins with a dot."""
 
 ABANDONED_S = 86_400
 
 
 class FolderStorage(Storage):
     """
-    One file a key. Written beside its place, flushed to the disk, then renamed into it.
+    One file for each key, written beside its place, flushed to the disk, then renamed.
 
     On a network mount `swap` needs locks that work there (NFS 4 has them).
     """
@@ -95,7 +95,7 @@ class FolderStorage(Storage):
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[BinaryIO]:
-        """A file that takes its place when the block ends well, and is gone when it does not."""
+        """A file that takes its place if the block succeeds, and is deleted otherwise."""
         path = self._path(key)
         unfinished = self.root / UNFINISHED / token_hex(8)
         try:
@@ -109,7 +109,7 @@ class FolderStorage(Storage):
             raise StorageUnavailable(f"{str(path)!r} cannot be written: {error}") from None
 
     def _put_in_place(self, unfinished: Path, path: Path) -> None:
-        """Its folder may be removed as empty by another process in between."""
+        """Rename a file into its place. Another process may remove its empty folder in between."""
         for _ in range(1000):
             try:
                 self._make_folder(path.parent)
@@ -118,15 +118,17 @@ class FolderStorage(Storage):
                 continue
             _flush_folder(path.parent)
             return
-        raise StorageUnavailable(f"{str(path.parent)!r} is removed again and again")
+        raise StorageUnavailable(
+            f"{str(path.parent)!r} was removed again and again: another program deletes it"
+        )
 
     def _make_folder(self, folder: Path) -> None:
-        """With its parents, each of them durable."""
+        """Make a folder and its parents, each of them durable."""
         if folder.is_dir():
             return
         if folder != folder.parent:
             self._make_folder(folder.parent)
-        with suppress(FileExistsError):  # `exist_ok` looks again, when it may be gone again
+        with suppress(FileExistsError):  # `exist_ok` checks again, when it may be gone again
             folder.mkdir()
         _flush_folder(folder.parent)
 
@@ -139,7 +141,7 @@ class FolderStorage(Storage):
             folder = folder.parent
 
     def _sweep(self) -> None:
-        """Remove what killed processes left half written."""
+        """Remove the partial files of killed processes."""
         for path in (self.root / UNFINISHED).iterdir():
             try:
                 if time.time() - path.stat().st_mtime > ABANDONED_S:
@@ -149,7 +151,7 @@ class FolderStorage(Storage):
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
-        """The lock falls with the process that holds it. Its file stays: it is one for all."""
+        """Hold the lock, which ends with its process. Its file stays: all processes share it."""
         path = self.root / LOCKS / digest_of(check_key(key).encode())[:32]
         self._make_folder(path.parent)
         with path.open("wb") as file:
@@ -167,7 +169,7 @@ def _removed_if_left(path: Path) -> Iterator[None]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """A rename is durable once the folder is. One that is gone has nothing to keep."""
+    """Make a rename durable, which needs its folder to be. A removed folder needs nothing."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The names of what is stored: plain on every file system and in every object store."""
+"""The keys of a storage, which are plain on every file system and in every object store."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=@+-]{0,127}", re.ASCII)
 
 def check_key(key: str) -> str:
     """
-    `key`, if it is names joined by `/`.
+    `key`, if it consists of names joined by `/`.
 
-    A name begins with a letter, a digit or `_` and goes on with those and `.=@+-`, 128 characters
-    at most: no `..`, no absolute path, no hidden file, no NUL. Raises `InvalidKey`.
+    A name begins with a letter, a digit or `_`, followed by those and `.=@+-`, and has at most 128
+    characters: no `..`, no absolute path, no hidden file, no NUL. Raises `InvalidKey`.
     """
     if len(key) > MAX_KEY:
-        raise InvalidKey(key, f"at most {MAX_KEY} characters")
+        raise InvalidKey(key, f"must have at most {MAX_KEY} characters")
     for name in key.split("/"):
         if not NAME.fullmatch(name):
-            raise InvalidKey(key, "names of letters, digits and _.=@+- joined by '/' are wanted")
+            raise InvalidKey(key, "must be names of letters, digits and _.=@+- joined by '/'")
     return key
 
 
 def project_key(project_id: str, *names: str) -> str:
     """`projects/{project_id}/…`. Raises `InvalidKey`."""
     if not NAME.fullmatch(project_id):
-        wanted = "1 to 128 letters, digits and _.=@+-, beginning with no sign but _"
-        raise InvalidKey(project_id, f"a project id is {wanted}")
+        characters = "1 to 128 letters, digits and _.=@+-, beginning with a letter, a digit or _"
+        raise InvalidKey(project_id, f"a project id must be {characters}")
     return check_key("/".join(("projects", project_id, *names)))

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 def open_objects(url: str) -> Storage:
     """
-    The bucket of `url`, keys below the URL's path; credentials come as the provider's own tools
-    read them (AWS_…, GOOGLE_…, AZURE_…). Raises `StorageUnavailable`.
+    The bucket of `url`, with keys below the URL's path. Credentials are read as by the provider's
+    own tools (AWS_…, GOOGLE_…, AZURE_…). Raises `StorageUnavailable`.
     """
     try:
         from obstore import exceptions
         from obstore.store import from_url
     except ImportError:
         raise StorageUnavailable(
-            f"STORAGE_URL={urlsplit(url).scheme}://… needs a package that is not here: "
+            f"STORAGE_URL={urlsplit(url).scheme}://… needs a package that is not installed: "
             f"install api-shared[objects]"
         ) from None
     try:
@@ -38,7 +38,7 @@ def open_objects(url: str) -> Storage:
 
 
 class ObjectStorage(Storage):
-    """One object a key; `swap` is the store's own conditional put, so no lock is needed."""
+    """One object for each key. `swap` is the store's own conditional put, so no lock is needed."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class ObjectStorage(Storage):
         self._store.put(check_key(key), data)
 
     def save_file(self, key: str, path: Path) -> None:
-        """In parts; the object appears when the last one is there."""
+        """Store a file in parts. The object appears when the last part is stored."""
         self._store.put(check_key(key), path)
 
     def load(self, key: str, *, max_bytes: int = LOAD_LIMIT_BYTES) -> bytes:
@@ -55,7 +55,7 @@ class ObjectStorage(Storage):
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        """A copy in the folder for temporary files, gone with the block."""
+        """A copy in the folder for temporary files, which is deleted after the block."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "object"
             try:

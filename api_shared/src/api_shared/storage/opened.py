@@ -27,6 +27,6 @@ def open_storage(url: str) -> Storage:
 
         return open_objects(url)
     raise StorageUnavailable(
-        f"STORAGE_URL={parts.scheme or url[:80]!r}…: one of file:FOLDER, s3://BUCKET/PREFIX, "
-        f"gs://BUCKET/PREFIX, az://CONTAINER/PREFIX is wanted"
+        f"STORAGE_URL={parts.scheme or url[:80]!r}…: must be file:FOLDER, s3://BUCKET/PREFIX, "
+        f"gs://BUCKET/PREFIX, or az://CONTAINER/PREFIX"
     )

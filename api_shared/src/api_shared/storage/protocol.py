@@ -1,4 +1,4 @@
-"""What a storage can do: all that the tasks ask of one, so that anybody can write another."""
+"""The protocol of a storage: all that tasks need, so that anybody can write another one."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ class Storage(Protocol):
     """
     Bytes under keys (see `check_key`; all methods raise `InvalidKey`).
 
-    Whole or not at all: who reads a key finds what one `save` wrote, never a part, whatever was
-    killed meanwhile; when a write returns it is durable. Synchronous: called from the processes of
-    jobs, or in a thread. Safe to use from many processes; an instance belongs to one process.
+    Writes are atomic: a read returns what one `save` wrote, never a part, even if a process was
+    killed meanwhile. When a write returns, it is durable. The methods are synchronous, for the
+    processes of jobs or for threads. Many processes can share a storage, each with an instance of
+    its own.
     """
 
     def save(self, key: str, data: bytes) -> None:
-        """Store `data`, in place of what was there."""
+        """Store `data`, replacing what was there."""
 
     def load(self, key: str, *, max_bytes: int = LOAD_LIMIT_BYTES) -> bytes:
-        """Raises `NotStored`; `StoredTooLarge` before it has read more than `max_bytes`."""
+        """Raises `NotStored`, and `StoredTooLarge` before more than `max_bytes` are read."""
 
     def save_file(self, key: str, path: Path) -> None:
-        """Store a copy of the file at `path`: for what is too big for memory."""
+        """Store a copy of the file at `path`, for data that is too large for memory."""
 
     def local(self, key: str) -> AbstractContextManager[Path]:
         """
-        What is stored, as a file to read or map while the block lasts; never write to it.
+        The data as a file, to read or map within the block. Never write to it.
 
         Raises `NotStored`.
         """
 
     def delete(self, key: str) -> None:
-        """Nothing happens where nothing is stored."""
+        """Delete a key. Nothing happens if nothing is stored there."""
 
     def list(self, prefix: str) -> list[str]:
         """All keys below `prefix` (a key: `projects/news` lists `projects/news/…`), sorted."""
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         """
-        Replace a small manifest if it still is what the caller has read; the digest of `data`.
+        Replace a small manifest if it is still the one that the caller read. Returns the digest of
+        `data`.
 
-        `expected` is `digest_of` what `load` gave, None where it raised `NotStored`. Of several
-        that swap at a time, one wins; the others get `SwapRefused`, and nothing has changed.
+        `expected` is `digest_of` what `load` returned, None if it raised `NotStored`. Of several
+        concurrent swaps one succeeds; the others raise `SwapRefused` and change nothing.
         """
 
 
 def digest_of(data: bytes) -> str:
-    """SHA-256 in hex."""
+    """The SHA-256 of `data`, in hex."""
     return hashlib.sha256(data).hexdigest()

@@ -1,5 +1,5 @@
 """
-Testing code that kiqs, with no server and no worker.
+Tests of code that kiqs, without servers and workers.
 
     async with running_in_place(broker):    # kiq runs the job before it returns
         handle = await greet.kiq("Ada")

@@ -1,4 +1,4 @@
-"""Processes that stand still, as one on a machine that hangs does."""
+"""Frozen processes, as on a machine that hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running jobs where they are kiqed, through the steps of a worker."""
+"""Jobs that run inline, where they are kiqed, through the steps of a worker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from api_shared.worker.run.run_job import run_job
 from api_shared.worker.run.worker_runtime import WorkerRuntime
 
 MAX_ROUNDS = 100
-"""How often a job may be retried or snoozed in place, before the test is told."""
+"""How often a job may be retried or snoozed in place before `CannotRunInPlace` is raised."""
 MAX_DEPTH = 20
 """How deep jobs may kiq jobs in place."""
 
@@ -51,7 +51,7 @@ _depth: ContextVar[int] = ContextVar("in_place_depth", default=0)
 
 
 class CannotRunInPlace(ApiWorkersError):
-    """The test is set up wrongly, or its job would go on for ever; `task` says which."""
+    """The test is set up wrongly, or its job would go on for ever. `task` is its task."""
 
     def __init__(self, task: str, problem: str) -> None:
         self.task = task
@@ -65,10 +65,10 @@ async def running_in_place(
     """
     Each kiq runs its job to the end before it returns, through the same steps as a worker's.
 
-    A retry or a snooze follows at once, whatever its delay; a job kiqed for later waits for
-    `Place.advance`. What fails shows in the handle (`JobFailed`), as it would in production, and
-    not in the kiq. No broker named: both. `tasks` binds functions for the length of the block, in
-    the place of those that other packages hold. The brokers are left as they were.
+    A retry or a snooze follows at once, whatever its delay. A job that is kiqed for later waits for
+    `Place.advance`. A failure shows in the handle (`JobFailed`), as in production, and not in the
+    kiq. Without `brokers`, both are used. `tasks` binds functions within the block, in place of
+    those of other packages. Afterwards the brokers are as they were.
     """
     place = Place(brokers or (general_broker, ml_broker), settings or default_settings())
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ async def running_in_place(
 
 
 class Place:
-    """Where jobs run in place: what the ledger and the notifier hold is there to be looked at."""
+    """The place where jobs run, with the ledger and the notifier to look at."""
 
     def __init__(self, brokers: Sequence[JobBroker], settings: Settings) -> None:
         self.ledger = MemoryLedger(lambda: datetime.now(UTC) + self._ahead)
@@ -102,7 +102,7 @@ class Place:
         self.runtimes = [(runner.broker, runner.worker.runtime) for runner in runners.values()]
 
     async def declare(self) -> None:
-        """Let the schedules of all tasks that have a function here tick, from now on."""
+        """Let the schedules of all tasks that have a function here tick from now on."""
         for runner in self._runners.values():
             await runner.periodic.declare()
 
@@ -162,7 +162,7 @@ class Place:
         return min(due, key=lambda pair: pair[0])[1] if due else None
 
     async def _next_tick(self, until: datetime) -> datetime | None:
-        """When a schedule wants to be looked at next."""
+        """The time of the next due schedule."""
         records = await self.ledger.schedules.find()
         due = [record.due_at for record in records if record.due_at and record.due_at <= until]
         return min(due, default=None)
@@ -224,7 +224,7 @@ class _Runner(SilentPublisher):
         except Exception:
             after = await self._read(job)
             if after.status.is_terminal or after.status is Status.RETRYING:
-                return after  # what the task raised is in the ledger, and the handle tells
+                return after  # the ledger has what the task raised, and the handle raises it
             raise
         return await self._read(job)
 

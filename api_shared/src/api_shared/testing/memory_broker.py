@@ -1,4 +1,4 @@
-"""A broker that stands on memory for a while."""
+"""A broker that runs on memory for a while."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def standing_on(broker: JobBroker, runtime: Runtime) -> Iterator[None]:
 
 
 class SilentPublisher(Publisher):
-    """Takes jobs and dead letters, and keeps none."""
+    """A publisher that drops jobs and dead letters."""
 
     async def publish_job(self, job: Job) -> None: ...
 
@@ -50,7 +50,7 @@ class SilentPublisher(Publisher):
         self,
         queue: QueueSpec,
         body: bytes,
-        mark: DeadLetterHeaders,
+        dead_letter: DeadLetterHeaders,
         *,
         headers: FieldTable | None = None,
         priority: int = 0,
@@ -62,7 +62,7 @@ class SilentPublisher(Publisher):
 
 
 class SilentConsumer:
-    """What a delivery and a worker runtime ask of a consumer, with no queue behind it."""
+    """A consumer without a queue, for a delivery and a worker runtime."""
 
     def ack(self, tag: int) -> None: ...
 
@@ -88,7 +88,7 @@ class _SettingsOfNobody(Settings):
 
 
 class _ResultsInMemory(JobResultBackend):
-    """Taskiq's results, with what its `ProgressTracker` says kept here and not in Redis."""
+    """Taskiq's results in memory, those of its `ProgressTracker` included."""
 
     def __init__(self, settings: Settings, ledger: Ledger, notifier: Notifier) -> None:
         super().__init__(settings, ledger, notifier)

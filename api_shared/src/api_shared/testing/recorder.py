@@ -1,4 +1,4 @@
-"""Recording what is kiqed, and running nothing."""
+"""A recorder of kiqs, which runs nothing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ async def recording(
     *brokers: JobBroker, settings: Settings | None = None
 ) -> AsyncIterator[list[Job]]:
     """
-    Each kiq is validated and recorded, and nothing runs: the list grows with what was accepted.
+    Validate and record each kiq, and run nothing. The list grows with each accepted job.
 
-    `result()` of a handle waits in vain; `status()`, `watch()` and `cancel()` work. No broker
-    named: both.
+    `result()` of a handle never returns; `status()`, `watch()` and `cancel()` work. Without
+    `brokers`, both are used.
     """
     settings = settings or default_settings()
     ledger, notifier = _Recorder(), MemoryNotifier()

@@ -1,4 +1,4 @@
-"""Synchronous tasks without a process of their own."""
+"""An executor of synchronous tasks in a thread, without processes of their own."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class ThreadExecutor(ProcessExecutor):
     ) -> Outcome:
         loop = asyncio.get_running_loop()
 
-        def tell(update: bytes) -> None:
+        def report(update: bytes) -> None:
             if on_progress is not None:
                 loop.call_soon_threadsafe(on_progress, json.loads(update))
 
         def call() -> Outcome:
-            before, here = current_job(), CurrentJob(tell)
+            before, here = current_job(), CurrentJob(report)
             become(here)
             here.open()
             try:
@@ -58,7 +58,7 @@ class ThreadExecutor(ProcessExecutor):
 
 
 def _raised(error: BaseException) -> Raised:
-    """As it would come out of the job's process: an exception travels as text."""
+    """The outcome as from the process of a job: an exception travels as text."""
     data = json.loads(describe(error))
     return Raised(
         error_type=data["error_type"],

@@ -1,4 +1,4 @@
-"""A wait for a condition, with a deadline instead of a sleep."""
+"""Waits for conditions, with a deadline instead of a sleep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 LONG_S = 180.0
-"""A deadline for a machine that does much else: what is waited for takes seconds."""
+"""A deadline for a busy machine: the condition itself takes seconds."""
 
 
 class NotInTime(AssertionError):
@@ -28,11 +28,11 @@ async def until(
     every_s: float = 0.05,
 ) -> Any:
     """
-    The first true value of `condition`, which is asked every `every_s` seconds.
+    The first true value of `condition`, which is called every `every_s` seconds.
 
         await until(lambda: worker.returncode is not None, 60, "the worker has ended")
 
-    `every_s` 0 asks at each turn of the event loop. Raises `NotInTime`.
+    `every_s` 0 calls it at each turn of the event loop. Raises `NotInTime`.
     """
     deadline = time.monotonic() + within_s
     while True:

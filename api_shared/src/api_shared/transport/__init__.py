@@ -1,1 +1,1 @@
-"""RabbitMQ: a connection that is kept open, the queues, publishing, consuming by preference."""
+"""RabbitMQ: its connection, its queues, publishing, and consuming by preference."""

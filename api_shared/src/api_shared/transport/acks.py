@@ -1,4 +1,4 @@
-"""Acknowledging deliveries: gathered, so that a run of jobs costs one frame."""
+"""Acknowledgement of deliveries, gathered so that several jobs need only one frame."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Acks:
     """
     The unsettled deliveries of one channel.
 
-    Tags are acked with `multiple` only up to the last one below which none is unsettled: a
-    multiple ack may never name a tag that is settled already, RabbitMQ closes the channel for it.
-    A channel that is gone has given its deliveries back itself; acks for it are dropped.
+    Tags are acked with `multiple` only up to the last tag below which none is unsettled. A multiple
+    ack must never name a tag that is settled already: RabbitMQ would close the channel. When a
+    channel is lost, RabbitMQ requeues its deliveries; their acks are dropped.
     """
 
     def __init__(self, channel: AbstractChannel) -> None:
@@ -37,7 +37,7 @@ class Acks:
         self._unsettled[tag] = False
 
     def ack(self, tag: int) -> None:
-        """Ack soon; a tag that is settled already is left alone."""
+        """Ack soon. A tag that is settled already is ignored."""
         if tag not in self._unsettled:
             return
         self._unsettled[tag] = True
@@ -46,13 +46,15 @@ class Acks:
             self._loop.call_soon(self._start_flush)
 
     def requeue(self, tag: int) -> None:
-        """RabbitMQ delivers the message again, here or elsewhere, at its old place."""
+        """
+        Let RabbitMQ deliver the message again, here or elsewhere, at its old place in the queue.
+        """
         if self._unsettled.get(tag) is False:  # neither acked nor settled
             del self._unsettled[tag]
             self._send(partial(self._nack, tag))
 
     async def drain(self) -> None:
-        """Wait until what was acked or given back is written."""
+        """Wait until all acks and requeues are written."""
         self._start_flush()
         while self._sender is not None:
             await asyncio.gather(self._sender, return_exceptions=True)
@@ -75,8 +77,8 @@ class Acks:
 
     def _send(self, frame: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """
-        One after the other: the connection's queue of frames is short, and of several that wait
-        for a place in it a later one may come first. A multiple ack must not overtake.
+        Send frames one after the other. The connection's queue of frames is short; of several
+        frames that wait for a place in it, a later one may come first. A multiple ack must not.
         """
         self._frames.append(frame)
         if self._sender is None:

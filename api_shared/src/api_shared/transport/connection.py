@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ that is made again whenever it is lost."""
+"""A connection to RabbitMQ that is opened again whenever it is lost."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Connection:
     """
     A connection with one channel (publisher confirms, returned messages raise).
 
-    `on_open` prepares each new channel; while it raises `QueueMismatch` the connection shows it as
-    `failure`. `channel` is None while the connection is down: nobody waits by accident.
+    `on_open` prepares each new channel. While it raises `QueueMismatch`, that error is `failure`.
+    `channel` is None while the connection is down, so that nothing waits for it by accident.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Connection:
         await self._drop()
 
     async def wait_open(self) -> Channel:
-        """The open channel; waits for it. Raises `QueueMismatch` where a person must act first."""
+        """Wait for the open channel. Raises `QueueMismatch`, which a person must fix first."""
         while self.channel is None:
             if self.failure is not None:
                 raise self.failure
@@ -87,11 +87,13 @@ class Connection:
         return self.channel
 
     async def is_blocked(self) -> bool:
-        """Whether RabbitMQ has said that it takes no messages now, for lack of memory or disk."""
+        """
+        Whether RabbitMQ has reported that it takes no messages now, for lack of memory or disk.
+        """
         if self._connection is None:
             return False
         try:
-            async with asyncio.timeout(0):  # all that the driver shows of it is a wait for its end
+            async with asyncio.timeout(0):  # the driver only offers a wait for the end of it
                 await self._connection.ready()
         except TimeoutError:
             return True
@@ -99,7 +101,7 @@ class Connection:
 
     @asynccontextmanager
     async def side_channel(self) -> AsyncIterator[AbstractChannel]:
-        """A channel of its own for calls that may fail, which closes it."""
+        """A separate channel, for calls whose failure closes the channel."""
         connection = self._connection
         if connection is None or self.channel is None:
             raise RabbitUnavailable("not connected")
@@ -115,8 +117,8 @@ class Connection:
         while True:
             try:
                 channel, closing = await self._open()
-            except Exception as error:  # whatever it is, there is another try
-                self._say_why_not(error)
+            except Exception as error:  # whatever it is, the next try follows
+                self._log_failure(error)
                 await self._drop()
                 failures += 1
                 await asyncio.sleep(_pause_s(failures))
@@ -133,8 +135,10 @@ class Connection:
             await self._drop()
             await asyncio.sleep(_pause_s(1))
 
-    def _say_why_not(self, error: Exception) -> None:
-        """A mismatch at once and once, for it stays until somebody fixes it."""
+    def _log_failure(self, error: Exception) -> None:
+        """
+        Log a failure. A mismatch is logged as an error once: it stays until a person fixes it.
+        """
         self._last_error = words(error)
         known_before, self.failure = self.failure, None
         say = log.debug if isinstance(error, RabbitUnavailable | TimeoutError) else log.exception
@@ -162,7 +166,7 @@ class Connection:
 
 
 async def closed(what: AbstractChannel | AbstractConnection, *, within_s: float = CLOSE_S) -> None:
-    """Close a channel or a connection as well as can be; of one that is lost there is no more."""
+    """Close a channel or a connection; an error is only logged, since it may be lost already."""
     try:
         with driver_errors():
             async with asyncio.timeout(within_s):

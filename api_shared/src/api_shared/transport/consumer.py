@@ -1,4 +1,4 @@
-"""Consuming several queues by strict preference: rank, then priority, then arrival."""
+"""The consumer of several queues by strict preference: rank, then priority, then arrival."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from api_shared.transport.topology import QueueSpec, depth
 log = structlog.get_logger()
 
 FULL_AFTER_S = 1.0
-"""A worker that takes nothing for this long gives back what it had not started."""
+"""A worker that takes no delivery for this long requeues those that it has not started."""
 HIGHER_WAIT_S = 0.05
 
 
 class Settles(Protocol):
-    """Answers deliveries by their tag; the second answer to one is left alone."""
+    """Settles deliveries by their tag. A second call for one tag has no effect."""
 
     def ack(self, tag: int) -> None: ...
 
@@ -40,7 +40,7 @@ class Settles(Protocol):
 
 @dataclass(order=True, slots=True)
 class Delivery:
-    """A message in this worker's hands: neither acked nor given back yet."""
+    """A message that this worker holds, and has neither acked nor requeued yet."""
 
     order: tuple[int, int, int]
     body: bytes = field(compare=False)
@@ -66,8 +66,8 @@ class Consumer:
     """
     Holds up to `prefetch` messages a queue and hands them out one by one through `next`.
 
-    It consumes only while somebody takes: full for a second, paused or stopped, it cancels its
-    consumers and gives back what it holds. `closed` ends it for good.
+    It consumes only while its deliveries are taken. If it is full for a second, paused or stopped,
+    it cancels its consumers and requeues what it holds. `close` ends it for good.
     """
 
     def __init__(self, settings: Settings, queues: tuple[QueueSpec, ...]) -> None:
@@ -101,7 +101,7 @@ class Consumer:
 
     async def use(self, channel: AbstractChannel) -> None:
         """
-        Take a fresh channel: what the old one had delivered is RabbitMQ's again.
+        Use a new channel. RabbitMQ has requeued the deliveries of the old one.
 
         Raises `RabbitUnavailable`.
         """
@@ -115,7 +115,7 @@ class Consumer:
         self._news.set()
 
     async def next(self) -> Delivery:
-        """The next message by preference; waits for one."""
+        """Wait for the next message by preference."""
         self._taking = True
         try:
             while True:
@@ -134,12 +134,12 @@ class Consumer:
             self._taken_at = monotonic()
 
     def put_back(self, delivery: Delivery) -> None:
-        """Undo a `next`: the delivery is the first again."""
+        """Undo a `next`: the delivery is the next one again."""
         heapq.heappush(self._held, delivery)
         self._news.set()
 
     async def stop_queues(self, names: set[str]) -> None:
-        """Consume all but these, and give back what is held of them."""
+        """Stop consuming these queues, and requeue what is held of them."""
         self._stopped |= names
         async with self._turning:
             await self._unsubscribe(names)
@@ -154,13 +154,16 @@ class Consumer:
                     self._channel_failed(error)
 
     def pause(self, seconds: float) -> None:
-        """Take nothing for a while (the ledger is away, say) and give back what is held."""
+        """
+        Consume nothing for a while (for example while the ledger is away), and requeue what is
+        held.
+        """
         self._paused_until = max(self._paused_until, monotonic() + seconds)
         self._news.set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Take nothing within this block, and give back what is held."""
+        """Consume nothing within this block, and requeue what is held."""
         self._holders += 1
         self._released.clear()
         self._news.set()
@@ -172,7 +175,7 @@ class Consumer:
                 self._released.set()
 
     async def close(self) -> None:
-        """Stop consuming for good and give back what was not started."""
+        """Stop consuming for good, and requeue what was not started."""
         self._closed = True
         if self._minder is not None:
             self._minder.cancel()
@@ -182,7 +185,7 @@ class Consumer:
         self._consuming = False
 
     async def settle(self) -> None:
-        """Wait until acks and give-backs so far are written to the socket."""
+        """Wait until all acks and requeues are written to the socket."""
         if self._acks is not None:
             await self._acks.drain()
 
@@ -192,7 +195,7 @@ class Consumer:
     async def _resume(self) -> None:
         while self._holders:
             await self._released.wait()
-        # It may have been made longer meanwhile.
+        # The pause may have become longer meanwhile.
         while (pause_s := self._paused_until - monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(pause_s)
         if self._consuming or self._channel is None:
@@ -205,7 +208,7 @@ class Consumer:
                     self._channel_failed(error)
 
     def _channel_failed(self, error: BaseException) -> None:
-        """The connection opens another channel; until then there is nothing to take."""
+        """Forget the channel. The connection opens another one."""
         log.debug("rabbitmq.channel_failed", error=str(error))
         self._channel = None
         self._forget()
@@ -227,12 +230,12 @@ class Consumer:
         self._consuming = True
 
     async def _unsubscribe(self, names: set[str] | None = None) -> None:
-        """Cancel the consumers of these queues (None: all) and give back what they delivered."""
-        wanted = {queue.name for queue in self.queues} if names is None else names
-        tags = [self._tags.pop(name) for name in wanted if name in self._tags]
+        """Cancel the consumers of these queues (None: all), and requeue what they delivered."""
+        stopping = {queue.name for queue in self.queues} if names is None else names
+        tags = [self._tags.pop(name) for name in stopping if name in self._tags]
         if names is None:
             self._consuming = False
-        self._give_back(wanted)
+        self._requeue_held(stopping)
         channel = self._channel
         if channel is None:
             return
@@ -243,14 +246,14 @@ class Consumer:
                         await channel.basic_cancel(tag)
         except RabbitUnavailable as error:
             log.debug("rabbitmq.cancel_failed", error=str(error))
-        self._give_back(wanted)
+        self._requeue_held(stopping)
         await self.settle()
 
-    def _give_back(self, names: set[str]) -> None:
-        going = [delivery for delivery in self._held if delivery.queue.name in names]
+    def _requeue_held(self, names: set[str]) -> None:
+        requeued = [delivery for delivery in self._held if delivery.queue.name in names]
         self._held = [delivery for delivery in self._held if delivery.queue.name not in names]
         heapq.heapify(self._held)
-        for delivery in sorted(going, reverse=True):
+        for delivery in sorted(requeued, reverse=True):
             delivery.requeue()
 
     async def _arrived(
@@ -274,8 +277,8 @@ class Consumer:
         """
         Whether no queue of a better rank can hold a message.
 
-        A queue that has delivered lately is asked for its depth, once: its deliveries come on the
-        same channel before the answer, so that 0 means there is nothing on its way either.
+        A queue that has delivered recently is asked once for its depth. Its deliveries come on the
+        same channel before the answer, so 0 means that no delivery is on its way.
         """
         channel = self._channel
         for queue in self.queues:
@@ -298,25 +301,27 @@ class Consumer:
         return True
 
     async def _mind(self) -> None:
-        """Give back what is held while nobody takes; notice queues that stopped delivering."""
+        """
+        Requeue what is held while nothing is taken, and notice queues that stopped delivering.
+        """
         while True:
             await asyncio.sleep(FULL_AFTER_S / 4)
             try:
-                await self._give_back_if_idle()
+                await self._requeue_if_idle()
                 await self._notice_cancelled()
             except Exception:
                 log.exception("consumer.minder_failed")
 
-    async def _give_back_if_idle(self) -> None:
+    async def _requeue_if_idle(self) -> None:
         full = not self._taking and monotonic() - self._taken_at > FULL_AFTER_S
         if self._consuming and (full or not self._may_consume()):
             log.info("consumer.stopped", why="full" if full else "paused")
             async with self._turning:
                 await self._unsubscribe()
-            self._news.set()  # whoever began to take meanwhile consumes again
+            self._news.set()  # a `next` that began meanwhile consumes again
 
     async def _notice_cancelled(self) -> None:
-        """The connection notices that the channel is closed, and opens another."""
+        """Close a channel whose consumers were cancelled; the connection opens another one."""
         channel = self._channel
         if self._tags and channel is not None and not self._still_consuming(channel):
             log.warning("consumer.cancelled_by_broker", queues=list(self._tags))

@@ -1,4 +1,4 @@
-"""What the headers of a dead letter say: why it is one, and which round of a job it ended."""
+"""The headers of a dead letter: its reason, and the round of the job that it ended."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MOST_ROUNDS = 2**31
 @dataclass(frozen=True, slots=True)
 class DeadLetterHeaders:
     """
-    `queue` is where the message was taken from. `round`, `owner` and `correlation_id` are those of
-    a job that has failed; None where the message was buried for itself.
+    `queue` is the queue from which the message was consumed. `round`, `owner` and `correlation_id`
+    are those of a failed job; None for a message that is no job.
     """
 
     reason: str
@@ -46,15 +46,17 @@ class DeadLetterHeaders:
 
     @property
     def ended_round(self) -> int:
-        """The round that this dead letter ended; one that names none is of a job's first."""
+        """
+        The round that this dead letter ended. Without a number it is the first round of its job.
+        """
         return self.round or 1
 
 
 def dead_letter_headers_of(headers: Mapping[str, Any]) -> DeadLetterHeaders | None:
     """
-    The mark of a dead letter, wherever it lies now; None: these are headers of something else.
+    The headers of a dead letter, in whatever queue it is. None: the message is no dead letter.
 
-    Anybody can write headers: what is not as we write it is passed over.
+    Anybody can write headers: values in another form than ours are ignored.
     """
     reason = _text(headers.get(DEAD_REASON))
     if reason is None:
@@ -72,7 +74,7 @@ def dead_letter_headers_of(headers: Mapping[str, Any]) -> DeadLetterHeaders | No
 
 
 def _sendable(value: str | int) -> str | int:
-    """AMQP takes UTF-8 alone, and a name that came in JSON can hold what UTF-8 cannot."""
+    """AMQP accepts only UTF-8, and a name from JSON can hold what UTF-8 cannot."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 

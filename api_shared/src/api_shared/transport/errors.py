@@ -1,4 +1,4 @@
-"""What the driver raises, made ours where it is called."""
+"""The errors of RabbitMQ, made from what the driver raises."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api_shared.tls import why_untrusted
 
 
 class RabbitUnavailable(ServerError):
-    """RabbitMQ cannot be reached; `reason` carries no password."""
+    """RabbitMQ cannot be reached. `reason` holds no password."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"RabbitMQ (RABBITMQ_URL) is not reachable: {reason}")
@@ -20,10 +20,10 @@ class RabbitUnavailable(ServerError):
 @contextmanager
 def driver_errors() -> Iterator[None]:
     """
-    Around every call of the driver: what it raises becomes `RabbitUnavailable`, ours stays.
+    Turn what a call of the driver raises into `RabbitUnavailable`; our own errors stay.
 
-    A pending call may end with anything: with CancelledError on a connection that was stuck, though
-    nobody cancelled its task; with a bare `Exception()` where the last frames came with the end.
+    A pending call may end with any exception: with CancelledError on a stuck connection, though
+    nothing cancelled its task; with a bare `Exception()` if the connection ended with its frames.
     """
     try:
         yield
@@ -38,13 +38,13 @@ def driver_errors() -> Iterator[None]:
 
 
 def being_cancelled() -> bool:
-    """Whether somebody asked this task to end, a deadline of its own included."""
+    """Whether this task has been cancelled, a deadline of its own included."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def words(error: BaseException) -> str:
-    """An error in words; connection errors of the driver show the host, never the password."""
+    """The text of an error. Connection errors of the driver show the host, never the password."""
     if untrusted := why_untrusted(error, "RABBITMQ_TLS_CA_FILE"):
         return untrusted
     return f"{type(error).__name__}: {error}".rstrip(": ")

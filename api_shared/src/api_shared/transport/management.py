@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 from api_shared.errors import ServerError
 
 SHOWN_BYTES = 300
-"""What an error shows of an answer."""
+"""The length of an answer that an error shows."""
 
 
 class ManagementRefused(ServerError):
@@ -27,7 +27,7 @@ class ManagementRefused(ServerError):
 
 class Management:
     """
-    A blocking client: little is asked of it.
+    A blocking client: its requests are few and small.
 
         management = Management("http://guest:guest@localhost:15672")
         queues = management("GET", "queues/%2F")
@@ -57,10 +57,10 @@ class Management:
 
     def __call__(self, method: str, path: str, body: Any = None) -> Any:
         """
-        The answer's JSON, None where there is none. `path` is below `/api`, its parts quoted.
+        The JSON of the answer, None if it is empty. `path` is below `/api`, its parts quoted.
 
-        Raises `ManagementRefused`; OSError and `http.client.HTTPException` where it does not
-        answer; ValueError where the answer is not JSON.
+        Raises `ManagementRefused`; OSError and `http.client.HTTPException` if there is no answer;
+        ValueError if the answer is not JSON.
         """
         text = None if body is None else json.dumps(body)
         connect = http.client.HTTPSConnection if self._is_https else http.client.HTTPConnection
@@ -76,7 +76,7 @@ class Management:
         return json.loads(answer) if answer else None
 
     def make_vhost(self, name: str) -> None:
-        """With all rights for this user; changes nothing where it exists."""
+        """Make a vhost with all rights for this user, unless it exists."""
         vhost = quote(name, safe="")
         self("PUT", f"vhosts/{vhost}", {})
         rights = {"configure": ".*", "write": ".*", "read": ".*"}

@@ -1,7 +1,7 @@
 """
-What a job looks like on the wire: taskiq's JSON message, and the headers that are ours.
+The message of a job: taskiq's JSON message, with headers of this platform.
 
-Plain taskiq clients and services in other languages can write it; nothing here unpickles.
+Plain taskiq clients and services in other languages can write it. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from api_shared.job import Job, Reason, parse_job_id
 from api_shared.json_text import MAX_DEPTH, _deeper_than
 
 ACCEPTED = "x-accepted"
-"""Header of messages that we published: the ledger has (or had) a record of the job."""
+"""Header of messages that this platform published: the ledger has (or had) a record of the job."""
 
 MAX_LABELS = 64
 MAX_LABEL_LENGTH = 1024
 MAX_LABELS_BYTES = 64 * 1024
 STRIPPED_LABELS = frozenset({"ack_type", "timeout"})
-"""Labels that taskiq's receiver would obey and that a sender has no business to set."""
+"""Labels that taskiq's receiver would obey, and that a sender must not set."""
 
 
 class Unreadable(ValueError):
-    """A message that is no job of ours; `reason` is the dead letter's."""
+    """A message that is no job of this platform. `reason` is that of its dead letter."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
@@ -35,7 +35,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class JobMessage:
-    """A message's content, its shape checked: types, sizes and depth, not yet the arguments."""
+    """The content of a message. Its types, sizes and depth are checked, its arguments not yet."""
 
     job_id: str
     task: str
@@ -45,7 +45,7 @@ class JobMessage:
 
 
 def encode(job: Job) -> bytes:
-    """The message of a job, from its record. Its arguments are put in as the text they are."""
+    """The message of a job, from its record. The text of its arguments is inserted as it is."""
     head: dict[str, Any] = {
         "task_id": job.id,
         "task_name": job.task,
@@ -72,15 +72,15 @@ def decode(body: bytes, *, max_bytes: int) -> JobMessage:
         message.get("kwargs", {}),
     )
     if not isinstance(task, str) or not 0 < len(task) <= 200:
-        raise Unreadable(Reason.UNREADABLE, "task_name: a text of 1 to 200 characters is wanted")
+        raise Unreadable(Reason.UNREADABLE, "task_name must be a text of 1 to 200 characters")
     if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise Unreadable(Reason.UNREADABLE, "args: a list is wanted, kwargs: an object")
+        raise Unreadable(Reason.UNREADABLE, "args must be a list, and kwargs an object")
     if _deeper_than(message, MAX_DEPTH):
-        raise Unreadable(Reason.UNREADABLE, f"nested deeper than {MAX_DEPTH}")
+        raise Unreadable(Reason.UNREADABLE, f"must not be nested deeper than {MAX_DEPTH}")
     try:
         job_id = parse_job_id(message.get("task_id"))
     except InvalidJobId:
-        detail = "task_id: 24 hexadecimal digits are wanted (an ObjectId)"
+        detail = "task_id must be 24 hexadecimal digits (an ObjectId)"
         raise Unreadable(Reason.INVALID_JOB_ID, detail) from None
     labels = _labels(message.get("labels") or {})
     return JobMessage(job_id, task, args, kwargs, labels)
@@ -88,19 +88,19 @@ def decode(body: bytes, *, max_bytes: int) -> JobMessage:
 
 def _labels(labels: Any) -> dict[str, str]:
     if not isinstance(labels, Mapping):
-        raise Unreadable(Reason.UNREADABLE, "labels: an object is wanted")
+        raise Unreadable(Reason.UNREADABLE, "labels must be an object")
     texts = {str(name): str(value) for name, value in labels.items() if name not in STRIPPED_LABELS}
     if problem := labels_problem(texts):
-        raise Unreadable(Reason.UNREADABLE, f"labels: {problem}")
+        raise Unreadable(Reason.UNREADABLE, f"labels {problem}")
     return texts
 
 
 def labels_problem(labels: Mapping[str, str]) -> str | None:
-    """Why no worker would read these labels."""
+    """Why workers would refuse these labels; None if they would not."""
     if len(labels) > MAX_LABELS:
-        return f"at most {MAX_LABELS} are wanted"
+        return f"must be at most {MAX_LABELS}"
     if any(len(name) + len(value) > MAX_LABEL_LENGTH for name, value in labels.items()):
-        return f"at most {MAX_LABEL_LENGTH} characters each are wanted"
+        return f"must have at most {MAX_LABEL_LENGTH} characters each"
     if len(json.dumps(dict(labels))) > MAX_LABELS_BYTES:
-        return f"at most {MAX_LABELS_BYTES:,} bytes of JSON are wanted"
+        return f"must be at most {MAX_LABELS_BYTES:,} bytes of JSON"
     return None

@@ -1,13 +1,14 @@
 """
-Mends of the driver's codec, pamqp, for messages that others made.
+Patches of the driver's codec, pamqp, for messages of other programs.
 
-Properties that it cannot decode (a timestamp of the year 58875, a name that is not UTF-8, tables
-nested 500 deep) end the connection; their message comes first again on the next one, for ever.
-Mended, the message is delivered whole, with `UnreadableProperties`. A routing key that is not
-UTF-8, which stands outside of the properties, is read with what can be read of it.
+Properties that pamqp cannot decode (a timestamp of the year 58875, a name that is not UTF-8, tables
+nested 500 deep) end the connection. Their message comes first again on the next connection, for
+ever. With the patches the message is delivered whole, with `UnreadableProperties`. A routing key
+that is not UTF-8 is outside of the properties: it is decoded with replacement characters.
 
-Headers are encoded again in a dead letter. Mended, a double stays one (pamqp writes single
-precision, and overflows) and a string that is not UTF-8 is as it was (pamqp takes none).
+The headers of a dead letter are encoded again. With the patches a double stays a double (pamqp
+writes single precision, and overflows), and a string that is not UTF-8 keeps its bytes (pamqp
+refuses it).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _encode_table_value = encode.encode_table_value
 
 
 class UnreadableProperties(Basic.Properties):
-    """Properties of which not all could be decoded; `why` is the first that could not."""
+    """Properties that could not all be decoded. `why` is the error of the first that could not."""
 
     def __init__(self, why: str, readable: Basic.Properties) -> None:
         self.why = why
@@ -31,17 +32,17 @@ class UnreadableProperties(Basic.Properties):
 
 
 def patch_pamqp() -> None:
-    """For the whole process; again is the same."""
-    ContentHeader.unmarshal = _unmarshal_or_mark  # type: ignore[method-assign, assignment]
+    """Patch pamqp for the whole process. Repeated calls have no effect."""
+    ContentHeader.unmarshal = _unmarshal_or_keep_error  # type: ignore[method-assign, assignment]
     decode.METHODS["shortstr"] = _short_str_or_like_it
     encode.encode_table_value = _encode_as_it_was
 
 
-def _unmarshal_or_mark(header: ContentHeader, data: bytes) -> None:
+def _unmarshal_or_keep_error(header: ContentHeader, data: bytes) -> None:
     try:
         _unmarshal(header, data)
     except Exception as error:
-        if header.class_id is None:  # not even the size of the body is there
+        if header.class_id is None:  # the size of the body was not decoded either
             raise
         why = f"{type(error).__name__}: {error}"
         header.properties = UnreadableProperties(why, header.properties)

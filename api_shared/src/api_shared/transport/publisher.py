@@ -1,4 +1,4 @@
-"""Publishing: persistent, confirmed, within a deadline."""
+"""Publishers of jobs and dead letters: persistent, confirmed, within a deadline."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from api_shared.transport.topology import MAX_PRIORITY, QueueSpec, Topology, dec
 log = structlog.get_logger()
 
 MAX_HEADERS_BYTES = 64 * 1024
-"""Headers travel in one frame, of 128 KiB: RabbitMQ cuts the connection for a longer one."""
+"""Headers must fit in one frame of 128 KiB: RabbitMQ closes the connection for a longer one."""
 MAX_NESTING = 50
-"""The driver reads tables hundreds deep, and can write fewer: how many depends on its caller."""
+"""The driver can write fewer levels than it reads; how many depends on the depth of its caller."""
 
 
 class Publisher(Protocol):
-    """Where jobs and dead letters go. Each method raises `Unroutable` and `RabbitUnavailable`."""
+    """Publishes jobs and dead letters. Each method raises `Unroutable` and `RabbitUnavailable`."""
 
     async def publish_job(self, job: Job) -> None:
-        """An accepted job to its queue."""
+        """Publish an accepted job to its queue."""
 
     async def publish_dead_letter(
         self,
         queue: QueueSpec,
         body: bytes,
-        mark: DeadLetterHeaders,
+        dead_letter: DeadLetterHeaders,
         *,
         headers: FieldTable | None = None,
         priority: int = 0,
     ) -> None:
-        """To the queue's dead-letter queue, with `mark` among its headers."""
+        """Publish to the queue's dead-letter queue, with the headers of `dead_letter` added."""
 
     async def put_back(
         self, queue: QueueSpec, body: bytes, *, headers: FieldTable, priority: int
     ) -> None:
-        """A dead letter to the queue that it came from, as it is."""
+        """Publish a dead letter to the queue that it came from, unchanged."""
 
 
 class AmqpPublisher(Publisher):
@@ -78,17 +78,17 @@ class AmqpPublisher(Publisher):
         self,
         queue: QueueSpec,
         body: bytes,
-        mark: DeadLetterHeaders,
+        dead_letter: DeadLetterHeaders,
         *,
         headers: FieldTable | None = None,
         priority: int = 0,
     ) -> None:
         """
-        To the queue's dead-letter queue, the message whole: moved from there to its queue, it is
-        as it was. One that somebody deleted is declared again.
+        Publish the whole message to the queue's dead-letter queue, so that it can be moved back.
+        A dead-letter queue that was deleted is declared again.
         """
-        whole = {**(headers or {}), **mark.headers}
-        sent = whole if _can_be_sent(whole) else mark.headers
+        whole = {**(headers or {}), **dead_letter.headers}
+        sent = whole if _can_be_sent(whole) else dead_letter.headers
         publish = partial(
             self._publish, "", queue.dead_letter_queue, body,
             priority=priority, headers=sent, at=datetime.now(UTC),
@@ -107,7 +107,9 @@ class AmqpPublisher(Publisher):
         )
 
     async def _declare_dead_letter_queue(self, queue: QueueSpec) -> None:
-        """On a channel of its own: a no would close the one that others publish on."""
+        """
+        Declare on a separate channel: a refusal would close the channel of the other publishers.
+        """
         name, arguments = declarations_of(queue)[0]
         with driver_errors():
             async with (
@@ -130,9 +132,7 @@ class AmqpPublisher(Publisher):
         channel = self._connection.channel
         if channel is None:
             raise RabbitUnavailable("not connected")
-        if (
-            await self._connection.is_blocked()
-        ):  # the driver would keep what is published until it is not
+        if await self._connection.is_blocked():  # the driver would wait until it is not
             raise RabbitUnavailable("it takes no messages now, for lack of memory or disk space")
         properties = Basic.Properties(
             content_type="application/json",
@@ -159,7 +159,7 @@ class AmqpPublisher(Publisher):
 
 
 class NoPublisher(Publisher):
-    """Takes nothing: for a process that does not publish, as most commands of `kiq`."""
+    """Publishes nothing: for a process that never publishes, such as most commands of `kiq`."""
 
     async def publish_job(self, job: Job) -> None:
         raise RabbitUnavailable("this process does not publish")
@@ -168,7 +168,7 @@ class NoPublisher(Publisher):
         self,
         queue: QueueSpec,
         body: bytes,
-        mark: DeadLetterHeaders,
+        dead_letter: DeadLetterHeaders,
         *,
         headers: FieldTable | None = None,
         priority: int = 0,
@@ -182,10 +182,10 @@ class NoPublisher(Publisher):
 
 
 def _can_be_sent(headers: FieldTable) -> bool:
-    """Whether headers that somebody else made can be sent again with ours."""
+    """Whether the headers of another program can be sent again with ours."""
     try:
         size_bytes = len(amqp_encode.field_table(headers))
-    except Exception:  # anybody can write headers, and not all that is read can be written
+    except Exception:  # not all headers that can be read can be written
         return False
     return size_bytes <= MAX_HEADERS_BYTES and not _nests_deeper(headers, MAX_NESTING)
 

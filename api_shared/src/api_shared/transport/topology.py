@@ -1,4 +1,4 @@
-"""The exchanges and queues of both brokers, and how they are declared."""
+"""The exchanges and queues of both brokers, and their declaration."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Topology:
         return self.queues[0]
 
     def queue(self, name: str | None) -> QueueSpec:
-        """The queue of that name, None: the default. Raises `UnknownQueue`."""
+        """The queue of that name; None: the default queue. Raises `UnknownQueue`."""
         if name is None:
             return self.default
         for queue in self.queues:
@@ -51,13 +51,13 @@ class Topology:
                 return queue
         raise UnknownQueue(name, [queue.name for queue in self.queues])
 
-    def wanted(self, names: Iterable[str]) -> tuple[QueueSpec, ...]:
-        """Those queues, or all when there are no names. Raises `UnknownQueue`."""
+    def select(self, names: Iterable[str]) -> tuple[QueueSpec, ...]:
+        """The queues of these names, or all queues without names. Raises `UnknownQueue`."""
         return tuple(self.queue(name) for name in names) or self.queues
 
 
 def topology_of(broker: str, settings: Settings) -> Topology:
-    """The queues of DESIGN: names of exchange, default queue and routing key from the settings."""
+    """The topology of a broker. Its exchange, default queue and routing key are settings."""
     if broker == "ml":
         default = QueueSpec(settings.taskiq_ml_queue, settings.taskiq_ml_routing_key)
         others = [QueueSpec(name, name) for name in ("indexing", "training", "prediction")]
@@ -70,10 +70,10 @@ def topology_of(broker: str, settings: Settings) -> Topology:
 
 async def declare(channel: AbstractChannel, topology: Topology) -> None:
     """
-    Declare exchange, queues and dead-letter queues; what exists as it should is left alone.
+    Declare the exchange, queues and dead-letter queues that do not exist yet.
 
     Classic queues: they take ten priorities in every RabbitMQ from 3.10 to 4.x.
-    Raises `QueueMismatch` naming what exists with other arguments, and `RabbitUnavailable`.
+    Raises `QueueMismatch` if one exists with other arguments, and `RabbitUnavailable`.
     """
     with driver_errors():
         try:
@@ -106,10 +106,10 @@ def declarations_of(queue: QueueSpec) -> tuple[tuple[str, FieldTable], ...]:
 
 async def depth(channel: AbstractChannel, queue: str) -> int | None:
     """
-    Messages of a queue that no consumer holds; None when there is no such queue.
+    The number of messages that no consumer holds. None: there is no such queue.
 
-    Asked of the queue itself: the management API's figures are seconds old. Raises what the driver
-    does, so that the caller can tell a refusal from an absence.
+    The queue itself answers: the management API's figures are seconds old. Raises what the driver
+    raises, so that the caller can distinguish a refusal from a missing queue.
     """
     try:
         answer = await channel.queue_declare(queue, passive=True)

@@ -1,1 +1,1 @@
-"""The worker's side: what runs jobs. A service that only kiqs never imports this."""
+"""The worker, which runs jobs. A service that only kiqs jobs never imports it."""

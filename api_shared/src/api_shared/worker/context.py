@@ -1,4 +1,4 @@
-"""What a task may ask of the job it runs for: `job: JobContext = TaskiqDepends()`."""
+"""The context of a job, for its task: `job: JobContext = TaskiqDepends()`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from api_shared.job import Job
 
 class JobContext:
     """
-    One job, as its own body sees it.
+    A job, as its task sees it.
 
     `attempt` is 1 for the first try; `claim_no` counts every start, after a crash too.
     """
@@ -34,7 +34,7 @@ class JobContext:
     def progress(
         self, done: float, total: float | None = None, *, stage: str = "", message: str = ""
     ) -> None:
-        """Say how far the work is. Costs nothing to call often: the latest wins."""
+        """Report how far the work is. Frequent calls are cheap: only the latest report counts."""
         raise NotImplementedError
 
     def recall(self, key: str) -> Any:
@@ -46,20 +46,20 @@ class JobContext:
         """
         Record `value` (JSON) durably under `key`: a run after a crash recalls it.
 
-        When this returns, the ledger has it, exactly once. `usage` (`{"prompt_tokens": 12}`) is
+        When this returns, the ledger holds it, exactly once. `usage` (`{"prompt_tokens": 12}`) is
         added to what the job has used, in the same write: it counts once, too. Raises `ClaimLost`
-        (let it pass: the job is another worker's now), `TooLarge`, `InvalidOption`.
+        (do not catch it: another worker has the job now), `TooLarge`, `InvalidOption`.
         """
         raise InvalidOption("record", key, "only an async task can write to the journal")
 
     async def write(self, text: str) -> None:
         """
-        Let whoever listens (`handle.stream()`, `kiq watch`) read `text` now, behind what this run
-        has written before.
+        Append `text` to the text of this run, which listeners read now (`handle.stream()`,
+        `kiq watch`).
 
-        A run after a crash begins anew; what it recalls from the journal, it writes again. The
-        result is to carry the whole text (as the result itself, or as its field `text`): that is
-        where listeners find what Redis lost. Never waits. Raises `TooLarge`, `InvalidOption`, and
-        `ClaimLost` (let it pass).
+        A run after a crash begins anew, and writes again what it recalls from the journal. The
+        result must hold the whole text (as the result itself, or as its field `text`): listeners
+        find there what Redis lost. Never waits. Raises `TooLarge`, `InvalidOption`, and `ClaimLost`
+        (do not catch it).
         """
         raise InvalidOption("write", text[:50], "only an async task can stream text")

@@ -1,4 +1,4 @@
-"""The engine: what makes a broker a worker under plain `taskiq worker`."""
+"""The engine, which makes a broker a worker under plain `taskiq worker`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
     """
     Make `broker` run jobs: a worker's main module calls this once, naming its task modules.
 
-    A module that does not import is remembered; the worker says so at start and refuses.
+    If a module cannot be imported, the worker reports it at its start and does not run.
     """
     failures = ImportFailures()
     failures.listen()
@@ -61,7 +61,7 @@ def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
 
 @dataclass(slots=True)
 class _Parts:
-    """What lives from `start` to `stop`."""
+    """The parts of a worker between `start` and `stop`."""
 
     intake: Intake
     consumer: Consumer
@@ -86,14 +86,14 @@ class WorkerEngine(Engine):
     # Start and stop.
 
     async def start(self, broker: JobBroker, publisher: AmqpPublisher) -> None:
-        """Refuses (and ends this process) when it is set up wrongly; waits for no server."""
+        """Start without waiting for a server. A wrong setup ends this process."""
         runtime = broker.runtime
         settings = runtime.settings
         follow_parent()
         redact_library_logs()
         if problems := self._problems_of(broker):
             abort_worker(problems)
-        queues = runtime.topology.wanted(settings.worker_queues)
+        queues = runtime.topology.select(settings.worker_queues)
         consumer = Consumer(settings, queues)
         try:
             slots = SlotFolder(default_slot_folder(), settings.ml_worker_count)
@@ -166,7 +166,9 @@ class WorkerEngine(Engine):
         log.info("worker.started", worker=self.worker_id, queues=[q.name for q in queues])
 
     async def stop(self) -> None:
-        """The last step of a drain: release what taskiq waits for no longer, and sign off."""
+        """
+        The last step of a drain: release the remaining jobs, close all, and remove this worker.
+        """
         parts, self._parts = self._parts, None
         if parts is None:
             return
@@ -188,10 +190,10 @@ class WorkerEngine(Engine):
 
     async def deliveries(self) -> AsyncGenerator[AckableMessage, None]:
         """
-        What taskiq's receiver asks for whenever it has a free slot.
+        The deliveries that taskiq's receiver runs, one for each free slot.
 
-        Closing it is how a stop begins: it requeues what was not started and starts the clock of
-        the drain.
+        Closing this generator begins a stop: deliveries that were not started are requeued, and the
+        drain begins.
         """
         parts = self._running
         try:
@@ -203,7 +205,7 @@ class WorkerEngine(Engine):
             await self._begin_drain(parts)
 
     async def run(self, task: JobTask[Any, Any]) -> Any:
-        """The job of this asyncio task. Raises what the task raised."""
+        """Run the job of this asyncio task. Raises what the task raised."""
         body = current_delivery.get()
         return await run_job(task, body.delivery, body.wire, body.slot, self._running.worker)
 
@@ -227,7 +229,7 @@ class WorkerEngine(Engine):
 
     def _problems_of(self, broker: JobBroker) -> list[str]:
         failed = [
-            f"module {module!r} does not import (its traceback is above): fix it or leave it out"
+            f"module {module!r} cannot be imported (its traceback is above): fix it or leave it out"
             for module in self._failures.modules
         ]
         return [*self._problems, *failed, *problems_of(broker, broker.runtime.settings)]
@@ -250,4 +252,4 @@ class WorkerEngine(Engine):
 
 
 def _acked_by_run_job() -> None:
-    """Taskiq acks at its end; `run_job` did, when the job was claimed."""
+    """Nothing is left to ack: `run_job` acked the delivery when it claimed the job."""

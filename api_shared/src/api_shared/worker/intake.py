@@ -1,4 +1,4 @@
-"""The intake of a worker: from a delivery to a job of ours that may start now."""
+"""The intake of a worker, from a delivery to a job that may start now."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from api_shared.worker.run.claim import LEDGER_PAUSE_S
 from api_shared.worker.run.worker_runtime import WorkerRuntime
 
 MESSAGE_OVERHEAD_BYTES = 128 * 1024
-"""What a message holds beside its job's arguments, at most."""
+"""The largest size of a message without its job's arguments."""
 
 
 class Intake:
     """
-    Reads deliveries, dead-letters what is no job of this worker, and waits for a CPU slot where a
-    job needs one.
+    Reads deliveries. It dead-letters those that are no job of this worker, and waits for a CPU slot
+    if a job needs one.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Intake:
         self._worker = worker
 
     async def next(self) -> tuple[Delivery, JobMessage, Slot | None]:
-        """The next delivery that is a job of ours and may start now."""
+        """The next delivery that is a job of this worker and may start now."""
         while True:
             taken = await self._either()
             if not isinstance(taken, Delivery):
@@ -68,14 +68,17 @@ class Intake:
             self._gate.wait(taken, message)
 
     def _size_limit(self, delivery: Delivery) -> int:
-        """What a kiq accepted is read here, whatever the kiqing service's own limit was."""
+        """
+        The limit for this message. What a kiq accepted is read, whatever the service's own limit
+        was.
+        """
         limit = self._worker.settings.max_arguments_bytes
         if delivery.headers.get(ACCEPTED):
             limit = MOST_ARGUMENTS_BYTES
         return limit + MESSAGE_OVERHEAD_BYTES
 
     async def _either(self) -> Delivery | tuple[Delivery, JobMessage, Slot]:
-        """A fresh delivery, or one whose slot has become free."""
+        """A new delivery, or one that has got its CPU slot."""
         if self._gate.idle:
             return await self._consumer.next()
         fresh = asyncio.ensure_future(self._consumer.next())
@@ -87,7 +90,7 @@ class Intake:
             if fresh.done():
                 self._consumer.put_back(fresh.result())
             return served.result()
-        except asyncio.CancelledError:  # a stop: what came at this very moment is requeued too
+        except asyncio.CancelledError:  # a stop: a delivery of this moment is requeued too
             if fresh.done():
                 self._consumer.put_back(fresh.result())
             if served.done():
@@ -98,7 +101,7 @@ class Intake:
                 waiter.cancel()
 
     async def _dead_letter_unknown(self, delivery: Delivery, message: JobMessage) -> None:
-        """A message for a task that this worker has not: a dead letter, and its job has failed."""
+        """Dead-letter a message of a task that this worker does not have; its job fails."""
         known = ", ".join(sorted(self._tasks)) or "none"
         detail = f"no task named {message.task!r} in this worker; known: {known}"
         error = JobError(Reason.UNKNOWN_TASK, "UnknownTask", detail)

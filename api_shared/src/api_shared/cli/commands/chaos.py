@@ -1,4 +1,4 @@
-"""`kiq chaos`: break things under a known load and count what became of every job."""
+"""`kiq chaos`: faults on purpose under a known load, and the count of what became of every job."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def chaos(
     """
     Break private servers and workers under a known load, and count what became of every job.
 
-    Nothing of yours is touched: servers are started for it and end with it. Exit code 1 if a job
+    Your own servers are not used: private ones are started and end with it. Exit code 1 if a job
     was lost, ended twice or stayed open, or if something else that must hold did not.
 
     refused: late writes of workers that had lost their claim. again: jobs claimed more than once.
@@ -74,7 +74,7 @@ def _run(chosen: list[Scenario], seed: int, *, small: bool) -> list[Result]:
 
     # A supervisor that ends this command must not leave its servers and workers behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # This process's own connections break too, which is no news.
+    # This process's own connections break too, which need not be logged.
     configure_logging(Settings(log_level="ERROR", log_format="console"))
     say(f"seed {seed}")
     sized = [(each, each.small if small else each.full) for each in chosen]
@@ -109,7 +109,7 @@ def _print_scenarios(chosen: list[Scenario], *, as_json: bool) -> None:
 
 
 def findings_of(result: Result) -> list[str]:
-    """What did not hold, in words, with the first jobs that broke a promise."""
+    """The findings as text, with the first jobs that broke a promise."""
     report = result.report
     jobs = [f"{finding.job_id} {finding.broken}" for finding in report.audit.findings]
     return [*report.findings, *jobs]

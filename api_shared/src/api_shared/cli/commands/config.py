@@ -1,4 +1,4 @@
-"""`kiq config`: the settings in force and where each comes from. Touches no server."""
+"""`kiq config`: the settings in force, and where each comes from. It uses no server."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from api_shared.schedules.schedule import ScheduleRecord
     from api_shared.settings import Settings
 
-cron_app = typer.Typer(help="What runs regularly: list it, run it now, pause and resume it.")
+cron_app = typer.Typer(help="Schedules: list them, run one now, pause and resume one.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="One of kiq cron list.")]
 
@@ -26,8 +26,8 @@ def list_schedules(as_json: AsJson = False) -> None:
     """
     List the schedules with their last and next run.
 
-    missed: what becomes of ticks that fell due while no worker was up. overlap: what becomes of a
-    tick while the run before has not ended. A schedule is stopped when no worker declares it any
+    missed: the policy for ticks that fell due while no worker ran. overlap: the policy for a tick
+    while the previous run has not ended. A schedule is stopped when no worker declares it any
     more.
     """
 
@@ -71,7 +71,7 @@ def run_schedule(name: Name, as_json: AsJson = False) -> None:
 
 @cron_app.command()
 def pause(name: Name, as_json: AsJson = False) -> None:
-    """Let a schedule rest until it is resumed, over restarts and new releases too."""
+    """Pause a schedule until it is resumed, also over restarts and new releases."""
 
     async def main(settings: Settings) -> ScheduleRecord:
         from api_shared.schedules.store import pause_schedule
@@ -84,7 +84,7 @@ def pause(name: Name, as_json: AsJson = False) -> None:
 
 @cron_app.command()
 def resume(name: Name, as_json: AsJson = False) -> None:
-    """Let a schedule tick again, from now on: ticks of its rest are not caught up."""
+    """Let a schedule tick again from now on: ticks of the pause are not caught up."""
 
     async def main(settings: Settings) -> ScheduleRecord:
         from api_shared.schedules.store import resume_schedule
@@ -157,7 +157,7 @@ def _row(record: ScheduleRecord, status: Status | None) -> tuple[str, ...]:
 
 
 def _as_json(record: ScheduleRecord, status: Status | None) -> dict[str, Any]:
-    """Without the arguments: they may be secret."""
+    """A schedule as JSON, without its arguments: they may be secret."""
     definition = record.definition
     return {
         "name": record.name,

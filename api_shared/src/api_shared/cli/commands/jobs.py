@@ -1,5 +1,5 @@
 """
-`kiq show`, `list`, `cancel` and `reschedule`: jobs as the ledger has them. RabbitMQ may be away.
+`kiq show`, `list`, `cancel` and `reschedule`: jobs in the ledger. RabbitMQ may be away.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def show(
 
 
 async def _usage_of(owner: str | None, ledger: Ledger) -> dict[str, int] | None:
-    """None: the owner has so many jobs that the sum takes too long."""
+    """The usage of an owner. None: there are so many jobs that the sum takes too long."""
     from api_shared.errors import LedgerUnavailable
 
     try:
@@ -131,8 +131,8 @@ def list_jobs(
 
         known = [each.value for each in Status]
         if status is not None and status not in known:
-            raise InvalidOption("--status", status, f"one of {', '.join(known)}")
-        wanted = JobFilter(
+            raise InvalidOption("--status", status, f"must be one of {', '.join(known)}")
+        job_filter = JobFilter(
             None if status is None else Status(status), task, queue, owner, broker, correlation_id
         )
         async with ledger_of(settings) as ledger:
@@ -141,7 +141,7 @@ def list_jobs(
                 last = await ledger.get(parse_job_id(before))
                 if last is None:
                     raise JobNotFound(before)
-            return await ledger.find(wanted, limit=limit, before=last)
+            return await ledger.find(job_filter, limit=limit, before=last)
 
     jobs = run(main)
     from api_shared.cli import job_text

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class QueueState:
-    """None is for what is not known: a server is away, or the queue does not exist."""
+    """The state of a queue. None: not known (a server is away, or the queue does not exist)."""
 
     broker: str
     queue: str
@@ -56,7 +56,7 @@ def queues(as_json: AsJson = False) -> None:
 
 
 async def _look(settings: Settings) -> tuple[list[QueueState], list[ServerError]]:
-    """One server that is away leaves its columns empty."""
+    """The states of the queues. A server that is away leaves its columns empty."""
     from api_shared.transport.topology import topology_of
 
     states = [

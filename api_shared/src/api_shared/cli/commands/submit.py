@@ -50,7 +50,7 @@ class Output(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    wanted: bool
+    for_end: bool
     timeout_s: float | None
 
 
@@ -113,9 +113,9 @@ def submit(
     RabbitMQ may be away: the job is in the ledger then, and is published when it is back.
     """
     if timeout is not None and not wait:
-        raise InvalidOption("--timeout", timeout, "it says how long to --wait")
+        raise InvalidOption("--timeout", timeout, "needs --wait, whose deadline it is")
     if arguments is not None and pairs:
-        raise InvalidOption("--json", arguments[:60], "either --json or key=value, not both")
+        raise InvalidOption("--json", arguments[:60], "must not be given together with key=value")
     from api_shared.client.options import KiqOptions
     from api_shared.client.submission import Submission
     from api_shared.settings import load_settings
@@ -145,7 +145,7 @@ def submit(
 
 
 def _check(submission: Submission[Any, Any], settings: Settings) -> None:
-    """Check all of it before any server is asked. Raises `UsageError`."""
+    """Check the whole submission before a server is used. Raises `UsageError`."""
     from api_shared.client.new_job import new_job
     from api_shared.transport.topology import topology_of
 
@@ -157,7 +157,7 @@ async def _submit(submission: Submission[Any, Any], output: Output, waiting: Wai
         handle = await broker.enqueue(submission.contract, submission.args, submission.options)
         _say_if_deduplicated(handle)
         _say_if_unpublished(broker, handle)
-        if not waiting.wanted:
+        if not waiting.for_end:
             if output is Output.JSON:
                 print_json(as_json(await handle.job()))
             else:

@@ -1,4 +1,4 @@
-"""`kiq tasks`: the contracts and their arguments. Touches no server."""
+"""`kiq tasks`: the contracts and their arguments. It uses no server."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ LINES = {
 }
 
 MEANINGS = {
-    "stranded": "open, and without a time at which anybody would act on it",
-    "overdue": "due, and no dispatcher that is alive has acted on it",
-    "no_dead_letter": "failed, and its dead letter is neither confirmed nor to come",
-    "vanished": "accepted, and without a record",
+    "stranded": "open, but without a time at which a dispatcher would act on it",
+    "overdue": "due, but no live dispatcher has acted on it",
+    "no_dead_letter": "failed, and its dead letter is neither confirmed nor going to be published",
+    "vanished": "accepted, but without a record",
     "ended_twice": "two ends in one round: kiq show has its history",
 }
 
@@ -107,7 +107,7 @@ async def _look(
 
 
 async def _depths(settings: Settings) -> dict[str, int]:
-    """Messages that nobody holds, of all queues together."""
+    """The messages that no consumer holds, of all queues together."""
     from api_shared.cli.rabbitmq import depth_of, rabbitmq_of
     from api_shared.transport.topology import topology_of
 
@@ -122,7 +122,7 @@ async def _depths(settings: Settings) -> dict[str, int]:
 
 
 def _when(option: str, text: str) -> datetime:
-    """A time, or how long ago. Raises `InvalidOption`."""
+    """The time of a text that is a time, or an age. Raises `InvalidOption`."""
     try:
         return now() - parse_duration(option, text)
     except InvalidOption:

@@ -1,4 +1,4 @@
-"""`kiq watch`: the changes of a job, live. Goes on without Redis, a little slower."""
+"""`kiq watch`: the changes of a job, live. It works without Redis too, a little slower."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def follow(
 
 
 class _TextShown:
-    """Shows what the job writes, beside its events."""
+    """Shows the text that a job writes, beside its events."""
 
     def __init__(self, job_id: str, runtime: Runtime, board: Board) -> None:
         self._job_id = job_id
@@ -145,10 +145,10 @@ class _TextShown:
 
 class Board:
     """
-    Shows events: a bar where stderr is a terminal, else a line now and then.
+    Shows events: as a bar if stderr is a terminal, otherwise as a line now and then.
 
-    The text that the job writes goes to stdout with the story; where the story is not wanted, to
-    stderr if that is a terminal. It takes the place of the bar.
+    The text that the job writes goes to stdout with the story. Without a story it goes to stderr if
+    that is a terminal, in place of the bar.
     """
 
     EVERY_S = 2.0
@@ -209,7 +209,7 @@ class Board:
             self._in_text = not piece.text.endswith("\n")
 
     def _end_text(self) -> None:
-        """What follows begins on a line of its own."""
+        """End the text, so that what follows begins on a new line."""
         if self._in_text:
             print_part("\n", sys.stdout if self._story == "text" else sys.stderr)
             self._in_text = False

@@ -1,4 +1,4 @@
-"""`kiq workers`: the worker processes that are alive, as they reported themselves."""
+"""`kiq workers`: the live worker processes, as they reported themselves."""
 
 from __future__ import annotations
 

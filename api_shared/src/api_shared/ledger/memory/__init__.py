@@ -1,1 +1,1 @@
-"""The ledger in memory: for unit tests and for the tests of our users."""
+"""The ledger in memory, for unit tests and for the tests of users."""

@@ -1,4 +1,4 @@
-"""A ledger in memory: the same changes and the same verdicts, for unit tests and for trying out."""
+"""A ledger in memory, with the changes and verdicts of the real one."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def utc_now() -> datetime:
 
 class MemoryLedger(Ledger):
     """
-    For one event loop; nothing outlives the object.
+    A ledger for one event loop, whose jobs live as long as the object.
 
-    `now` is the ledger's clock, kept to the millisecond as MongoDB keeps it: a test that moves it
-    sees leases run out and ended jobs expire without waiting.
+    `now` is its clock, to the millisecond as in MongoDB. A test that moves it sees leases run out
+    and ended jobs expire without waiting.
     """
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
@@ -69,7 +69,7 @@ class MemoryLedger(Ledger):
         self._gave_up = True
 
     async def close(self) -> None:
-        """What was recorded stays readable."""
+        """Nothing to close: the records stay readable."""
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
         if self._gave_up:
@@ -89,12 +89,12 @@ class MemoryLedger(Ledger):
         return self._lookup(job_id)
 
     async def find(
-        self, wanted: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
+        self, job_filter: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
     ) -> list[Job]:
         found = [
             replace(job, journal={})
             for job in self._living()
-            if _is_wanted(job, wanted) and _is_before(job, before)
+            if _passes(job, job_filter) and _is_before(job, before)
         ]
         found.sort(key=lambda job: (job.accepted_at, job.id), reverse=True)
         return found[:limit]
@@ -224,7 +224,7 @@ class MemoryLedger(Ledger):
         return [job for key in list(self._jobs) if (job := self._lookup(key)) is not None]
 
     def _insert(self, operation: Insert) -> Job:
-        """The job as inserted, or the one in its place."""
+        """The inserted job, or the job that is there instead."""
         known = self._lookup(operation.job.id) or self._holder(operation.job)
         if known is not None:
             return known
@@ -233,7 +233,7 @@ class MemoryLedger(Ledger):
         return job
 
     def _holder(self, job: Job) -> Job | None:
-        """The other job that holds the unique key which `job` would hold."""
+        """The other job that holds the unique key of `job`."""
         if not job.unique_held:
             return None
         key = (job.task, job.unique_key)
@@ -275,17 +275,17 @@ def as_inserted(operation: Insert, now: datetime) -> Job:
 
 
 def _matches(job: Job, guard: Mapping[str, Any], now: datetime) -> bool:
-    return all(_holds(getattr(job, name), wanted, now) for name, wanted in guard.items())
+    return all(_holds(getattr(job, name), expected, now) for name, expected in guard.items())
 
 
-def _holds(value: Any, wanted: Any, now: datetime) -> bool:
-    if wanted is NOW:
+def _holds(value: Any, expected: Any, now: datetime) -> bool:
+    if expected is NOW:
         return value is not None and bool(value <= now)
-    if isinstance(wanted, Below):
-        return bool(value < wanted.limit)
-    if isinstance(wanted, OneOf):
-        return value in wanted.values
-    return bool(value == wanted)
+    if isinstance(expected, Below):
+        return bool(value < expected.limit)
+    if isinstance(expected, OneOf):
+        return value in expected.values
+    return bool(value == expected)
 
 
 def _changed(job: Job, change: Change, now: datetime) -> Job:
@@ -336,11 +336,11 @@ def _to_milliseconds(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(microsecond=at.microsecond // 1000 * 1000)
 
 
-def _is_wanted(job: Job, wanted: JobFilter) -> bool:
+def _passes(job: Job, job_filter: JobFilter) -> bool:
     return all(
         value is None or getattr(job, name) == value
         for name in JobFilter.__dataclass_fields__
-        for value in [getattr(wanted, name)]
+        for value in [getattr(job_filter, name)]
     )
 
 

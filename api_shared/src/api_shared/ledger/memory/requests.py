@@ -20,7 +20,7 @@ from api_shared.ledger.requests import (
 
 
 class MemoryRequests(RecordedRequests):
-    """For one event loop; `put` writes a record as another program would."""
+    """Requests for one event loop. `put` writes a record as another program would."""
 
     def __init__(self) -> None:
         self._records: dict[str, RecordedRequest] = {}
@@ -71,5 +71,5 @@ class MemoryRequests(RecordedRequests):
 
 
 def _key(record_id: str) -> str:
-    """An ObjectId has one name, in small letters."""
+    """The key of a record: an ObjectId is written in lower case."""
     return str(ObjectId(record_id)) if ObjectId.is_valid(record_id) else record_id

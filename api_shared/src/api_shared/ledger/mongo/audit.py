@@ -1,4 +1,4 @@
-"""The audit in MongoDB: one pass over the jobs, and only figures come back."""
+"""The audit in MongoDB: one pass over the jobs, of which only counts come back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def count_jobs(
     overdue_s: float,
     dispatched: Collection[str],
 ) -> Audit:
-    """As `audit_of` counts. Raises what the driver raises."""
+    """Count as `audit_of` does. Raises what the driver raises."""
     looked_at = stages_of(scope, overdue_s=overdue_s, dispatched=dispatched)
     groups = await jobs.aggregate([*looked_at, {"$group": _SUMS}], allowDiskUse=True).to_list(None)
     if not groups:
@@ -40,7 +40,7 @@ async def count_jobs(
 
 
 def stages_of(scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> list[Document]:
-    """The jobs of the scope, each as what is counted of it."""
+    """The stages of the pipeline: the jobs of the scope, each as its counts."""
     accepted: Document = {}
     if scope.since is not None:
         accepted["$gte"] = scope.since

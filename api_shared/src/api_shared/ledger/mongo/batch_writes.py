@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An operation, encoded: whatever BSON cannot hold has been refused by now."""
+    """An encoded operation. Values that BSON cannot hold were refused before."""
 
     operation: Operation[Any]
     id: bson.ObjectId
@@ -50,7 +50,7 @@ class Statement:
 
 
 def encode(operation: Operation[Any]) -> Statement:
-    """Raises `TooLarge` or `InvalidOption`, to the one caller whose operation it is."""
+    """Encode one operation. Raises `TooLarge` or `InvalidOption`, for its caller only."""
     job_id = operation.change.job_id
     try:
         if isinstance(operation, Insert):
@@ -70,9 +70,9 @@ async def send_batch(
     jobs: AsyncIOMotorCollection[Document], batch: Sequence[Statement]
 ) -> list[Any]:
     """
-    The verdict (or the error) of each operation, in its place.
+    Send a batch and return the verdict (or the error) of each operation, in their order.
 
-    Raises `Unsent` where the command has certainly not left, `Unanswered` where nobody knows.
+    Raises `Unsent` if the command was certainly not executed, `Unanswered` if that is not known.
     """
     try:
         answer = await jobs.database.command(
@@ -101,7 +101,7 @@ async def _verdicts(
         if error["code"] != DUPLICATE_KEY:
             verdicts[error["index"]] = _write_error(batch[error["index"]], error)
         elif (key := taken_key(error)) is not None:
-            taken[error["index"]] = key  # else somebody else's insert of this job was faster
+            taken[error["index"]] = key  # otherwise another insert of this job was faster
     for upserted in answer.get("upserted", ()):
         operation = batch[upserted["index"]].operation
         assert isinstance(operation, Insert)  # noqa: S101 - only inserts are sent as upserts
@@ -120,7 +120,9 @@ async def _look(
     verdicts: dict[int, Any],
     taken: Mapping[int, UniqueKey],
 ) -> None:
-    """Decide those without a verdict by their records, or by who holds the key that was taken."""
+    """
+    Read the records of operations without a verdict, or the holders of taken keys, and decide.
+    """
     undecided = [index for index in range(len(batch)) if index not in verdicts]
     if not undecided:
         return
@@ -129,7 +131,7 @@ async def _look(
         found = await jobs.find({"_id": {"$in": ids}}, batch_size=len(ids) + 1).to_list(None)
         holders = await holders_of(jobs, taken.values())
     except PyMongoError as error:
-        # The writes did arrive, whatever became of this read: never `Unsent`.
+        # The writes did arrive, even if this read fails: never `Unsent`.
         log.warning("ledger.unanswered", operations=len(batch), reason=reason_of(error))
         raise Unanswered(reason_of(error)) from None
     records = {document["_id"]: document for document in found}

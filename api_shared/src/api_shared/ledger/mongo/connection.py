@@ -1,4 +1,4 @@
-"""One open connection to MongoDB, with what batches its writes."""
+"""An open connection to MongoDB, with the batcher of its writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Connection:
-    """Belongs to the event loop that is running when it is made."""
+    """A connection for the event loop that runs when it is made."""
 
     def __init__(self, settings: Settings, max_batch: int) -> None:
         try:
@@ -39,8 +39,8 @@ class Connection:
                 socketTimeoutMS=10_000,
             )
         except (ConfigurationError, ValueError) as error:
-            wanted = "mongodb://[user:password@]host[:port]/[?options] is wanted"
-            raise InvalidSettings([f"MONGODB_URL: {type(error).__name__}: {wanted}"]) from None
+            problem = "must be a URL like mongodb://[user:password@]host[:port]/[?options]"
+            raise InvalidSettings([f"MONGODB_URL: {problem} ({type(error).__name__})"]) from None
         except OSError as error:  # a TLS file that the URL names
             raise InvalidSettings([f"MONGODB_URL: {error}"]) from None
         database = self.client.get_database(
@@ -72,8 +72,8 @@ class Connection:
 
     async def make_unique(self) -> None:
         """
-        See to it, once, that a unique key is: the first who needs the index may be a service that
-        was deployed before the workers that create all of them.
+        Create the index of unique keys, once. A service that needs it may have been deployed before
+        the workers, which create all indexes.
         """
         async with self._making_unique:
             if not self._is_unique:
@@ -88,8 +88,8 @@ class Connection:
 
     async def _ready(self) -> None:
         """
-        Ask a server that did not answer last time for a sign of life, before it gets a batch:
-        while it is away no operation is handed out, and a kiq that gives up kept nothing for sure.
+        Ping a server that did not answer last time, before it gets a batch. While it is away no
+        operation is sent, so that a kiq that gives up has certainly stored nothing.
         """
         if not self._is_suspect:
             return

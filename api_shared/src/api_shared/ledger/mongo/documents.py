@@ -62,7 +62,7 @@ def update_of(change: Change) -> tuple[Document, list[Document]]:
     """
     The query and the pipeline of a change.
 
-    What came from outside stands under `$literal` or `$eq`: a string such as "$args" is a string.
+    Values from outside are put under `$literal` or `$eq`, so that "$args" stays a string.
     """
     values: Document = dict.fromkeys(change.remove, "$$REMOVE")
     for name, put in change.put.items():
@@ -86,7 +86,7 @@ def update_of(change: Change) -> tuple[Document, list[Document]]:
 
 
 def upsert_of(operation: Insert) -> tuple[Document, list[Document]]:
-    """The query and the pipeline that record a new job, and leave a known one as it is."""
+    """The query and the pipeline that record a new job and do not change an existing one."""
     job, change = operation.job, operation.change
     static = _static_fields(job)
     times = {name: _expression(name, put) for name, put in change.put.items()}
@@ -106,12 +106,12 @@ def upsert_of(operation: Insert) -> tuple[Document, list[Document]]:
 
 
 def job_of(document: Mapping[str, Any]) -> Job:
-    """What only a newer release knows is left out. Raises `UnreadableRecord`."""
+    """Fields that only a newer release knows are left out. Raises `UnreadableRecord`."""
     return _read("job", _job_of, document)
 
 
 def worker_of(document: Mapping[str, Any]) -> WorkerInfo:
-    """What only a newer release knows is left out. Raises `UnreadableRecord`."""
+    """Fields that only a newer release knows are left out. Raises `UnreadableRecord`."""
     return _read("the report of worker", _worker_of, document)
 
 
@@ -151,7 +151,7 @@ def _job_of(document: Mapping[str, Any]) -> Job:
 
 
 def worker_pipeline(info: WorkerInfo) -> list[Document]:
-    """Replaces the worker's last report; `started_at` is the time of its first."""
+    """The pipeline that replaces a worker's last report; `started_at` is the time of its first."""
     static = {
         "_id": info.id,
         "broker": info.broker,
@@ -191,24 +191,24 @@ def _static_fields(job: Job) -> Document:
     if job.unique_scope is not None:
         fields["unique_scope"] = job.unique_scope.value
     if job.labels:
-        # Pairs, because a key may hold dots, dollars and whatever else a label's name may.
+        # Pairs, because the name of a label may hold dots, dollars and any other character.
         fields["labels"] = [[name, text] for name, text in job.labels.items()]
     return fields
 
 
 def _query_of(change: Change) -> Document:
     query: Document = {"_id": object_id(change.job_id)}
-    for name, wanted in change.guard.items():
-        if wanted is NOW:
+    for name, expected in change.guard.items():
+        if expected is NOW:
             # A missing time sorts before any other: without the type check it would be due.
             query[name] = {"$type": "date"}
             query["$expr"] = {"$lte": [f"${name}", "$$NOW"]}
-        elif isinstance(wanted, Below):
-            query[name] = {"$lt": wanted.limit}
-        elif isinstance(wanted, OneOf):
-            query[name] = {"$in": [_stored(value) for value in wanted.values]}
+        elif isinstance(expected, Below):
+            query[name] = {"$lt": expected.limit}
+        elif isinstance(expected, OneOf):
+            query[name] = {"$in": [_stored(value) for value in expected.values]}
         else:
-            query[name] = {"$eq": _stored(wanted)}
+            query[name] = {"$eq": _stored(expected)}
     return query
 
 
@@ -229,7 +229,7 @@ def _expression(name: str, put: Any) -> Any:
         return "$$NOW"
     if isinstance(put, NowPlus):
         then = now_plus(put.milliseconds)
-        others = [f"${field}" for field in put.or_later]  # one that is missing is less
+        others = [f"${field}" for field in put.or_later]  # a missing field is less
         return {"$max": [then, *others]} if others else then
     if isinstance(put, KeepWhere):
         kept = {"$in": [f"${put.field}", sorted(_stored(value) for value in put.values)]}
@@ -273,6 +273,6 @@ def _error_of(document: Mapping[str, Any] | None) -> JobError | None:
 
 
 def _known(part: type[Part], document: Mapping[str, Any]) -> Part:
-    """Of the keys that this release knows."""
+    """The fields that this release knows."""
     names = part.__dataclass_fields__
     return part(**{name: value for name, value in document.items() if name in names})

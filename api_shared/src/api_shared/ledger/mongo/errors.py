@@ -1,4 +1,4 @@
-"""What MongoDB's driver raises, in the ledger's words: short, and without URLs or passwords."""
+"""The errors of MongoDB's driver as `LedgerUnavailable`: short, without URLs or passwords."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from api_shared.errors import InvalidOption, LedgerUnavailable
 from api_shared.tls import why_untrusted
 
 UNENCODABLE = (BSONError, UnicodeEncodeError, OverflowError)
-"""What encoding raises for a value that BSON cannot hold."""
+"""The errors of encoding a value that BSON cannot hold."""
 
 NOT_AUTHORIZED = frozenset({13, 18})
-"""The server refused a command whole, before it did anything of it."""
+"""The server refused the whole command before it did anything."""
 
 TOO_LARGE = frozenset({10334, 17419, 17420})
 """The document would be over MongoDB's limit after the update."""
@@ -35,7 +35,7 @@ _PASSING = frozenset({6, 7, 24, 46, 50, 64, 89, 91, 112, 134, 189, 246, 262, 900
 
 
 def is_passing(code: int) -> bool:
-    """Whether one write's error says only that this moment was bad (a conflict, a new primary)."""
+    """Whether the error of a write is temporary (a conflict, a new primary)."""
     return code in _PASSING
 
 
@@ -53,7 +53,7 @@ def reason_of(error: PyMongoError) -> str:
     if untrusted := why_untrusted(error, "MONGODB_TLS_CA_FILE"):
         return untrusted
     if isinstance(error, ServerSelectionTimeoutError):
-        if "Authentication failed" in str(error):  # what refused the last connection
+        if "Authentication failed" in str(error):  # the cause that refused the last connection
             return "MongoDB answered AuthenticationFailed (18)"
         return "no primary was found in time"
     if error.timeout or isinstance(error, NetworkTimeout):
@@ -65,7 +65,7 @@ def reason_of(error: PyMongoError) -> str:
 
 @contextmanager
 def ledger_errors() -> Iterator[None]:
-    """Raises `LedgerUnavailable` for whatever the driver raises."""
+    """Turn what the driver raises into `LedgerUnavailable`."""
     try:
         yield
     except PyMongoError as error:

@@ -1,4 +1,4 @@
-"""The indexes of the ledger: few, because each costs every write that changes its fields."""
+"""The indexes of the ledger. They are few, because each one slows the writes of its fields."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from api_shared.job import Status
 from api_shared.ledger.mongo.documents import Document
 
 HAS_DUE_AT: Document = {"$gt": datetime(1970, 1, 1, tzinfo=UTC)}
-"""Said as a comparison, because `$exists` would read each document: the index `due` is enough."""
+"""A comparison, which the index `due` answers. `$exists` would read each document."""
 
 IS_OPEN: Document = {"broker": {"$gt": ""}, "due_at": HAS_DUE_AT}
 """
-Every job that has not ended has `due_at`: said in a query, this lets the index `due` serve it
-where very many jobs have ended and few are open.
+Every job that has not ended has `due_at`. With this condition the index `due` can serve a query for
+open jobs, even if very many jobs have ended.
 """
 
 HOLDS_ITS_KEY: Document = {"unique_held": True}
@@ -26,12 +26,12 @@ UNIQUE_INDEX = IndexModel(
     unique=True,
     partialFilterExpression=HOLDS_ITS_KEY,
 )
-"""What makes a job unique: of a task's jobs that hold their key, no two have the same."""
+"""The guard of uniqueness: no two jobs of a task hold the same key."""
 
 JOB_INDEXES = [
-    # The dispatcher's look, several times a second. `due_at` moves with every change of status
-    # anyway, so that carrying queue, status and queued_at costs nothing more; the counts of open
-    # jobs (`queued`, `count`) are then answered from the index alone. Ended jobs are not in it.
+    # For the dispatcher's query, several times a second. `due_at` changes with every status anyway,
+    # so queue, status and queued_at cost nothing more; the counts of open jobs (`queued`, `count`)
+    # are then answered from the index alone. Ended jobs are not in it.
     IndexModel(
         [(name, ASCENDING) for name in ("broker", "due_at", "queue", "status", "queued_at")],
         name="due",
@@ -40,7 +40,7 @@ JOB_INDEXES = [
     UNIQUE_INDEX,
     # TTL: deletes ended jobs. Only they have the field.
     IndexModel("expires_at", name="expiry", expireAfterSeconds=0, sparse=True),
-    # `find`, newest first. Fields that never change: these are written once a job.
+    # For `find`, newest first. These fields never change: they are written once for each job.
     IndexModel([("accepted_at", DESCENDING), ("_id", DESCENDING)], name="newest"),
     IndexModel(
         [("owner", ASCENDING), ("accepted_at", DESCENDING), ("_id", DESCENDING)],
@@ -52,7 +52,7 @@ JOB_INDEXES = [
         name="correlation_id",
         partialFilterExpression={"correlation_id": {"$exists": True}},
     ),
-    # The failed among very many that are completed; costs only those that fail.
+    # For the failed jobs among very many completed ones; only failed jobs are in it.
     IndexModel(
         [("status", ASCENDING), ("accepted_at", DESCENDING), ("_id", DESCENDING)],
         name="failed",
@@ -66,7 +66,7 @@ WORKER_INDEXES = [
 ]
 
 SCHEDULE_INDEXES = [
-    # The look for ticks, as often as the dispatcher's; paused schedules are not in it.
+    # For the query for due ticks, as often as the dispatcher's; paused schedules are not in it.
     IndexModel(
         [("broker", ASCENDING), ("due_at", ASCENDING)],
         name="due",

@@ -1,8 +1,8 @@
 """
 The ledger in MongoDB.
 
-The driver is motor, and `mongo*.py` are the only files that know it. Motor's successor, PyMongo's
-`AsyncMongoClient`, has the same calls: the change is an import.
+The driver is motor, which only this package imports. Motor's successor, PyMongo's
+`AsyncMongoClient`, has the same calls: the change will be an import.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ from api_shared.settings import Settings
 V = TypeVar("V")
 
 ANSWER_S = 5.0
-"""For any single question to the server; writers that must get through ask again."""
+"""For a single request to the server. Writers that must succeed repeat theirs."""
 AGAIN_S = 0.05
 TALLY_S = 120.0
-"""For counting very many jobs."""
+"""For a count of very many jobs."""
 IDS_AT_A_TIME = 10_000
 _OPEN = frozenset(Status) - TERMINAL
 
 
 class MongoLedger(Ledger):
     """
-    Open from `start` to `close`, in the event loop that started it.
+    The ledger in MongoDB, open from `start` to `close` in the event loop that started it.
 
     `max_batch` is the most operations one write carries; 1 switches batching off.
     """
@@ -120,10 +120,10 @@ class MongoLedger(Ledger):
                     )
                     return None if document is None else job_of(document)
                 except DuplicateKeyError as error:
-                    await self._tell_holder(error)
+                    await self._raise_holder(error)
                 await asyncio.sleep(AGAIN_S)
 
-    async def _tell_holder(self, error: DuplicateKeyError) -> None:
+    async def _raise_holder(self, error: DuplicateKeyError) -> None:
         """Raises `UniqueTaken`, unless the key was freed, or is not with the majority yet."""
         taken = taken_key(error.details or {})
         if taken is None:
@@ -138,14 +138,14 @@ class MongoLedger(Ledger):
         return None if document is None else job_of(document)
 
     async def find(
-        self, wanted: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
+        self, job_filter: JobFilter, *, limit: int = 50, before: Job | datetime | None = None
     ) -> list[Job]:
         query: Document = {}
         for name in JobFilter.__dataclass_fields__:
-            value = getattr(wanted, name)
+            value = getattr(job_filter, name)
             if value is not None:
                 query[name] = {"$eq": value.value if isinstance(value, Status) else value}
-        if wanted.status is not None and not wanted.status.is_terminal:
+        if job_filter.status is not None and not job_filter.status.is_terminal:
             query = {"$and": [query, IS_OPEN]}
         if isinstance(before, Job):
             earlier = [
@@ -171,7 +171,9 @@ class MongoLedger(Ledger):
         return await self._jobs(query, [("due_at", 1)], limit)
 
     async def heartbeat(self, held: Mapping[str, str], *, lease_s: float) -> dict[str, ClaimState]:
-        """Past the batcher and within a third of the lease: it must not wait behind writes."""
+        """
+        Renew leases without the batcher, within a third of a lease: they must not wait for writes.
+        """
         ids = [object_id(job_id) for job_id in held]
         renewable = {
             "_id": {"$in": ids},
@@ -208,7 +210,9 @@ class MongoLedger(Ledger):
 
     @property
     def _at_one_moment(self) -> AsyncIOMotorCollection[Document]:
-        """For counts: a scan may see a job twice, or not, whose index entry moves meanwhile."""
+        """
+        A snapshot for counts: a scan could see a job twice, or never, if its index entry moves.
+        """
         return self._server.jobs.with_options(read_concern=ReadConcern("snapshot"))
 
     async def oldest_queued(
@@ -221,10 +225,10 @@ class MongoLedger(Ledger):
         not_due_within_s: float | None = None,
     ) -> list[Job]:
         latest = {"$subtract": ["$$NOW", round(older_than_s * 1000)]}
-        wanted: list[Document] = [{"$lte": ["$queued_at", latest]}]
+        conditions: list[Document] = [{"$lte": ["$queued_at", latest]}]
         if not_due_within_s is not None:
-            wanted.append({"$gt": ["$due_at", now_plus(round(not_due_within_s * 1000))]})
-        query = _queued_in(broker, queue) | {"$expr": {"$and": wanted}}
+            conditions.append({"$gt": ["$due_at", now_plus(round(not_due_within_s * 1000))]})
+        query = _queued_in(broker, queue) | {"$expr": {"$and": conditions}}
         return await self._jobs(query, [("queued_at", 1)], limit)
 
     async def count(self, broker: str) -> dict[str, dict[Status, int]]:
@@ -254,7 +258,7 @@ class MongoLedger(Ledger):
         return {group["_id"]: int(group["amount"]) for group in groups}
 
     async def audit(self, scope: Scope, *, overdue_s: float, dispatched: Collection[str]) -> Audit:
-        await self.server_version()  # or TALLY_S goes by in the search for a server that is away
+        await self.server_version()  # otherwise the search for a server that is away takes TALLY_S
         with ledger_errors(), pymongo.timeout(TALLY_S):
             return await count_jobs(
                 self._server.jobs, scope, overdue_s=overdue_s, dispatched=dispatched
@@ -316,7 +320,7 @@ class MongoLedger(Ledger):
         return self._open
 
     async def _jobs(self, query: Document, sort: list[tuple[str, int]], limit: int) -> list[Job]:
-        """Those that cannot be read are left out, and stand before no others."""
+        """The readable jobs; the others are left out."""
         asked = limit
         while True:
             with ledger_errors(), pymongo.timeout(ANSWER_S):

@@ -1,4 +1,4 @@
-"""Reading many records, some of which a newer release may have written."""
+"""The readable ones of many records, some of which a newer release may have written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Readable:
-    """Leaves out what this release cannot read, and names each such record once."""
+    """Leaves out records that this release cannot read, and logs each of them once."""
 
     def __init__(self) -> None:
         self._named: set[str] = set()

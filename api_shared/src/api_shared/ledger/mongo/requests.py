@@ -23,11 +23,11 @@ from api_shared.ledger.requests import (
 
 ANSWER_S = 5.0
 NAMES_A_JOB = ["string", "objectId"]
-"""The types of a `job_id`; a record with any other belongs to nobody."""
+"""The types of a `job_id`. A record with another type has no job."""
 
 
 class MongoRequests(RecordedRequests):
-    """The `_id` may be an ObjectId, named by its hex, or a string."""
+    """The collection of requests. An `_id` is a string, or an ObjectId that its hex names."""
 
     def __init__(self, connection: Connection) -> None:
         self._records = connection.requests
@@ -110,14 +110,14 @@ def _named(record_id: str) -> Document:
 
 
 def _ids(job_id: str | None) -> list[ObjectId | str]:
-    """As this platform writes it, and as another program may."""
+    """The forms of an id: as this platform writes it, and as another program may."""
     if job_id is None:
         return []
     return [job_id, ObjectId(job_id)] if ObjectId.is_valid(job_id) else [job_id]
 
 
 def _record_of(document: Document) -> RecordedRequest:
-    """Whatever another program wrote: what is not as it should be is None, or left as it is."""
+    """The record of a document, whatever another program wrote. Wrong values are None or kept."""
 
     def text(name: str) -> str | None:
         value = document.get(name)

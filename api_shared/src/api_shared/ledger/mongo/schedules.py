@@ -42,8 +42,8 @@ class MongoScheduleStore(ScheduleStore):
     async def now(self) -> datetime:
         with ledger_errors(), pymongo.timeout(ANSWER_S):
             hello = await self._schedules.database.client.admin.command("hello")
-        told: datetime = hello["localTime"]
-        return told.replace(tzinfo=UTC) if told.tzinfo is None else told
+        time: datetime = hello["localTime"]
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
     async def get(self, name: str) -> ScheduleRecord | None:
         for document in await self._read({"_id": {"$eq": name}}, {"_id": 1}):
@@ -95,12 +95,12 @@ class MongoScheduleStore(ScheduleStore):
 
 
 def document_of(record: ScheduleRecord) -> Document:
-    """A field that is None or empty is left out."""
+    """The document of a record. Fields that are None or empty are left out."""
     definition = record.definition
     fields: Document = {"_id": record.name, "seq": record.seq}
     fields |= {name: getattr(definition, name) for name in _WORDING}
     fields |= {"missed": definition.missed.value, "overlap": definition.overlap.value}
-    # Pairs, because a key may hold dots, dollars and whatever else a label's name may.
+    # Pairs, because the name of a label may hold dots, dollars and any other character.
     fields["labels"] = [[name, text] for name, text in definition.labels.items()]
     fields |= {name: getattr(record, name) for name in _STATE}
     fields["pending"] = list(record.pending)
@@ -112,7 +112,7 @@ def document_of(record: ScheduleRecord) -> Document:
 
 
 def record_of(document: Mapping[str, Any]) -> ScheduleRecord:
-    """Raises `UnreadableSchedule` for what another release has written."""
+    """The record of a document. Raises `UnreadableSchedule` if another release has written it."""
     try:
         return _record_of(document)
     except (KeyError, TypeError, ValueError) as error:
@@ -138,7 +138,7 @@ def _record_of(document: Mapping[str, Any]) -> ScheduleRecord:
 
 
 def _readable(documents: Iterable[Document]) -> list[ScheduleRecord]:
-    """A record that this release does not understand is left to those that do."""
+    """The record, or None if this release cannot read it."""
     records = []
     for document in documents:
         try:

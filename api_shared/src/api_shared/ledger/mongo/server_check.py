@@ -1,4 +1,4 @@
-"""What MongoDB must be for the ledger's promises to hold, asked of the server itself."""
+"""A check of the MongoDB server: whether the ledger's promises can hold on it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ ANSWER_S = 5.0
 @dataclass(frozen=True, slots=True)
 class Checkup:
     """
-    `replica_set` None: a server on its own, where a majority means nothing. `write_refused` says
-    why a majority write did not work. `clock_ahead_s` compares the server's clock with ours.
+    The result of the check. `replica_set` None: a standalone server, without majority writes.
+    `write_refused` is why a majority write failed. `clock_ahead_s` compares the server's clock with
+    this machine's.
     """
 
     version: str
@@ -34,7 +35,7 @@ class Checkup:
 
 
 async def examine(settings: Settings) -> Checkup:
-    """Raises `LedgerUnavailable`. Leaves nothing behind."""
+    """Check the server, which is unchanged afterwards. Raises `LedgerUnavailable`."""
     connection = Connection(settings, max_batch=1)
     try:
         with ledger_errors(), pymongo.timeout(ANSWER_S):
@@ -62,8 +63,8 @@ async def examine(settings: Settings) -> Checkup:
 
 async def _write(connection: Connection) -> tuple[float, str]:
     """
-    Insert and delete a worker's report of long ago, with the ledger's own write concern: nobody
-    counts it as alive, and where the deletion fails the TTL index makes up for it.
+    Insert and delete an old report of a worker, with the ledger's own write concern. It does not
+    count as alive, and if its deletion fails, the TTL index deletes it.
     """
     report = {"_id": f"doctor-{secrets.token_hex(6)}", "seen_at": datetime(1970, 1, 1, tzinfo=UTC)}
     started = time.monotonic()
@@ -78,7 +79,7 @@ async def _write(connection: Connection) -> tuple[float, str]:
 
 
 def _ahead_s(theirs: datetime, asked_at: datetime, answered_at: datetime) -> float:
-    """By how much their clock is ahead of ours; 0 if it showed a time while we were asking."""
+    """How far the server's clock is ahead of ours; 0 if its time lies within the request."""
     if theirs.tzinfo is None:
         theirs = theirs.replace(tzinfo=UTC)
     if theirs < asked_at:

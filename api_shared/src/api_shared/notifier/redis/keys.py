@@ -1,4 +1,4 @@
-"""What channels and keys are called. Wire keys: they never change."""
+"""The names of channels and keys. Wire names: they never change."""
 
 from __future__ import annotations
 
@@ -28,27 +28,29 @@ class Keys:
         return f"{self.results}:{job_id}"
 
     def text(self, job_id: str) -> str:
-        """The stream that holds what a job writes."""
+        """The stream that holds the text of a job."""
         return f"{self.prefix}:text:{job_id}"
 
     def text_news(self, job_id: str) -> str:
-        """The channel that says that there is more of it."""
+        """The channel that announces more text of a job."""
         return f"{self.prefix}:text-news:{job_id}"
 
     def is_text_news(self, channel: str) -> bool:
         return channel.startswith(f"{self.prefix}:text-news:")
 
     def channels_of(self, event: JobEvent) -> list[str]:
-        """Where an event is published."""
+        """The channels of an event."""
         channels = [f"{self.prefix}:job:{event.job_id}", self.all_jobs]
         if event.owner is not None:
             channels.append(f"{self.prefix}:owner:{event.owner}")
         return channels
 
     def channel_for(self, *, job_id: str | None, owner: str | None) -> str:
-        """Where to listen for one job, for one owner, or for all."""
+        """The channel of one job, of one owner, or of all jobs."""
         if job_id is not None and owner is not None:
-            raise InvalidOption("owner", owner, "listen to one job or to one owner, not to both")
+            raise InvalidOption(
+                "owner", owner, "must not be given with a job: listen to one job or to one owner"
+            )
         if job_id is not None:
             return f"{self.prefix}:job:{job_id}"
         return self.all_jobs if owner is None else f"{self.prefix}:owner:{owner}"

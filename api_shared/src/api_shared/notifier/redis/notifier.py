@@ -37,14 +37,14 @@ MAX_CONNECTIONS = 16
 
 
 class RedisUnavailable(ServerError):
-    """Only for those who ask for the server itself; jobs do without it."""
+    """Redis is away. Only raised for requests to the server itself: jobs do not need it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Redis (REDIS_URL) is not reachable: {reason}")
 
 
 class RedisNotifier(Notifier):
-    """One pool for publishing and reading, one connection for all that is listened to."""
+    """The notifier on Redis: a pool for publishing and reading, a connection for subscriptions."""
 
     def __init__(self, settings: Settings, *, rng: Random | None = None) -> None:
         rng = rng or Random()  # noqa: S311 - jitter, not a secret
@@ -63,7 +63,7 @@ class RedisNotifier(Notifier):
         self._pubsub = PubSub(self._new_connection, self._decode, outage, rng)
 
     async def start(self) -> None:
-        """Does not wait for the server: it may be away, and come later."""
+        """Start without waiting for the server, which may come later."""
         self._publisher.start()
         self._pubsub.start()
 
@@ -83,7 +83,7 @@ class RedisNotifier(Notifier):
     async def subscribe(
         self, *, job_id: str | None = None, owner: str | None = None
     ) -> AsyncIterator[QueuedSubscription[JobEvent]]:
-        """Returns within about a second, subscribed or not: the ledger has what is missed."""
+        """Enter within about a second, subscribed or not: the ledger has what was missed."""
         subscription: QueuedSubscription[JobEvent] = QueuedSubscription(latest_progress)
         name = self._keys.channel_for(job_id=job_id, owner=owner)
         async with self._pubsub.listen(name, subscription):
@@ -125,7 +125,7 @@ class RedisNotifier(Notifier):
         return connection
 
     def _decode(self, channel: str, payload: bytes) -> JobEvent | str | None:
-        """Whatever is not ours on a channel is passed over."""
+        """The item of a message; None for messages that are not ours."""
         try:
             if self._keys.is_text_news(channel):
                 return "more"
@@ -137,7 +137,7 @@ class RedisNotifier(Notifier):
 
 
 async def version_of(redis: Redis) -> str:
-    """Product and version, for people. Raises whatever the client raises."""
+    """The product and its version, for people. Raises what the client raises."""
     info = await redis.info("server")
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"
@@ -146,10 +146,10 @@ async def version_of(redis: Redis) -> str:
 
 def pool_options() -> dict[str, Any]:
     """
-    For connections whose every use is bounded by `asyncio.timeout`.
+    Options for connections whose every use is bounded by `asyncio.timeout`.
 
     redis-py bounds its writes with `asyncio.wait_for`, which up to Python 3.11 may swallow a
-    cancellation (https://github.com/python/cpython/issues/81839): a task that must end goes on.
+    cancellation (https://github.com/python/cpython/issues/81839), so that a task does not end.
     """
     return {
         "timeout": CONNECT_TIMEOUT_S,
@@ -164,11 +164,13 @@ def pool_options() -> dict[str, Any]:
 def connection_pool(
     settings: Settings, *, connect_timeout_s: float = CONNECT_TIMEOUT_S
 ) -> BlockingConnectionPool:
-    """Raises `InvalidSettings`, without the URL: it may hold a password."""
+    """
+    A pool of connections. Raises `InvalidSettings` without the URL, which may hold a password.
+    """
     url = settings.redis_address
     try:
         options = pool_options() | {"socket_connect_timeout": connect_timeout_s}
         return BlockingConnectionPool.from_url(url, max_connections=MAX_CONNECTIONS, **options)
     except ValueError:
-        wanted = "a URL like redis://[user:password@]host:6379/0 (or rediss://, unix://) is wanted"
-        raise InvalidSettings([f"REDIS_URL: {wanted}"]) from None
+        problem = "must be a URL like redis://[user:password@]host:6379/0 (or rediss://, unix://)"
+        raise InvalidSettings([f"REDIS_URL: {problem}"]) from None

@@ -1,4 +1,4 @@
-"""Outages of Redis: a line in the log when one begins, a line when it is over."""
+"""Outages of Redis: a log line at the begin and the end of each, and the pauses between tries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_PAUSE_S = 2.0
 
 
 class Outage:
-    """Several parts notice the same outage; it begins with the first and ends with the last."""
+    """An outage that several parts notice. It begins with the first and ends with the last."""
 
     def __init__(self) -> None:
         self._noticed_by: set[str] = set()
@@ -37,7 +37,7 @@ class Outage:
                 log.info("notifier.reachable", away_s=away_s)
 
     def forget(self, who: str) -> None:
-        """`who` does not look any more, and cannot say when it is over."""
+        """Forget `who`, which stops and cannot notice the end of the outage."""
         self._noticed_by.discard(who)
 
 
@@ -47,7 +47,7 @@ def pause_s(failures: int, rng: Random) -> float:
 
 
 def describe(error: BaseException) -> str:
-    """The innermost error in a line. The client's errors name host and port, never a password."""
+    """The innermost error in one line. The client's errors name host and port, never a password."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if untrusted := why_untrusted(error, "REDIS_TLS_CA_FILE"):

@@ -1,4 +1,4 @@
-"""The way to Redis: what gathered while the last round trip was under way is the next one."""
+"""The publisher to Redis: items that gather during one round trip are sent in the next."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Text:
 
 
 _PARTS = {"EVAL": "text", "SET": "store", "PUBLISH": "publisher"}
-"""A server may refuse one kind of command and take the others."""
+"""A server may refuse one kind of command and accept the others."""
 
 _Entry = _Event | _Cancel | _Text
 
@@ -53,9 +53,9 @@ class Publisher:
     """
     Writes rounds, one at a time, each as one pipeline.
 
-    A round that fails is dropped, for nobody waits for it, but for the texts in it: they go again,
-    from where Redis has them. What is told while Redis is away stays
-    in the outbox, bounded, and goes out when a PING is answered again.
+    A round that fails is dropped, since nothing waits for it. Only its texts are sent again, from
+    where Redis has them. While Redis is away, items stay in the bounded outbox, and are sent when a
+    PING is answered again.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Publisher:
         self._task = asyncio.create_task(self._run(), name="notifier.publisher")
 
     async def close(self) -> None:
-        """Send what is left, within a second; an outage is not waited for."""
+        """Send what is left, within a second. It does not wait for the end of an outage."""
         self._closing.set()
         self._wake.set()
         if self._task is not None:
@@ -122,7 +122,7 @@ class Publisher:
             try:
                 async with asyncio.timeout(ROUND_DEADLINE_S):
                     await self._send(entries)
-            except Exception as error:  # whatever the client raises: no job fails for it
+            except Exception as error:  # whatever the client raises must not fail a job
                 self._outage.notice("publisher", error)
                 for entry in entries:
                     if isinstance(entry, _Text):
@@ -131,7 +131,7 @@ class Publisher:
                     return
 
     async def _send(self, entries: Sequence[_Entry]) -> None:
-        """In the order in which it was told, texts and events: a job's end comes after its text."""
+        """Send texts and events in the order of their calls: a job's end comes after its text."""
         commands: list[Command] = []
         texts: dict[int, tuple[Outgoing, Written]] = {}
         for entry in entries:
@@ -155,7 +155,9 @@ class Publisher:
             self._judge(_PARTS[part], its_replies)
 
     def _commands(self, entry: _Event | _Cancel) -> Sequence[Command]:
-        """Encoded here, one by one, so that what cannot be encoded spoils nothing else."""
+        """
+        The commands, encoded one by one: one that cannot be encoded does not affect the others.
+        """
         try:
             if isinstance(entry, _Cancel):
                 return [("PUBLISH", self._keys.cancel.encode(), entry.job_id.encode())]
@@ -171,7 +173,9 @@ class Publisher:
             return []
 
     def _judge(self, who: str, replies: Sequence[object]) -> None:
-        """A server may refuse (no memory left, no rights): an outage of that part."""
+        """
+        Note the refusals of the server (no memory, no rights): each is an outage of that part.
+        """
         refusal = next((reply for reply in replies if isinstance(reply, Exception)), None)
         if refusal is not None:
             self._outage.notice(who, refusal)
@@ -179,7 +183,7 @@ class Publisher:
             self._outage.is_over_for(who)
 
     async def _is_back(self) -> bool:
-        """Wait until a PING is answered; False when the notifier is closed first."""
+        """Wait until a PING is answered. False: the notifier was closed first."""
         failures = 1
         while not self._closing.is_set():
             try:

@@ -1,4 +1,4 @@
-"""All that a process listens to, over one connection."""
+"""The subscriptions of a process, over one connection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Listener(Protocol):
 
 
 class Connection(Protocol):
-    """What is used of redis-py's connection: no retries and no client above it."""
+    """The used part of redis-py's connection, without retries and without a client."""
 
     async def connect(self) -> None: ...
 
@@ -43,7 +43,9 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class _Channel:
-    """`missed`: something may have been published that the listeners did not get."""
+    """
+    A channel and its listeners. `missed`: events may have been published that they did not get.
+    """
 
     listeners: list[Listener] = field(default_factory=list)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,7 +54,7 @@ class _Channel:
 
 @dataclass(slots=True)
 class _Link:
-    """One connection, from its connect to its end, and what the server was asked on it."""
+    """One connection, from its connect to its end, and the requests that it was used for."""
 
     connection: Connection
     has_worked: bool = False
@@ -63,11 +65,11 @@ class _Link:
 
 class PubSub:
     """
-    Keeps the server's subscriptions as the listeners want them, across reconnects.
+    Keeps the server subscribed to the channels of the listeners, across reconnects.
 
-    A connection that is silent is asked with PING and given up when it does not answer, so a
-    network that swallows everything is noticed within 3 s. `decode` turns a channel and payload
-    into what its listeners get; None: not for them.
+    A silent connection is tested with PING and given up if there is no answer, so that a network
+    that drops everything is noticed within 3 s. `decode` turns a channel and a payload into the
+    item for its listeners; None: there is no item for them.
     """
 
     def __init__(
@@ -102,9 +104,9 @@ class PubSub:
     @asynccontextmanager
     async def listen(self, name: str, listener: Listener) -> AsyncIterator[None]:
         """
-        Enters when the server has confirmed the subscription, or at once when Redis is away.
+        Enter when the server has confirmed the subscription, or at once if Redis is away.
 
-        In the second case the listener is told with `lose` once the subscription stands.
+        In the second case `lose` notifies the listener once the subscription is confirmed.
         """
         channel = self._pubsub.get(name) or self._open(name)
         channel.listeners.append(listener)
@@ -137,7 +139,7 @@ class PubSub:
     async def _run(self) -> None:
         failures = 0
         while True:
-            await self._until_wanted()
+            await self._until_needed()
             link = _Link(self._connect())
             try:
                 async with asyncio.timeout(CONNECT_DEADLINE_S):
@@ -157,8 +159,8 @@ class PubSub:
             failures = 1 if link.has_worked else failures + 1
             await asyncio.sleep(pause_s(failures, self._rng))
 
-    async def _until_wanted(self) -> None:
-        """A process that listens to nothing does not look for a server that is gone."""
+    async def _until_needed(self) -> None:
+        """Wait for a listener: a process without listeners does not try to connect."""
         while not self._pubsub:
             self._outage.forget("channels")
             self._is_away = False

@@ -1,4 +1,4 @@
-"""A job's text in Redis: a stream that holds what the highest claim has written."""
+"""The text of a job in Redis: a stream that holds the text of its highest claim."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ redis.call('PUBLISH', ARGV[5], 'more')
 return 1
 """
 """
-A script, so that the server itself refuses a worker that lost its claim, and one claim's text is
-all that it keeps of a job. `XTRIM`, because after a `DEL` the ids might begin below those read.
+A script, so that the server itself refuses a worker that has lost its claim, and keeps the text of
+one claim only. `XTRIM`, because after a `DEL` new ids could be below those that were read.
 """
 
 Command = tuple[str | bytes | int, ...]
@@ -43,7 +43,7 @@ def append_command(keys: Keys, outgoing: Outgoing, written: Written, *, ttl_ms: 
 
 
 class TextReader(TextSubscription):
-    """Reads on from where it is; the subscription says when there is more."""
+    """A reader of the stream that goes on from its place. The subscription announces more text."""
 
     def __init__(self, redis: Redis, key: str, subscription: QueuedSubscription[str]) -> None:
         self._redis = redis
@@ -73,7 +73,7 @@ class TextReader(TextSubscription):
 
 
 def _written(fields: dict[bytes, bytes]) -> Written | None:
-    """None for what is not ours."""
+    """The stretch of an entry; None for entries that are not ours."""
     try:
         numbers = int(fields[b"claim_no"]), int(fields[b"offset"])
         return Written(*numbers, fields[b"text"].decode())

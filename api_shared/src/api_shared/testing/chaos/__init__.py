@@ -1,10 +1,10 @@
 """
-Faults on purpose: each scenario of `kiq chaos` breaks one thing under a known load, heals it,
-drains, and counts what became of every job.
+Chaos scenarios: each breaks one thing under a known load, heals it, drains, and counts what became
+of every job.
 
     kiq chaos worker-kills --small --seed 7
 
-A scenario is a file in `scenarios/`, and `environment.py` is what it works with. Needs the extra
+A scenario is a file in `scenarios/`, which uses `environment.py`. Needs the extra
 `api-shared[services]`. Only the command and the tests import this package.
 """
 

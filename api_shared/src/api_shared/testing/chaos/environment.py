@@ -1,4 +1,4 @@
-"""The environment of a scenario: servers and workers that it may break, and a started broker."""
+"""The environment of a scenario: servers and workers to break, and a started broker."""
 
 from __future__ import annotations
 
@@ -133,10 +133,11 @@ class Environment:
 
     async def kiq(self, task: JobTask[Any, Any], *args: Any, **labels: str | float) -> str | None:
         """
-        The id of one accepted job, kiqed as a careful service does: once an answer was lost, the
-        kiq is repeated under its id until there is one, since a later refusal says nothing of the
-        first try. None: it was refused and must not run. Where another job holds the unique key,
-        the id is that job's.
+        Kiq one job as a careful service does, and return its id.
+
+        If an answer is lost, the kiq is repeated under its id until there is an answer: a later
+        refusal says nothing about the first try. None: it was refused and must not run. If another
+        job holds the unique key, the id is that of the other job.
         """
         job_id = new_job_id()
         in_doubt = False
@@ -219,7 +220,7 @@ class Environment:
         await until(begun, within_s, f"{len(job_ids)} tasks have begun")
 
     async def drain(self, within_s: float = 300) -> None:
-        """Until no job is open. What is open at the deadline is a finding, and counted as open."""
+        """Wait until no job is open. Jobs that are open at the deadline are a finding."""
         count = len(self.accepted)
         await self.expect(partial(self._have_ended, count), within_s, f"{count} jobs have ended")
 

@@ -1,5 +1,5 @@
 """
-A tap for the proxy that loses the answers to MongoDB writes.
+A tap of the proxy that loses the answers to MongoDB writes.
 
 Protocol: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/ (OP_MSG).
 """
@@ -13,20 +13,20 @@ from random import Random
 HEADER = struct.Struct("<iiii")
 OP_MSG = 2013
 COMMAND_AT = HEADER.size + 4 + 1 + 4 + 1
-"""Where the first key of the body stands: after header, flags, the section's kind, the document's
-length and the key's type."""
+"""The place of the first key of the body: after the header, the flags, the kind of the section, the
+length of the document and the type of the key."""
 WRITES = frozenset({b"update", b"insert", b"delete", b"findAndModify"})
 
 
 @dataclass(slots=True)
 class Swallowed:
-    """How many answers were lost."""
+    """The count of lost answers."""
 
     count: int = 0
 
 
 class LostAnswers:
-    """Of one connection's writes, loses the answer to a `share`, and the connection with it."""
+    """Loses the answers to a `share` of one connection's writes, and the connection with them."""
 
     def __init__(self, share: float, rng: Random, swallowed: Swallowed) -> None:
         self._share = share

@@ -1,7 +1,7 @@
 """
-A TCP proxy that misbehaves on request, as a network does to connections.
+A TCP proxy that breaks connections on request, as a network does.
 
-Clients are given `port` instead of the server's. It runs in the event loop that started it.
+Clients use its `port` instead of the server's. It runs in the event loop that started it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class _Connection:
 
 class Proxy:
     """
-    Passes bytes on between clients and `host`:`port` of a server, until a fault is asked
-    of it: `cut`, `black_hole`, `delay_s` (of each answer), `refuses`. `heal` ends all of them.
+    Forwards bytes between clients and `host`:`port` of a server, until a fault is
+    requested: `cut`, `black_hole`, `delay_s` (of each answer), `refuses`. `heal` ends all of them.
 
-    `tap` makes, for each new connection, what looks into it.
+    `tap` makes a `Tap` for each new connection.
     """
 
     def __init__(self, host: str, port: int) -> None:

@@ -1,4 +1,4 @@
-"""All scenarios by name: a module of `scenarios/` has a `SCENARIO`, or several as `SCENARIOS`."""
+"""All scenarios by name. A module of `scenarios/` has a `SCENARIO`, or several as `SCENARIOS`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from api_shared.ledger.audit import Audit
 @dataclass(frozen=True, slots=True)
 class Report:
     """
-    `audit` is what `kiq verify` counts. `findings`: what else did not hold, in words.
+    `audit` is what `kiq verify` counts. `findings` are other failures, as text.
 
     `recovery_s`: for each job that a death interrupted, the seconds until it ran again. `figures`:
     other numbers worth reading, by name.
@@ -26,7 +26,7 @@ class Report:
         return self.audit.is_sound and not self.audit.open and not self.findings
 
     def checked(self, held: object, otherwise: str) -> Report:
-        """This report, with a finding unless `held`: for what only the audit shows."""
+        """This report, with a finding unless `held`, for what only the audit shows."""
         return self if held else replace(self, findings=(*self.findings, otherwise))
 
     def recovery_at(self, quantile: float) -> float | None:

@@ -26,7 +26,7 @@ SCENARIO_S = 1200.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a scenario; `took_s` is from a clean environment to the last count."""
+    """The result of a scenario. `took_s` is from a clean environment to the last count."""
 
     scenario: Scenario
     size: int
@@ -84,7 +84,7 @@ async def run_scenario(
 def run_scenarios(
     scenarios: list[tuple[Scenario, int]], seed: int, say: Say, done: Callable[[Result], None]
 ) -> list[Result]:
-    """One after the other; `done` is called with each. The files of one that did not hold stay."""
+    """Run scenarios one after the other; `done` gets each result. Files of a failed one stay."""
     results = []
     with scenario_servers(say) as servers:
         for scenario, size in scenarios:

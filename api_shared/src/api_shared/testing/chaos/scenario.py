@@ -1,4 +1,4 @@
-"""A scenario: one fault, what must hold under it, and at which sizes."""
+"""A scenario: one fault, its sizes, and what must hold under it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Run = Callable[[int, Random, "Environment"], Awaitable["Report"]]
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """
-    `name` is what a person types: words with hyphens, what breaks comes first.
+    `name` is what a person types: words with hyphens, beginning with what breaks.
 
     `run` gets the size (how many jobs, or whatever `small` and `full` count), randomness from the
     printed seed, and an environment of its own; it breaks things, heals them and reports. What it

@@ -1,4 +1,4 @@
-"""The trace of the tasks that ran: which job began and ended in which process, kill -9 or not."""
+"""The trace of tasks: which job began and ended in which process, also after a kill -9."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SHORT_TIMES = {
     "CONNECT_DEADLINE_S": "5",
     "RABBITMQ_HEARTBEAT_S": "4",
 }
-"""What takes a lease takes seconds with these."""
+"""Short times, so that what takes a lease takes only seconds."""
 
 
 def variables_for(services: Services, name: str, folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A real worker process, started as its users start it."""
+"""A real worker process, started as users start it."""
 
 from __future__ import annotations
 

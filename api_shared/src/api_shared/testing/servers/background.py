@@ -1,4 +1,4 @@
-"""Servers that outlive the command that started them: `kiq services up`."""
+"""Servers of `kiq services up`, which outlive the command that started them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def up(
         )
         supervisor = services.supervisor
         identity = None if supervisor is None else ProcessIdentity.of(supervisor.pid)
-        # Written before the supervisor is let go: a failure here must not leave servers behind.
+        # Written before the supervisor is detached: a failure here must not leave servers behind.
         save_state(folder, State(supervisor=identity, servers=servers))
         if supervisor is not None:
             supervisor.let_go()

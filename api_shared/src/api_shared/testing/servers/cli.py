@@ -1,4 +1,4 @@
-"""`kiq services`: servers for development. Data on stdout, words on stderr."""
+"""`kiq services`: servers for development. Data goes to stdout, messages to stderr."""
 
 from __future__ import annotations
 

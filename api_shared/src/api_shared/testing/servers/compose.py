@@ -1,5 +1,5 @@
 """
-Docker Compose as a source of servers, where an engine answers.
+Docker Compose as a source of servers, if an engine answers.
 
 The tests need no engine and do not run this against one: they check that an engine that does not
 answer is skipped quickly.

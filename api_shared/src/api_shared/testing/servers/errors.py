@@ -6,15 +6,14 @@ from api_shared.errors import ApiWorkersError
 
 
 class ServicesError(ApiWorkersError):
-    """Base of every error of this package."""
+    """The base of all errors of this package."""
 
 
 class ServiceUnavailable(ServicesError):
     """
     A server cannot be had on this machine, or does not answer. The CLI ends with exit code 4.
 
-    `log_tail` is the end of the server's own log where there is one, so that the reason can be
-    read without looking for a file that is gone by then.
+    `log_tail` is the end of the server's own log, if there is one: the file itself may be gone.
     """
 
     def __init__(self, service: str, reason: str, *, remedy: str = "", log_tail: str = "") -> None:
@@ -27,7 +26,7 @@ class ServiceUnavailable(ServicesError):
 
 
 class NotOurServer(ServicesError):
-    """Somebody asked to stop, kill or wipe a server that this package did not start."""
+    """A server that this package did not start was to be stopped, killed or wiped."""
 
     def __init__(self, service: str, action: str) -> None:
         self.service = service

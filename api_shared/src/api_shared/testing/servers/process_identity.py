@@ -1,4 +1,4 @@
-"""The identity of a process, which a later one with the same id does not share."""
+"""The identity of a process, which a later process with the same id does not share."""
 
 from __future__ import annotations
 

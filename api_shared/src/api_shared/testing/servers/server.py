@@ -1,4 +1,4 @@
-"""A server that jobs can use: one that is found, or a private one that is started."""
+"""Servers that jobs can use: found ones, and private ones that are started."""
 
 from __future__ import annotations
 

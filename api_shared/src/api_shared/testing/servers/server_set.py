@@ -1,4 +1,4 @@
-"""The set of servers that jobs need: those that are named, and private ones for the rest."""
+"""The set of servers that jobs need: named ones, and private ones for the rest."""
 
 from __future__ import annotations
 

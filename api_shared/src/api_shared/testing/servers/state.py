@@ -1,4 +1,4 @@
-"""The record of the servers of a folder: `up` writes it, `status` and `down` read it."""
+"""The record of the servers in a folder: `up` writes it, `status` and `down` read it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def load_state(folder: Path) -> State:
     except FileNotFoundError:
         return State()
     except ValidationError as error:
-        raise ServicesError(f"{path} is not a state of ours; remove it and start again") from error
+        raise ServicesError(
+            f"{path} is not a readable record of servers: remove it and start again"
+        ) from error
 
 
 def save_state(folder: Path, state: State) -> None:

@@ -9,7 +9,7 @@ CPU-bound and blocking functions, each in a process that can be stopped at any m
         case Raised() as error if error.is_a(ValueError): ...
     await executor.close()
 
-Linux. On macOS jobs run, but after a kill -9 of the worker they may go on for a while.
+For Linux. Jobs run on macOS too, but may go on for a while after a kill -9 of the worker.
 """
 
 from api_shared.worker.job_process.cpu_slots import (

@@ -1,4 +1,4 @@
-"""A job's own process: from the fork to its end."""
+"""The process of a job, from the fork to its end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run_job(channel_fd: int, lifeline_fd: int, server_pid: int) -> NoReturn:
         os.setpgid(0, 0)
         parent_death.die_with_parent(server_pid)
         parent_death.die_with(lifeline_fd, group=True)
-        prctl.adopt_orphans()  # what the job leaves behind falls to the server once it ends
+        prctl.adopt_orphans()  # processes that the job leaves are the server's once it ends
         _take_signals()
         _close_all_but({0, 1, 2, channel_fd, lifeline_fd})
         _reseed()
@@ -52,7 +52,7 @@ def run_job(channel_fd: int, lifeline_fd: int, server_pid: int) -> NoReturn:
             _follow_order(channel)
         code = 0
     except (BrokenPipeError, ConnectionResetError):
-        pass  # nobody waits for this job any more
+        pass  # nothing waits for this job any more
     except BaseException:
         traceback.print_exc()
     finally:
@@ -72,8 +72,8 @@ def _follow_order(channel: socket.socket) -> None:
     )
     become(job)
     signal.signal(SOFT_LIMIT_SIGNAL, lambda _signum, _frame: job.request_stop())
-    # Opened first: under a memory limit a thread may not get its stack, and it must be born with
-    # the soft limit's signal blocked, so that the kernel gives it to the main thread.
+    # Opened first: under a memory limit a thread may not get its stack. It must start with the soft
+    # limit's signal blocked, so that the kernel sends the signal to the main thread.
     job.open()
     if memory_limit_mb is not None:
         _limit_memory(memory_limit_mb)
@@ -103,7 +103,7 @@ def _answer(channel: socket.socket, job: CurrentJob, order: dict[str, Any]) -> t
     except MemoryError as error:
         if order["memory_limit_mb"] is None:
             return Kind.RAISED, describe(error)
-        traceback.clear_frames(error.__traceback__)  # gives back what the function held
+        traceback.clear_frames(error.__traceback__)  # frees what the function held
         return Kind.OUT_OF_MEMORY, json.dumps(_clip(str(error), _MESSAGE_LIMIT)).encode()
     except SoftLimitReached as error:
         if not job.stop_requested:
@@ -115,9 +115,9 @@ def _answer(channel: socket.socket, job: CurrentJob, order: dict[str, Any]) -> t
 
 def encode_result(value: object, *, limit_bytes: int) -> bytes:
     """
-    The JSON text of `value`: what pydantic can write (models, dataclasses, datetimes, paths, …).
+    The JSON text of `value`, for all types that pydantic can write (models, datetimes, paths, …).
 
-    NaN and infinities have no JSON form: an error names where they are. Raises ResultNotEncodable,
+    NaN and infinities have no JSON form: the error names their place. Raises ResultNotEncodable,
     ResultTooLarge.
     """
     try:
@@ -170,7 +170,7 @@ def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as broken:
-        return f"({type(error).__name__}, whose text cannot be had: {type(broken).__name__})"
+        return f"({type(error).__name__}, whose text cannot be shown: {type(broken).__name__})"
 
 
 def _traceback_text(error: BaseException) -> str:
@@ -210,19 +210,21 @@ def _close_all_but(kept: set[int]) -> None:
 def _take_signals() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    faulthandler.enable()  # a segfault says in the worker's log where it was
+    faulthandler.enable()  # a segfault writes its place to the worker's log
 
-    def let_children_be_told() -> None:
+    def restore_handlers() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, SOFT_LIMIT_SIGNAL):
             signal.signal(number, signal.SIG_DFL)
 
     # The server's handlers ignore a SIGTERM that a supervisor sends to everyone; a process that
     # the function forks (a multiprocessing.Pool) must still die of it.
-    os.register_at_fork(after_in_child=let_children_be_told)
+    os.register_at_fork(after_in_child=restore_handlers)
 
 
 def ignore(_signum: int, _frame: FrameType | None) -> None:
-    """A handler, not SIG_IGN: exec resets handlers, so that programs a job starts are as usual."""
+    """
+    A handler, not SIG_IGN: exec resets handlers, so that programs that a job starts have none.
+    """
 
 
 def _reseed() -> None:

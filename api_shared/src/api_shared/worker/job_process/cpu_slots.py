@@ -1,7 +1,7 @@
 """
-How many CPU-bound jobs a host runs at once, agreed on by all its worker processes.
+CPU slots: the limit of CPU-bound jobs on a host, shared by all its worker processes.
 
-A slot is a file with an exclusive flock(2): the kernel frees it when its holder dies, however.
+A slot is a file with an exclusive flock(2): the kernel frees it when its holder dies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _POLL_S = (0.05, 0.1)
 
 
 class SlotFolderUnsafe(ComputeError):
-    """Another user could take or hold our slots."""
+    """Another user could take or hold the slots."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class SlotFolderUnsafe(ComputeError):
 
 
 def default_slot_folder() -> Path:
-    """One for each user: in XDG_RUNTIME_DIR, else in the folder for temporary files."""
+    """The user's own folder: in XDG_RUNTIME_DIR, else in the folder for temporary files."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and os.access(runtime, os.W_OK):
         return Path(runtime) / "api-workers" / "slots"
@@ -74,13 +74,13 @@ class SlotFolder:
     """
     `count` slots in the folder `path`. Every process that names the same folder shares them.
 
-    Within a process, those who wait are served in order; between processes whoever asks first
-    after a release. Descriptors are close-on-exec: a fork server or subprocess never holds a slot.
+    Within a process, waiting callers are served in order. Between processes, the first to ask after
+    a release gets the slot. Descriptors are close-on-exec, so that no other program holds a slot.
     """
 
     def __init__(self, path: Path, count: int, *, rng: Random | None = None) -> None:
         if count < 1:
-            raise ValueError(f"count={count}: at least one slot is wanted")
+            raise ValueError(f"count={count}: must be at least 1")
         self.path = path
         self.count = count
         self._rng = rng or Random()  # noqa: S311 - spreads polls
@@ -96,7 +96,7 @@ class SlotFolder:
         return len(self._held)
 
     def try_acquire(self) -> Slot | None:
-        """A free slot; None if there is none, or if somebody in this process waits for it."""
+        """A free slot. None if there is none, or if a caller in this process waits for it."""
         return None if self._turn.locked() else self._take()
 
     async def acquire(self) -> Slot:
@@ -112,7 +112,7 @@ class SlotFolder:
                         await self._freed.wait()
 
     def _take(self) -> Slot | None:
-        """A folder that somebody removed is made again; one that is of no use has no free slot."""
+        """A free slot. A removed folder is made again; an unusable one has no free slot."""
         try:
             try:
                 slot = self._lock_one()

@@ -1,4 +1,4 @@
-"""What a function can say and ask about the job it runs as."""
+"""The job of this process, for its function: progress, and the request to stop."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SoftLimitReached(BaseException):
 
 class CurrentJob:
     """
-    The job of this process. Outside of a job's process (a unit test that calls the function) it
-    takes progress and forgets it.
+    The job of this process. Outside of a job's process (a unit test that calls the function)
+    progress has no effect.
     """
 
     def __init__(self, send_progress: Callable[[bytes], None] | None = None) -> None:
@@ -47,9 +47,9 @@ class CurrentJob:
         **extra: Any,
     ) -> None:
         """
-        Cheap; at most ten a second are sent, the latest wins, the last is always sent.
+        Report progress. Calls are cheap: at most ten a second are sent, the last one always.
 
-        A C call that does not release the interpreter holds up what was not sent before it.
+        A C call that does not release the interpreter delays progress that was not sent before it.
         """
         if self._send_progress is not None:
             self._latest = {"done": done, "total": total, "message": message, **extra}
@@ -97,7 +97,9 @@ class CurrentJob:
 
 
 def encode_progress(update: dict[str, Any]) -> bytes:
-    """Never fails a job: NaN becomes null, an unknown type its text, extras over the limit go."""
+    """
+    The JSON of an update. It never fails: NaN is null, unknown types are text, long extras go.
+    """
     try:
         data = pydantic_core.to_json(update, inf_nan_mode="null", fallback=str)
         if len(data) <= PROGRESS_LIMIT_BYTES:

@@ -1,10 +1,10 @@
-"""What `ProcessExecutor` raises itself; how a job ended is a value instead, see `outcome`."""
+"""Errors of `ProcessExecutor` itself; the end of a job is a value instead (see `exit`)."""
 
 from api_shared.errors import ApiWorkersError
 
 
 class ComputeError(ApiWorkersError):
-    """Base of everything this package raises on purpose."""
+    """The base of all errors that this package raises on purpose."""
 
 
 class NotComputable(ComputeError):
@@ -17,7 +17,7 @@ class NotComputable(ComputeError):
 
 
 class ServerNotStarted(ComputeError):
-    """The fork server could not be brought up; no job ran."""
+    """The fork server could not be started; no job ran."""
 
     def __init__(self, reason: str, *, module: str | None = None) -> None:
         self.reason = reason
@@ -26,11 +26,11 @@ class ServerNotStarted(ComputeError):
 
 
 class ServerSlow(ServerNotStarted):
-    """It was not there in time: the machine is busy, and a later try may find it ready."""
+    """The server did not start in time: the machine is busy, and a later try may succeed."""
 
 
 class ForkRefused(ComputeError):
-    """The machine had no room for the job's process; a later try may find some."""
+    """The machine had no room for the job's process; a later try may succeed."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -49,7 +49,7 @@ class ServerGone(ComputeError):
 
 
 class ProtocolBroken(ComputeError):
-    """A process sent bytes that are no frame, or a frame over its limit."""
+    """A process sent bytes that are not a frame, or a frame over its limit."""
 
 
 class ResultNotEncodable(ComputeError):

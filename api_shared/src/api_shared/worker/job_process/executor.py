@@ -1,4 +1,4 @@
-"""CPU-bound and blocking functions, each in a process that can be killed."""
+"""The executor of CPU-bound and blocking functions, each in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProcessExecutor:
     Runs functions in processes forked from a server that has `preload` imported.
 
     `preload` names modules: the heavy ones, and those that define the functions. With `slots`, a
-    `run` that brings no slot of its own waits for one.
+    `run` without a slot of its own waits for one.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class ProcessExecutor:
         return None if self._server is None or self._server.gone else self._server.pid
 
     async def start(self) -> None:
-        """Starts the fork server now rather than with the first job. Raises ServerNotStarted."""
+        """Start the fork server now, not with the first job. Raises ServerNotStarted."""
         await self._live_server()
 
     async def close(self) -> None:
-        """Stops what runs (`Cancelled`), then the fork server."""
+        """Stop the running jobs (`Cancelled`), then the fork server."""
         self._closed = True
         for job in self._jobs:
             job.decide(Cancelled())
@@ -92,14 +92,14 @@ class ProcessExecutor:
         slot: Slot | None = None,
     ) -> Outcome:
         """
-        How the call of `function` in a process of its own ended. Limits count from its fork.
+        Call `function` in a process of its own and return how it ended. Limits count from the fork.
 
         A `slot` that is passed stays the caller's to release; one that `run` waited for is
         released when the process is reaped. Cancelling kills the process, then raises
         CancelledError. `memory_limit_mb` caps the address space, preloaded modules included:
         with scikit-learn at least 1,536.
 
-        Raises NotComputable, ServerNotStarted, ForkRefused, ComputeClosed: then nothing has run.
+        Raises NotComputable, ServerNotStarted, ForkRefused, ComputeClosed if nothing has run.
         """
         if self._closed:
             raise ComputeClosed
@@ -148,14 +148,16 @@ class ProcessExecutor:
         return data
 
     async def _fork(self) -> JobProcess:
-        """Tries again if the server dies before the job's process exists: nothing has run yet."""
+        """
+        Fork, and try again if the server dies before the job's process exists: nothing has run yet.
+        """
         for _ in range(_FORK_TRIES):
             server = await self._live_server()
             try:
                 return await server.fork(max_result_bytes=self._max_result_bytes)
             except ServerGone:
                 log.warning("compute.fork_retried pid=%s", server.pid)
-        raise ServerNotStarted(f"it died {_FORK_TRIES} times before the job's process was there")
+        raise ServerNotStarted(f"it died {_FORK_TRIES} times before the job's process started")
 
     async def _live_server(self) -> ForkServer:
         if self._closed:

@@ -45,7 +45,7 @@ class TimedOut:
     """
     A limit was reached.
 
-    Soft: the function let `SoftLimitReached` pass, `traceback_text` says where it was.
+    Soft: the function did not catch `SoftLimitReached`; `traceback_text` shows where it was.
     Hard: the process was killed.
     """
 
@@ -62,8 +62,8 @@ class Cancelled:
 @dataclass(frozen=True, slots=True)
 class Killed:
     """
-    The process ended without saying how its job ended: by a signal (a segfault, the kernel's
-    memory killer, somebody's kill), by exiting on its own, or with the fork server.
+    The process ended without a report of its job: by a signal (a segfault, the kernel's OOM killer,
+    a kill), by an exit of its own, or with the fork server.
     """
 
     signal: int | None = None

@@ -1,4 +1,4 @@
-"""The fork server as its worker sees it."""
+"""The worker's side of the fork server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from api_shared.worker.job_process.job_process import JobProcess
 
 log = logging.getLogger(__name__)
 
-# A job is one slot's worth of work: BLAS threads would fight the neighbours for its cores.
+# A job has one CPU slot: more BLAS threads would compete with other jobs for their cores.
 ONE_THREAD = dict.fromkeys(
     (
         "OMP_NUM_THREADS",
@@ -42,7 +42,7 @@ _EXIT_PATIENCE_S = 5.0
 
 
 class ForkServer:
-    """Made by `start`. Once `gone`, it is of no more use: start another."""
+    """Made by `start`. Once `gone`, it cannot be used any more: start another."""
 
     def __init__(self) -> None:
         self.gone = False
@@ -77,7 +77,7 @@ class ForkServer:
 
     @classmethod
     async def start(cls, preload: Sequence[str], *, timeout_s: float) -> ForkServer:
-        """Returns when `preload` is imported. Raises ServerNotStarted."""
+        """Start a server and return it when `preload` is imported. Raises ServerNotStarted."""
         try:
             server = cls()
         except OSError as error:
@@ -95,7 +95,7 @@ class ForkServer:
         except ServerGone:
             await server.close()
             raise ServerNotStarted(
-                f"it exited with code {server._process.returncode}; its output says why"
+                f"it exited with code {server._process.returncode}; its output shows why"
             ) from None
         except BaseException:
             await server.close()
@@ -109,10 +109,10 @@ class ForkServer:
 
     async def fork(self, *, max_result_bytes: int) -> JobProcess:
         """
-        A process that waits for its order.
+        Fork a process that waits for its order.
 
         Raises ServerGone if the server died first, ForkRefused if the machine has no room; then
-        nothing has run. Whoever gets the job must `end` it.
+        nothing has run. The caller must `end` the job.
         """
         if self.gone:
             raise ServerGone
@@ -138,24 +138,24 @@ class ForkServer:
         return job
 
     def kill(self, job: JobProcess) -> None:
-        self._tell(Kind.KILL, job)
+        self._signal(Kind.KILL, job)
 
     def request_stop(self, job: JobProcess) -> None:
-        self._tell(Kind.STOP, job)
+        self._signal(Kind.STOP, job)
 
     async def close(self) -> None:
-        """Ends the server and every job it still runs."""
+        """End the server and every job that it still runs."""
         self._lose()
         if self._reaping is not None:
             await asyncio.shield(self._reaping)
 
-    def _tell(self, kind: Kind, job: JobProcess) -> None:
+    def _signal(self, kind: Kind, job: JobProcess) -> None:
         if job.number in self._jobs:
             with contextlib.suppress(ServerGone):
                 self._send(frame(kind, json.dumps({"job": job.number}).encode()))
 
     def _send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
-        """A server that does not read what it is told is no server: it is given up."""
+        """Send a message. A server that does not read it is given up."""
         if self.gone:
             raise ServerGone
         try:
@@ -207,7 +207,7 @@ class ForkServer:
             )
 
     def _lose(self) -> None:
-        """Closing our ends makes the server kill what it forked and exit."""
+        """Close our ends, so that the server kills what it forked and exits."""
         if self.gone:
             return
         self.gone = True
@@ -216,13 +216,13 @@ class ForkServer:
         self._reaping = self._loop.create_task(self._reap())
         if not self._ready.done():
             self._ready.set_exception(ServerGone())
-            self._ready.exception()  # nobody may be waiting any more
+            self._ready.exception()  # possibly nothing waits for it any more
         jobs, self._jobs = self._jobs, {}
         for job in jobs.values():
             job.on_server_gone()
 
     async def _reap(self) -> None:
-        """Polled: a wait in a thread would outlive a loop that is closed meanwhile."""
+        """Wait by polling: a wait in a thread would outlive a loop that is closed meanwhile."""
         deadline = self._loop.time() + _EXIT_PATIENCE_S
         os.close(self._lifeline)
         while self._process.poll() is None:

@@ -1,8 +1,8 @@
 """
 The fork server's process, started as `python -m ….fork_server_main CONTROL_FD LIFELINE_FD`.
 
-Started by exec, so that no connection of the worker is in it; loads the heavy modules once; then
-forks a process for each job, reports its end, and never runs a job's code itself.
+It is started by exec, so that it holds no connection of the worker. It loads the heavy modules
+once, then forks a process for each job and reports its end. It never runs a job's code itself.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _load(control: socket.socket, *, preload: list[str], sys_path: list[str]) ->
             problem = {"module": name, "error": f"{type(error).__name__}: {error}", "text": text}
             control.sendall(frame(Kind.FAILED, json.dumps(problem).encode()))
             return False
-    # What is loaded now stays: the collector need not touch it, so its pages stay shared.
+    # The loaded modules stay: the collector does not touch them, so their pages stay shared.
     gc.collect()
     gc.freeze()
     control.sendall(frame(Kind.READY, b"{}"))
@@ -66,7 +66,7 @@ class Server:
         """Job number by process id."""
 
     def serve(self) -> None:
-        """Returns when the worker is gone; then nothing that was forked here is left."""
+        """Serve until the worker is gone. No process that was forked here is left then."""
         wake_r, wake_w = os.pipe()
         os.set_blocking(wake_w, False)
         os.set_blocking(wake_r, False)
@@ -136,7 +136,7 @@ class Server:
                 break
             pid = ended.si_pid
             if pid in self._jobs:
-                _kill_group(pid)  # its zombie keeps the number of the group ours until waitpid
+                _kill_group(pid)  # its zombie keeps the group's number in use until waitpid
             _, status = os.waitpid(pid, 0)
             if (job := self._jobs.pop(pid, None)) is not None:
                 self._report(Kind.ENDED, job=job, status=status)
@@ -159,7 +159,7 @@ class Server:
 
 
 def _set_group(pid: int) -> None:
-    """Completed on both sides of the fork, so that the group exists before anyone signals it."""
+    """Both sides of the fork set the group, so that it exists before anyone signals it."""
     with contextlib.suppress(PermissionError, ProcessLookupError):  # it was faster, or is gone
         os.setpgid(pid, pid)
 
@@ -170,7 +170,7 @@ def _kill_group(pid: int) -> None:
 
 
 def _children() -> set[int]:
-    """Our direct children: jobs, and orphans of jobs that have ended. None on macOS."""
+    """The direct children: jobs, and orphans of jobs that have ended. None on macOS."""
     try:
         listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     except OSError:

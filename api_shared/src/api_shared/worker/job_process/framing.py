@@ -1,7 +1,7 @@
 """
-The one wire format of this package: a kind, a length, a payload.
+The wire format of this package: a kind, a length, a payload.
 
-Spoken on two sockets: worker ↔ fork server (control), worker ↔ a job's process (its channel).
+Two sockets use it: worker ↔ fork server (control), worker ↔ the process of a job (its channel).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONTROL_LIMIT_BYTES = 1024 * 1024
 class Kind(IntEnum):
     # worker → fork server
     HELLO = 1
-    FORK = 2  # two descriptors ride along: the job's channel and its lifeline
+    FORK = 2  # carries two descriptors: the job's channel and its lifeline
     STOP = 3
     KILL = 4
     # fork server → worker
@@ -58,12 +58,14 @@ class FrameParser:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
-        """Raises ProtocolBroken as soon as a header is wrong, before its payload has come."""
+        """
+        Yield whole frames. Raises ProtocolBroken for a wrong header before its payload has come.
+        """
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             kind, size = HEADER.unpack_from(self._buffer)
             if kind not in self._limits:
-                raise ProtocolBroken(f"a frame of kind {kind} has no place here")
+                raise ProtocolBroken(f"a frame of kind {kind} is not expected here")
             if size > self._limits[kind]:
                 raise ProtocolBroken(
                     f"a {Kind(kind).name} frame of {size:,} bytes, limit {self._limits[kind]:,}"

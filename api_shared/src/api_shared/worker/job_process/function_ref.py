@@ -1,4 +1,4 @@
-"""A function as text, "module:qualname", so that another process can find it."""
+"""References to functions as text, "module:qualname", which another process can resolve."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REMEDY = "pass a plain function defined at the top level of an importable module
 
 def reference_to(function: Callable[..., object]) -> str:
     """
-    Raises NotComputable for what a name cannot lead back to: lambdas, closures, partials, bound
-    methods, functions of `__main__`; and for coroutine functions, which belong on the event loop.
+    The reference to a function, or to the function in a Taskiq task, under the name of the task.
 
-    Of a task that Taskiq made, the function within is meant, under the name Taskiq gave it.
+    Raises NotComputable for functions that a name does not identify (lambdas, closures, partials,
+    bound methods, functions of `__main__`), and for coroutine functions, which need an event loop.
     """
     function = getattr(function, "original_func", function)
     if isinstance(function, partial):

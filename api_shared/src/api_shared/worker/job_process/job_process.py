@@ -1,4 +1,4 @@
-"""One job's process as its worker sees it."""
+"""The worker's side of the process of a job."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 
 class Signaller(Protocol):
-    """What a job's process needs of its fork server."""
+    """The fork server, as far as the process of a job needs it."""
 
     def kill(self, job: JobProcess) -> None: ...
     def request_stop(self, job: JobProcess) -> None: ...
@@ -46,9 +46,9 @@ class Signaller(Protocol):
 
 class JobProcess:
     """
-    Opens both pipes at once; `their_ends` go to the fork server.
+    The process of one job. It opens both pipes at once; `their_ends` go to the fork server.
 
-    `over` is decided by the first of: an answer, a limit, the process's end. `ended` comes when
+    `over` is set by the first of an answer, a limit and the end of the process. `ended` is set when
     the process is reaped; after that no answer can come.
     """
 
@@ -124,22 +124,22 @@ class JobProcess:
             for timer in timers:
                 timer.cancel()
             sending.cancel()
-            await asyncio.wait({sending})  # it must let go of the socket before that is closed
+            await asyncio.wait({sending})  # it must end before the socket is closed
 
     def decide(self, outcome: Outcome) -> None:
-        """The first outcome stands."""
+        """Set the outcome; the first one counts."""
         if not self.over.done():
             self.over.set_result(outcome)
 
     async def end(self) -> None:
-        """Whatever the process does: kills its group, closes our ends, waits until it is reaped."""
+        """Close our ends, kill the process group, and wait until the process is reaped."""
         self.close()
         if not self.ended.done():
             self._server.kill(self)
             await asyncio.wait({self.ended}, timeout=_END_PATIENCE_S)
 
     def close(self) -> None:
-        """Closing the lifeline kills the group too, should the fork server be stuck."""
+        """Close our ends. That kills the group too, even if the fork server is stuck."""
         self.close_their_ends()
         if self._lifeline >= 0:
             self._loop.remove_reader(self._channel)
@@ -153,7 +153,7 @@ class JobProcess:
             self.started.set_result(True)
 
     def on_ended(self, status: int | None, problem: str = "") -> None:
-        """`status` as waitpid(2) gives it; None, with a `problem`, if nobody could ask."""
+        """`status` is that of waitpid(2). None, with a `problem`: it is not known."""
         self._read_rest()
         self.decide(Killed(reason=problem) if status is None else _killed(status))
         if not self.started.done():
@@ -162,7 +162,7 @@ class JobProcess:
             self.ended.set_result(None)
 
     def on_server_gone(self) -> None:
-        """The kernel kills the process with its parent; its group is ours to kill."""
+        """The kernel kills the process with its parent; its group is killed here."""
         if not self.started.done():
             self.started.set_result(False)
         if self.pid is not None:
@@ -179,15 +179,15 @@ class JobProcess:
                 await self._loop.sock_sendall(self._channel, header(kind, len(payload)))
                 await self._loop.sock_sendall(self._channel, payload)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it ended before it read all; how, `on_ended` will say
+            pass  # it ended before it read all; `on_ended` reports how
 
     def _read(self) -> bool:
-        """Takes one chunk; False at the end of what there is now."""
+        """Read one chunk. False: there is nothing more at present."""
         try:
             data = self._channel.recv(_CHUNK_BYTES)
         except BlockingIOError:
             return False
-        except ConnectionResetError:  # it closed with something of ours unread
+        except ConnectionResetError:  # it closed before it read all
             data = b""
         if not data:
             self._loop.remove_reader(self._channel)
@@ -202,7 +202,7 @@ class JobProcess:
         return True
 
     def _read_rest(self) -> None:
-        """Once the process is reaped, all it ever wrote lies in the socket's buffer."""
+        """Read the rest: all that a reaped process has written is in the socket's buffer."""
         if self._lifeline >= 0:
             while not self.over.done() and self._read():
                 pass
@@ -222,7 +222,7 @@ class JobProcess:
     def _report_progress(self, payload: bytes) -> None:
         update = _parse(payload)
         if not isinstance(update, dict):
-            raise ProtocolBroken("progress is no object")
+            raise ProtocolBroken("progress is not an object")
         if self._on_progress is None or self.over.done():
             return
         try:
@@ -248,7 +248,7 @@ def _raised(payload: bytes) -> Raised:
             fields=dict(data["fields"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolBroken(f"no description of an exception: {error!r}") from error
+        raise ProtocolBroken(f"not the description of an exception: {error!r}") from error
 
 
 def _text(payload: bytes) -> str:
@@ -259,4 +259,4 @@ def _parse(payload: bytes) -> Any:
     try:
         return json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise ProtocolBroken(f"no JSON: {error}") from error
+        raise ProtocolBroken(f"not JSON: {error}") from error

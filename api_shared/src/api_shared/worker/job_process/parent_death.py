@@ -1,10 +1,10 @@
 """
-The end of a process when another one ends, without its own help.
+The end of a process when another process ends, without any code of its own.
 
-A pipe whose write end only the worker holds: when the worker is gone, however it went, the kernel
-closes that end and signals the reader's owner (`O_ASYNC`, fcntl(2)). This works in the middle of a
-C loop, and where PR_SET_PDEATHSIG does not: that follows the parent only, here the fork server.
-Linux; elsewhere a job notices when it next writes.
+Only the worker holds the write end of a pipe. When the worker ends, in whatever way, the kernel
+closes that end and signals the owner of the read end (`O_ASYNC`, fcntl(2)). This works in the
+middle of a C loop too. PR_SET_PDEATHSIG would not do: it follows only the parent, here the fork
+server. On other systems than Linux, a job notices the end when it next writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from api_shared.prctl import signal_when_parent_ends
 
 
 def die_with(read_fd: int, *, group: bool = False) -> None:
-    """SIGKILL for this process, or for its whole group, once the write end is closed."""
+    """Let SIGKILL end this process, or its whole group, once the write end is closed."""
     if sys.platform != "linux":
         return
     fcntl.fcntl(read_fd, fcntl.F_SETOWN, -os.getpgrp() if group else os.getpid())
@@ -30,7 +30,7 @@ def die_with(read_fd: int, *, group: bool = False) -> None:
 
 
 def outlive(read_fd: int) -> None:
-    """Undoes `die_with`."""
+    """Undo `die_with`."""
     if sys.platform != "linux":
         return
     fcntl.fcntl(read_fd, fcntl.F_SETFL, fcntl.fcntl(read_fd, fcntl.F_GETFL) & ~os.O_ASYNC)
@@ -39,7 +39,7 @@ def outlive(read_fd: int) -> None:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """SIGKILL for this process when the thread that forked it ends."""
+    """Let SIGKILL end this process when the thread that forked it ends."""
     signal_when_parent_ends(signal.SIGKILL)
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal.SIGKILL)

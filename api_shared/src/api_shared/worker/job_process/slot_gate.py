@@ -1,4 +1,4 @@
-"""The gate before synchronous tasks: each needs one of the host's CPU slots to start."""
+"""The gate of synchronous tasks, each of which needs one of the host's CPU slots to start."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from api_shared.worker.job_process import Slot, SlotFolder
 log = structlog.get_logger()
 
 PATIENCE_S = 1.0
-"""How long deliveries may wait here for a slot before RabbitMQ gets them back."""
+"""How long deliveries may wait for a slot before they are requeued."""
 
 
 class SlotGate:
     """
     Holds deliveries of synchronous tasks until a slot is free.
 
-    A delivery that waits longer than a second is given back, with all of its queue, and the queue
-    is not consumed until this process holds a slot to run its next message in.
+    A delivery that waits longer than a second is requeued, with all others of its queue. The queue
+    is not consumed until this process holds a slot for its next message.
     """
 
     def __init__(self, slots: SlotFolder, consumer: Consumer) -> None:
@@ -35,11 +35,11 @@ class SlotGate:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits here and nothing is about to come out."""
+        """Whether no delivery waits for a slot, and none has got one."""
         return not self._waiting and self.ready.empty()
 
     def slot_now(self) -> Slot | None:
-        """A slot if one is free at this moment; those who wait longer have it first."""
+        """A slot if one is free at this moment and no delivery waits for it."""
         if self._waiting:
             return None
         if self._reserved is not None:
@@ -47,9 +47,9 @@ class SlotGate:
             return slot
         return self._slots.try_acquire()
 
-    def wait(self, delivery: Delivery, wire: JobMessage) -> None:
-        """Put a delivery aside; it comes back through `ready`, or goes back to RabbitMQ."""
-        self._waiting.append((delivery, wire))
+    def wait(self, delivery: Delivery, message: JobMessage) -> None:
+        """Let a delivery wait: it comes out of `ready`, or is requeued."""
+        self._waiting.append((delivery, message))
         if self._server is None or self._server.done():
             self._server = asyncio.create_task(self._serve(), name="slot-gate")
 
@@ -57,7 +57,7 @@ class SlotGate:
         if self._server is not None:
             self._server.cancel()
             await asyncio.gather(self._server, return_exceptions=True)
-        self._give_back()
+        self._requeue_waiting()
         while not self.ready.empty():
             delivery, _, slot = self.ready.get_nowait()
             delivery.requeue()
@@ -73,16 +73,16 @@ class SlotGate:
                     slot = await self._slots.acquire()
             except TimeoutError:
                 await self._after_patience()
-                continue  # one may have come meanwhile
+                continue  # another may have come meanwhile
             if not self._waiting:
                 slot.release()
                 return
             self.ready.put_nowait((*self._waiting.popleft(), slot))
 
     async def _after_patience(self) -> None:
-        """Stop consuming the queues of what waits, get a slot, and consume again."""
+        """Stop consuming the queues of the waiting deliveries, get a slot, and consume again."""
         queues = {delivery.queue.name for delivery, _ in self._waiting}
-        self._give_back()
+        self._requeue_waiting()
         try:
             slot = await self._slot_without(queues)
             if self._waiting:
@@ -90,7 +90,7 @@ class SlotGate:
                 await self._consumer.resume_queues(queues)
             else:
                 await self._keep_for(queues, slot)
-        except Exception:  # whatever it was, a queue that nobody consumes would be worse
+        except Exception:  # a queue that is never consumed again would be worse
             log.exception("slots.gate_failed", queues=sorted(queues))
             await self._consumer.resume_queues(queues)
 
@@ -101,7 +101,9 @@ class SlotGate:
         return await self._slots.acquire()
 
     async def _keep_for(self, queues: set[str], slot: Slot) -> None:
-        """Consume these queues again, with the slot for the first that comes in time."""
+        """
+        Consume these queues again, and keep the slot for the first delivery that comes in time.
+        """
         self._reserved = slot
         try:
             await self._consumer.resume_queues(queues)
@@ -111,6 +113,6 @@ class SlotGate:
                 self._reserved = None
                 slot.release()
 
-    def _give_back(self) -> None:
+    def _requeue_waiting(self) -> None:
         while self._waiting:
             self._waiting.pop()[0].requeue()

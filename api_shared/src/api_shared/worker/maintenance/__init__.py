@@ -1,1 +1,1 @@
-"""What keeps overdue jobs, periodic jobs and dead letters moving."""
+"""Maintenance: overdue jobs, periodic jobs and dead letters."""

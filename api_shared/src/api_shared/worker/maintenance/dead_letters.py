@@ -1,4 +1,4 @@
-"""Dead letters: what cannot be run, kept whole with its reason where operators see it."""
+"""The dead-letter queues: messages and jobs that cannot run, kept whole with their reason."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from api_shared.transport.topology import Topology
 log = structlog.get_logger()
 
 HOOK_DEADLINE_S = 30.0
-BURIAL_S = HOOK_DEADLINE_S + 15.0
-"""How long the burial of a job with a hook may take, its dead letter's confirm included."""
+DEAD_LETTERING_S = HOOK_DEADLINE_S + 15.0
+"""How long the dead-lettering of a job with a hook may take, the confirm included."""
 
 
 class DeadLetters:
@@ -54,7 +54,9 @@ class DeadLetters:
         self._retention_s = retention_s
 
     async def dead_letter_message(self, delivery: Delivery, reason: Reason, detail: str) -> bool:
-        """To the queue's dead letters, then ack. False: RabbitMQ did not take it, given back."""
+        """
+        Publish to the dead-letter queue, then ack. False: RabbitMQ did not take it; it is requeued.
+        """
         detail = redact(detail)
         try:
             await self._publisher.publish_dead_letter(
@@ -76,9 +78,9 @@ class DeadLetters:
 
     async def dead_letter_job(self, job: Job) -> None:
         """
-        Publish a failed job's dead letter, tell its contract's `on_failure`, note both.
+        Publish a failed job's dead letter, call its contract's `on_failure`, and note both.
 
-        What does not get through is left to the dispatcher: the job stays due.
+        If a server is away, the job stays due and the dispatcher does the rest.
         """
         error = job.error
         reason = error.reason if error else Reason.ERROR
@@ -94,7 +96,7 @@ class DeadLetters:
                 headers={ACCEPTED: 1},
                 priority=job.priority,
             )
-            await self._tell(job)
+            await self._call_hook(job)
             await self._ledger.change(dead_lettered(job, retention_s=self._retention_s))
         except (RabbitUnavailable, Unroutable, LedgerUnavailable) as problem:
             log.warning("dead_letter.later", job_id=job.id, error=str(problem))
@@ -102,17 +104,19 @@ class DeadLetters:
         log.warning("job.dead_lettered", job_id=job.id, task=job.task, reason=reason)
 
     def again_in_s(self, task: str, lease_s: float) -> float:
-        """When a burial that nobody finished is begun again: its hook must have ended by then."""
+        """
+        After how long an unfinished dead-lettering is repeated: its hook must have ended by then.
+        """
         contract = self._contracts.get(task)
         has_hook = contract is not None and contract.on_failure is not None
-        return max(lease_s, BURIAL_S) if has_hook else lease_s
+        return max(lease_s, DEAD_LETTERING_S) if has_hook else lease_s
 
-    async def _tell(self, job: Job) -> None:
+    async def _call_hook(self, job: Job) -> None:
         contract = self._contracts.get(job.task)
         if contract is None or contract.on_failure is None:
             return
         error = job.error
-        told = FailedJob(
+        failed = FailedJob(
             job_id=job.id,
             task=job.task,
             reason=error.reason if error else Reason.ERROR,
@@ -123,7 +127,7 @@ class DeadLetters:
         )
         try:
             async with asyncio.timeout(HOOK_DEADLINE_S):
-                await maybe_awaitable(contract.on_failure(told))
+                await maybe_awaitable(contract.on_failure(failed))
         except Exception as problem:
             words = f"{type(problem).__name__}: {problem}"
             log.warning("on_failure.failed", job_id=job.id, error=words)

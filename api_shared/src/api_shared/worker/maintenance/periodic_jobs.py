@@ -1,9 +1,9 @@
 """
-The ticker: declares the schedules of this worker's contracts, and fires the ticks that are due.
+Periodic jobs: the schedules of this worker's contracts are declared, and their due ticks fired.
 
-It runs in every worker process, without a leader: each tick is decided by compare-and-set on its
-schedule's record, and its job has an id that derives from schedule and planned time. Nothing here
-looks at this machine's clock.
+This runs in every worker process, without a leader. Each tick is decided by compare-and-set on its
+schedule's record, and the id of its job derives from the schedule and the planned time. This
+machine's clock is not used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class PeriodicJobs:
-    """`run` for ever; `contracts` gives those whose schedules this process stands for."""
+    """
+    Runs for ever in `run`. `contracts` returns the contracts whose schedules this process declares.
+    """
 
     runtime: Runtime
     contracts: Callable[[], Iterable[Contract[Any, Any]]]
@@ -69,8 +71,8 @@ class PeriodicJobs:
 
     async def declare(self) -> None:
         """
-        Say which schedules this worker knows. Raises `UsageError` where its contracts are wrong,
-        and `LedgerUnavailable`.
+        Declare the schedules that this worker knows. Raises `UsageError` if its contracts are
+        wrong, and `LedgerUnavailable`.
         """
         topology, settings = self.runtime.topology, self.runtime.settings
         definitions = definitions_of(self.contracts(), topology, settings)
@@ -80,26 +82,27 @@ class PeriodicJobs:
                 await self._declare(definition)
 
     async def tick_once(self) -> bool:
-        """Fire what is due; True when there may be more. Raises `LedgerUnavailable`."""
+        """Fire the ticks that are due. True: there may be more. Raises `LedgerUnavailable`."""
         busy = False
-        for record in await self._book.due(self.runtime.topology.broker):
+        for record in await self._store.due(self.runtime.topology.broker):
             with _others_go_on(record.name):
                 busy = await self.settle(record) or busy
         return busy
 
     async def settle(self, record: ScheduleRecord) -> bool:
         """
-        Decide the ticks that are due and carry the decision out; True: there may be more to do.
+        Decide the ticks that are due and carry the decision out. True: there may be more to do.
 
-        One that nobody has declared for long (all were down, the ledger was) is declared by whoever
-        knows it; it stops where nobody does. Raises `ServerError`.
+        A schedule may not have been declared for long, because all workers or the ledger were down.
+        It is declared again if this worker knows it, and stops if it does not. Raises
+        `ServerError`.
         """
         if not record.pending and not is_in_force(record):
             if ours := self._ours.get(record.name):
                 await self._declare(ours)
                 return True
             log.info("schedule.stopped", schedule=record.name)
-            await self._book.save(stopped(record))
+            await self._store.save(stopped(record))
             return False
         return await self._settle(record)
 
@@ -116,7 +119,7 @@ class PeriodicJobs:
         ticks = ticks_to_fire(record)
         is_running = bool(ticks) and await self._is_running(record)
         decision = decide(record, ticks, is_running=is_running)
-        saved = await self._book.save(decision.record)
+        saved = await self._store.save(decision.record)
         if saved is not None and decision.left_out:
             log.info("tick.left_out", schedule=record.name, running=record.last_job_id)
         return saved
@@ -132,11 +135,11 @@ class PeriodicJobs:
             continue
 
     async def _try_to_declare(self, definition: Definition) -> bool:
-        """False: another one was faster, read again."""
-        record = await self._book.get(definition.name)
+        """False: another worker was faster; read again."""
+        record = await self._store.get(definition.name)
         if record is None:
-            now = await self._book.now()
-            return await self._book.save(new_record(definition, now)) is not None
+            now = await self._store.now()
+            return await self._store.save(new_record(definition, now)) is not None
         if not record.declared or record.definition.broker != definition.broker:
             of = f"task {record.definition.task!r} of broker {record.definition.broker!r}"
             log.error("schedule.name_taken", schedule=record.name, by=of)
@@ -145,30 +148,30 @@ class PeriodicJobs:
             return await self._take_over(record, definition)
         if is_declared_lately(record, definition):
             return True
-        return await self._book.save(declared(record, definition)) is not None
+        return await self._store.save(declared(record, definition)) is not None
 
     async def _take_over(self, record: ScheduleRecord, definition: Definition) -> bool:
-        """False: read again. What was due by the old definition is fired by it, before."""
+        """False: read again. Ticks that are due by the old definition are fired first."""
         if record.pending or (not record.paused and ticks_to_fire(record)):
             await self._settle(record)
-            after = await self._book.get(record.name)
+            after = await self._store.get(record.name)
             if after is None or not after.is_waiting:
                 return False
             log.info("schedule.taken_over_later", schedule=record.name)
-            return await self._book.save(declared(after, definition)) is not None
-        if await self._book.save(taken_over(record, definition)) is None:
+            return await self._store.save(declared(after, definition)) is not None
+        if await self._store.save(taken_over(record, definition)) is None:
             return False
         log.info("schedule.taken_over", schedule=record.name)
         return True
 
     @property
-    def _book(self) -> ScheduleStore:
+    def _store(self) -> ScheduleStore:
         return self.runtime.ledger.schedules
 
 
 @contextmanager
 def _others_go_on(schedule: str) -> Iterator[None]:
-    """What is wrong with one schedule is said, and tried again a little later."""
+    """Log an error of one schedule, which is tried again later, so that the others go on."""
     try:
         yield
     except LedgerUnavailable:

@@ -1,1 +1,1 @@
-"""The worker process itself: its start, its signals, its end."""
+"""The worker process: its start, its signals, its end."""

@@ -1,4 +1,4 @@
-"""Background tasks of a worker process, and what keeps each of them going."""
+"""Background tasks of a worker process, each restarted if it fails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BackgroundTask = Callable[[], Awaitable[None]]
 def background_tasks(
     worker: WorkerRuntime, consumer: Consumer, connection: Connection, *, preloads: bool
 ) -> tuple[BackgroundTask, ...]:
-    """Those that every worker has, beside heartbeat, watchdog and maintenance."""
+    """The tasks of every worker besides heartbeat, watchdog and maintenance."""
     return (
         partial(prepare_ledger, worker),
         *((partial(start_fork_server, worker),) if preloads else ()),
@@ -52,7 +52,7 @@ async def prepare_ledger(worker: WorkerRuntime) -> None:
 
 
 async def start_fork_server(worker: WorkerRuntime) -> None:
-    """Start it before its first job; one that does not start says so then."""
+    """Start the server before its first job. If it does not start, the first job reports why."""
     try:
         await worker.executor.start()
     except ServerNotStarted as error:
@@ -60,7 +60,7 @@ async def start_fork_server(worker: WorkerRuntime) -> None:
 
 
 async def report_worker(worker: WorkerRuntime, consumer: Consumer) -> None:
-    """Say that this worker is alive, and what it holds."""
+    """Report that this worker is alive, and what it holds."""
     while True:
         info = WorkerInfo(
             id=worker.worker_id,
@@ -84,7 +84,9 @@ async def receive_cancels(worker: WorkerRuntime) -> None:
 
 
 async def watch_connection(worker: WorkerRuntime, connection: Connection) -> None:
-    """A queue with other arguments is noticed late if RabbitMQ was down at start."""
+    """
+    End the worker if a queue has other arguments: if RabbitMQ was down at start, it shows later.
+    """
     while True:
         try:
             await connection.wait_open()
@@ -95,11 +97,11 @@ async def watch_connection(worker: WorkerRuntime, connection: Connection) -> Non
 
 
 async def keep_going(task: BackgroundTask) -> None:
-    """A background task that fails is a bug and logged as one; heartbeats go on all the same."""
+    """Restart a background task that fails. That is a bug and logged as one; heartbeats go on."""
     while True:
         try:
             return await task()
-        except asyncio.CancelledError:  # some drivers end what waits for them so
+        except asyncio.CancelledError:  # some drivers raise it in what waits for them
             if being_cancelled():
                 raise
             log.exception("background_task.failed", task=name_of(task))

@@ -1,4 +1,4 @@
-"""How the last jobs of a worker that stops go on elsewhere."""
+"""The release of the last jobs of a worker that stops, so that they go on elsewhere."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from api_shared.worker.run.held_claim import Stop
 
 log = structlog.get_logger()
 
-HAND_ON_S = 3.0
-"""Taskiq gives a broker's whole shutdown five seconds by default."""
+RELEASE_S = 3.0
+"""By default, taskiq gives the whole shutdown of a broker five seconds."""
 GRACE_S = 2.0
-"""Over a lease: for a heartbeat that was under way."""
-LOOK_S = 0.5
+"""Added to a lease, for a heartbeat that was under way."""
+POLL_S = 0.5
 
 
 def begin_release(claims: ClaimRegistry) -> None:
-    """Stop what still runs: it goes on elsewhere, no attempt counted."""
+    """Stop the jobs that still run. They go on elsewhere; no attempt is counted."""
     if claims:
         log.warning("worker.hands_on", jobs=len(claims))
     claims.stop_all(Stop.DRAIN)
 
 
-async def release_all(claims: ClaimRegistry, *, within_s: float = HAND_ON_S) -> None:
-    """Returns when all are settled, or in time: the rest waits for its lease."""
+async def release_all(claims: ClaimRegistry, *, within_s: float = RELEASE_S) -> None:
+    """
+    Return when all are settled, but after `within_s` at the latest: the rest waits for its lease.
+    """
     begin_release(claims)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
@@ -37,12 +39,12 @@ async def release_all(claims: ClaimRegistry, *, within_s: float = HAND_ON_S) -> 
 
 async def outlast_leases(claims: ClaimRegistry, *, lease_s: float) -> None:
     """
-    Returns when there are claims and no lease of theirs can stand any more: the ledger has been
-    away for so long. Until then their outcomes can still be written; and it may never be so.
+    Return when there are claims and none of their leases can still hold, because the ledger has
+    been away for that long. Until then their outcomes can still be written. It may never return.
     """
     seen_at = monotonic()
     while monotonic() - seen_at < lease_s + GRACE_S:
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
         if not claims or not claims.unreachable:
             seen_at = monotonic()
     log.error("worker.gives_up", jobs=len(claims), why="the ledger is away for over a lease")

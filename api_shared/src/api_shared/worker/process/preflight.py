@@ -1,4 +1,4 @@
-"""What must be right before a worker takes its first message."""
+"""Checks of a worker's setup, before it takes its first message."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RETRIES = (SimpleRetryMiddleware, SmartRetryMiddleware)
 
 class ImportFailures(logging.Filter):
     """
-    Hears of task modules that taskiq could not import.
+    The task modules that taskiq could not import.
 
-    Taskiq only logs it (`taskiq worker app:broker my.tasks`); the jobs of such a module would
-    then be unknown to this worker.
+    Taskiq only logs the failure (`taskiq worker app:broker my.tasks`), and this worker would not
+    know the jobs of such a module.
     """
 
     def __init__(self) -> None:
@@ -47,16 +47,16 @@ def import_tasks(modules: Sequence[str]) -> list[str]:
             importlib.import_module(module)
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
-            problems.append(f"module {module!r} does not import ({words}): mend or remove it")
+            problems.append(f"module {module!r} cannot be imported ({words}): fix or remove it")
     return problems
 
 
 def problems_of(broker: JobBroker, settings: Settings) -> list[str]:
-    """Why this worker would lose or mistreat jobs; each line names the way out."""
+    """The reasons why this worker would lose or mistreat jobs, each with its way out."""
     problems = []
     topology = broker.runtime.topology
     try:
-        consumed = {queue.name for queue in topology.wanted(settings.worker_queues)}
+        consumed = {queue.name for queue in topology.select(settings.worker_queues)}
     except UnknownQueue as error:
         return [f"WORKER_QUEUES: {error}"]
     for contract in broker.contracts:

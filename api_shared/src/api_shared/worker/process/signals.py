@@ -1,4 +1,4 @@
-"""A worker's process: signals and its parent."""
+"""Signals of a worker process, and the end of its parent."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = structlog.get_logger()
 
 def follow_parent() -> None:
     """
-    Get SIGQUIT when taskiq's main process dies, kill -9 included: no orphan consumes on.
+    Receive SIGQUIT when taskiq's main process dies, kill -9 included: no orphan goes on consuming.
 
-    It hurries, since what ends the main process ends the rest: systemd kills it, a container too.
+    SIGQUIT shuts down fast: what ends the main process (systemd, a container) kills the rest soon.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -34,34 +34,36 @@ def follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGQUIT)
 
 
-def install_signal_handlers(on_stop: Callable[[], None], on_hurry: Callable[[], None]) -> None:
+def install_signal_handlers(
+    on_stop: Callable[[], None], on_fast_shutdown: Callable[[], None]
+) -> None:
     """
-    Let the event loop wake for SIGTERM, SIGINT, SIGHUP and SIGQUIT, and pass the first on to
-    taskiq. SIGQUIT hurries, whether it is the first or not.
+    Wake the event loop for SIGTERM, SIGINT, SIGHUP and SIGQUIT, and pass the first signal on to
+    taskiq. SIGQUIT shuts down fast, whether it is the first signal or not.
 
     Python runs taskiq's own handler only when something wakes the loop. A child gets Ctrl-C
-    twice, from its terminal and from taskiq's main process: the second means nothing new.
+    twice, from its terminal and from taskiq's main process: the second one changes nothing.
     """
     loop = asyncio.get_running_loop()
     taskiqs_own = signal.getsignal(signal.SIGTERM)
-    heard: list[int] = []
+    received: list[int] = []
 
-    def hear(number: int) -> None:
+    def on_signal(number: int) -> None:
         name = signal.Signals(number).name
-        if heard:
+        if received:
             log.info("worker.signal_again", signal=name)
         else:
             log.info("worker.stopping", signal=name)
             on_stop()
-        heard.append(number)
+        received.append(number)
         if number == signal.SIGQUIT:
-            on_hurry()
-        if len(heard) == 1 and callable(taskiqs_own):
+            on_fast_shutdown()
+        if len(received) == 1 and callable(taskiqs_own):
             taskiqs_own(signal.SIGTERM, None)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.add_signal_handler(number, hear, number)
+            loop.add_signal_handler(number, on_signal, number)
 
 
 def retire() -> None:

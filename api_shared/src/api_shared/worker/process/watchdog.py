@@ -1,9 +1,9 @@
 """
 The watchdog: a thread that notices when a job's async code blocks the event loop.
 
-While the loop is blocked it names the job and the line, keeps the leases of the process, raises in
-the blocking code when its job should stop, and at the job's hard limit ends the process: its other
-jobs are handed on, no attempt counted.
+While the loop is blocked, the watchdog logs the job and the line, renews the leases of the process,
+and raises in the blocking code when its job must stop. At the job's hard limit it ends the process.
+The other jobs of the process are released, and no attempt is counted for them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from api_shared.worker.run.held_claim import HeldClaim, Stop, running_claim
 log = structlog.get_logger()
 
 BLOCKED_AFTER_S = 2.0
-"""How long the loop may be silent before it counts as blocked, and half a heartbeat at most."""
+"""How long the loop may be silent before it counts as blocked; at most half a heartbeat."""
 MOST_FRAMES = 30
 EXIT_CODE = 70
 
@@ -46,7 +46,7 @@ this signal is ignored, and nothing else of a worker uses it."""
 
 @dataclass(slots=True)
 class _Block:
-    """A time in which the loop does not turn."""
+    """A time in which the loop does not run."""
 
     began: float
     claim: HeldClaim | None
@@ -54,16 +54,16 @@ class _Block:
     renewed_at: float = 0.0
     stop: Stop | None = None
     stop_asked_at: float = inf
-    told: set[str] = field(default_factory=set)
+    raised: set[str] = field(default_factory=set)
     """What was raised in the blocking code: "limit", "stop"."""
 
 
 class Watchdog:
     """
-    Runs from `start` to `stop`, which the event loop's thread calls; `beat` is the loop's keeper.
+    Runs from `start` to `stop`, which the event loop's thread calls. `beat` is a task of the loop.
 
     Code that holds the interpreter itself (one call into C) stops this thread too. For that there
-    is a timer of CPU time that only this thread winds up: it ends the process by SIGVTALRM.
+    is a timer of CPU time, which only this thread resets: it ends the process by SIGVTALRM.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Watchdog:
             faulthandler.enable()
         faulthandler.register(signal.SIGVTALRM, chain=True)
         self._beaten_at = monotonic()
-        # At once: the thread may never get its first turn.
+        # At once: the thread may never run.
         signal.setitimer(signal.ITIMER_VIRTUAL, self._cpu_limit_s)
         self._thread.start()
 
@@ -113,7 +113,7 @@ class Watchdog:
         signal.signal(_LOOK, signal.SIG_DFL)
 
     async def beat(self) -> None:
-        """For ever: says that the loop turns."""
+        """Note for ever that the loop runs."""
         while True:
             self._beaten_at = monotonic()
             await asyncio.sleep(self._tick_s / 2)
@@ -165,18 +165,18 @@ class Watchdog:
             self._renew(block, now)
 
     def _ends_at(self, block: _Block) -> float:
-        """When it costs the process: what blocks and is no job's has a limit as well."""
+        """When the process must end. Blocking code of no job has a limit too."""
         running = None if block.claim is None else block.claim.running
         limit_at = block.began + self._limit_s if running is None else running.hard_limit_at
         return min(limit_at + self._tick_s, block.stop_asked_at + STOP_GRACE_S)
 
     def _renew(self, block: _Block, now: float) -> None:
         try:
-            wanted = self._rescue.renew()
+            stops = self._rescue.renew()
         except LedgerUnavailable as error:
             log.warning("heartbeat.failed", error=str(error))
             return
-        stop = None if block.claim is None else wanted.get(block.claim.job.id)
+        stop = None if block.claim is None else stops.get(block.claim.job.id)
         if stop is not None and block.stop is None:
             block.stop, block.stop_asked_at = stop, now
 
@@ -190,13 +190,13 @@ class Watchdog:
                 stack=block.stack,
                 **_named(block.claim),
             )
-            self._hand_on(block)
+            self._release_all(block)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:  # whatever fails: a process that goes on keeps all its leases for ever
             self._exit_now(EXIT_CODE)
 
-    def _hand_on(self, block: _Block) -> None:
+    def _release_all(self, block: _Block) -> None:
         try:
             self._rescue.release_all(block.claim, block.stop, block.stack)
         except LedgerUnavailable as error:
@@ -205,13 +205,15 @@ class Watchdog:
             log.exception("worker.hands_on_failed")
 
     def _owner_by_task(self) -> HeldClaim | None:
-        """Where no handler can run, in a call that waits in C: of a body's own task at least."""
+        """
+        The claim by the current asyncio task, for a call that waits in C, where no handler can run.
+        """
         running = asyncio.current_task(self._loop)
         bodies = ((claim, claim.running) for claim in self._claims)
         return next((claim for claim, each in bodies if each and each.task is running), None)
 
     def _stack(self) -> str:
-        """Of what blocks, without the way there."""
+        """The stack of the blocking code, without its callers."""
         frame = sys._current_frames().get(self._main)
         frames = traceback.extract_stack(frame) if frame else []
         ours = [number for number, each in enumerate(frames) if each.filename in _CALLERS]
@@ -230,13 +232,13 @@ class Watchdog:
         block = self._block
         if block is None or block.claim is not claim:
             return
-        if block.stop is not None and "stop" not in block.told:
-            block.told.add("stop")
+        if block.stop is not None and "stop" not in block.raised:
+            block.raised.add("stop")
             claim.stop(block.stop)
             raise asyncio.CancelledError
         running = claim.running
-        if running and monotonic() >= running.soft_limit_at and "limit" not in block.told:
-            block.told.add("limit")
+        if running and monotonic() >= running.soft_limit_at and "limit" not in block.raised:
+            block.raised.add("limit")
             raise SoftTimeLimitExceeded(running.soft_limit_s)
 
 

@@ -1,4 +1,4 @@
-"""What a thread can do for a process's jobs while the event loop is blocked."""
+"""Writes to the ledger from a thread, while the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ T = TypeVar("T")
 
 ANSWER_S = 5.0
 PAST_ALL_WRITES = 1_000
-"""Over the number of any write that is still on its way."""
+"""Added to a write's number, to be over that of any write that is still on its way."""
 
 
 class Rescue(Protocol):
     """Blocking, from any thread. Raises `LedgerUnavailable`."""
 
     def renew(self) -> dict[str, Stop | None]:
-        """Renew the leases of the process: for each job id whether it must stop."""
+        """
+        Renew the leases of the process. For each job id: why it must stop, None if it goes on.
+        """
 
     def release_all(self, blocker: HeldClaim | None, stop: Stop | None, stack: str) -> None:
-        """The blocker's attempt has failed at its limit, or it was to stop; all others go on."""
+        """Fail the blocker's attempt at its limit, or stop it; release all other jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchdogLedger(Rescue):
-    """Through a connection of its own each time, in an event loop of its own."""
+    """Each call has a connection and an event loop of its own."""
 
     worker: WorkerRuntime
     tasks: Mapping[str, JobTask[Any, Any]]
@@ -44,17 +46,17 @@ class WatchdogLedger(Rescue):
     def renew(self) -> dict[str, Stop | None]:
         tokens = self.worker.claims.tokens
         lease_s = self.worker.settings.lease_s
-        standing = self._ask(lambda ledger: ledger.heartbeat(tokens, lease_s=lease_s))
+        held = self._ask(lambda ledger: ledger.heartbeat(tokens, lease_s=lease_s))
         stops: dict[str, Stop | None] = dict.fromkeys(tokens, Stop.LOST)
-        for job_id, held in standing.items():
-            stops[job_id] = Stop.CANCEL if held.cancel_requested else None
+        for job_id, state in held.items():
+            stops[job_id] = Stop.CANCEL if state.cancel_requested else None
         return stops
 
     def release_all(self, blocker: HeldClaim | None, stop: Stop | None, stack: str) -> None:
         others = self.worker.claims.tokens
         write = None
         if blocker is not None:
-            if others.get(blocker.job.id) == blocker.token:  # else its job is claimed anew
+            if others.get(blocker.job.id) == blocker.token:  # otherwise its job is claimed again
                 del others[blocker.job.id]
             outcome = self._outcome(blocker, stop, stack)
             task = self.tasks[blocker.job.task]
@@ -63,7 +65,7 @@ class WatchdogLedger(Rescue):
         async def apply_all(ledger: Ledger) -> None:
             if write is not None:
                 await ledger.apply(write)
-            await asyncio.gather(*(_hand_on(ledger, *other) for other in others.items()))
+            await asyncio.gather(*(_release(ledger, *other) for other in others.items()))
 
         self._ask(apply_all)
 
@@ -92,8 +94,10 @@ class WatchdogLedger(Rescue):
         return asyncio.run(ask())
 
 
-async def _hand_on(ledger: Ledger, job_id: str, token: str) -> None:
-    """As the record stands: this process may not have heard yet that it holds the claim."""
+async def _release(ledger: Ledger, job_id: str, token: str) -> None:
+    """
+    Release by the record's own numbers: this process may not know yet that it holds the claim.
+    """
     job = await ledger.get(job_id)
     if job is not None and job.token == token:
         why = "another job blocked its worker"

@@ -1,1 +1,1 @@
-"""The way of one job through a worker, step by step."""
+"""The run of one job in a worker, step by step."""

@@ -1,4 +1,4 @@
-"""Jobs made of foreign messages, and of dead letters that were moved back."""
+"""Adoption of foreign messages, and of dead letters that were moved back to their queue."""
 
 from __future__ import annotations
 
@@ -41,16 +41,17 @@ async def _revived(
     worker: WorkerRuntime,
 ) -> bool:
     """
-    Whether this message has made a job to be claimed of what was none: a foreign one that was
-    recorded, or a dead letter that somebody moved back to its queue. Raises `UsageError`.
+    Make a job that can be claimed from a message without one: from a foreign message, or from a
+    dead letter that was moved back to its queue. False if the message is neither. Raises
+    `UsageError`.
     """
-    mark = dead_letter_headers_of(delivery.headers)
+    dead_letter = dead_letter_headers_of(delivery.headers)
     if job is None:
-        if delivery.headers.get(ACCEPTED) and mark is None:
+        if delivery.headers.get(ACCEPTED) and dead_letter is None:
             return False
-        await _adopt(task, message, delivery, mark, worker)
+        await _adopt(task, message, delivery, dead_letter, worker)
         return True
-    if mark is None or job.task != message.task or not has_ended(job, mark):
+    if dead_letter is None or job.task != message.task or not has_ended(job, dead_letter):
         return False
     await requeue(job, worker.runtime, why="dead letter moved back")
     return True
@@ -60,24 +61,28 @@ async def _adopt(
     task: JobTask[Any, Any],
     message: JobMessage,
     delivery: Delivery,
-    mark: DeadLetterHeaders | None,
+    dead_letter: DeadLetterHeaders | None,
     worker: WorkerRuntime,
 ) -> None:
     """
-    Record the job of a message that has no record, as a kiq would have: one that is a duplicate is
-    done with, as a kiq's would be, and the log says whose. A dead letter goes on with the round
-    after the one it ended, or is kept (`UniqueTaken`). Raises `UsageError`, `NotOurs`.
+    Record the job of a message that has no record, as a kiq would have done.
+
+    A duplicate is acked, and the log names the job that it duplicates. A dead letter begins the
+    round after the one that it ended; as a duplicate it stays a dead letter (`UniqueTaken`).
+    Raises `UsageError`, `NotOurs`.
     """
     try:
-        insert = _insert_of(task, message, delivery, mark, worker)
+        insert = _insert_of(task, message, delivery, dead_letter, worker)
     except UsageError:
         raise
-    except Exception as error:  # of the contract's own validators: it would come back for ever
+    except (
+        Exception
+    ) as error:  # of a contract's own validator: the message would come back for ever
         problem = f"they cannot be checked: {type(error).__name__}"
         raise InvalidArguments(task.contract.name, [problem]) from error
     inserted = await enter(insert, worker.runtime)
     if inserted.job.id != insert.job.id:
-        if mark is not None:
+        if dead_letter is not None:
             raise UniqueTaken(str(insert.job.unique_key), inserted.job.id)
         log.warning("message.deduplicated", job_id=message.job_id, first_job_id=inserted.job.id)
         delivery.ack()
@@ -89,21 +94,21 @@ def _insert_of(
     task: JobTask[Any, Any],
     message: JobMessage,
     delivery: Delivery,
-    mark: DeadLetterHeaders | None,
+    dead_letter: DeadLetterHeaders | None,
     worker: WorkerRuntime,
 ) -> Insert:
-    """What a kiq of this message would ask the ledger for. Raises whatever a validator raises."""
+    """The insert that a kiq of this message would make. Raises whatever a validator raises."""
     submission = submission_of(to_message(message), task.contract)
     options = replace(submission.options, queue=delivery.queue.name)
-    if mark is not None:
+    if dead_letter is not None:
         options = replace(
             options,
-            owner=mark.owner or options.owner,
-            correlation_id=mark.correlation_id or options.correlation_id,
+            owner=dead_letter.owner or options.owner,
+            correlation_id=dead_letter.correlation_id or options.correlation_id,
             priority=options.priority or min(delivery.priority, MAX_PRIORITY),
         )
     submission = replace(submission, options=options)
     insert = new_job(submission, worker.runtime.topology, worker.settings)
-    if mark is not None:
-        insert = replace(insert, job=replace(insert.job, round=(mark.round or 0) + 1))
+    if dead_letter is not None:
+        insert = replace(insert, job=replace(insert.job, round=(dead_letter.round or 0) + 1))
     return insert

@@ -1,4 +1,4 @@
-"""From a delivery to a claim: no message is acked before the ledger guards its job."""
+"""The claim of a delivered job: no message is acked before the ledger guards its job."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from api_shared.worker.run.worker_runtime import WorkerRuntime
 log = structlog.get_logger()
 
 LEDGER_PAUSE_S = 2.0
-"""How long a worker that cannot reach the ledger takes no messages."""
+"""How long a worker takes no messages after it could not reach the ledger."""
 UNREADABLE_S = 10.0
 """After how long a job that this release cannot read is published for another worker."""
 
@@ -87,15 +87,17 @@ async def claim_job(
 async def _dead_letter_stranger(
     delivery: Delivery, message: JobMessage, job: Job, worker: WorkerRuntime
 ) -> None:
-    """A message of another task under this job's id."""
+    """Dead-letter a message of another task under this job's id."""
     detail = f"job {job.id} is a {job.task!r}, this message says {message.task!r}"
     await worker.dead_letter(delivery, Reason.UNREADABLE, detail)
 
 
 def _drop(delivery: Delivery, job: Job) -> None:
-    """The job is guarded by its record; a stale dead letter was somebody's act, so it is said."""
-    mark = dead_letter_headers_of(delivery.headers)
-    if mark is None:
+    """
+    Ack a message whose job its record guards. A stale dead letter was moved by a person: log it.
+    """
+    dead_letter = dead_letter_headers_of(delivery.headers)
+    if dead_letter is None:
         log.debug("delivery.dropped", job_id=job.id, status=job.status)
     else:
         log.warning(
@@ -103,13 +105,13 @@ def _drop(delivery: Delivery, job: Job) -> None:
             job_id=job.id,
             status=job.status,
             round=job.round,
-            ended_round=mark.ended_round,
+            ended_round=dead_letter.ended_round,
         )
     delivery.ack()
 
 
 async def _let_go(job: Job, claim: Claim, worker: WorkerRuntime) -> None:
-    """Undo a claim that a message of another task has brought about."""
+    """Undo a claim that was made for a message of another task."""
     why = "claimed by a message of another task"
     await worker.ledger.apply(Release(job.id, claim.token, job.seq + 1, 0, why))
 
@@ -118,8 +120,10 @@ async def _hand_over(
     delivery: Delivery, claim: Claim, error: UnreadableRecord, worker: WorkerRuntime
 ) -> None:
     """
-    Leave a job to workers of the release that wrote it: no loss, no attempt counted. A dead letter
-    that somebody moved back is one again: whether it begins a round cannot be said here.
+    Leave a job to workers of the release that wrote it. Neither a loss nor an attempt is counted.
+
+    A dead letter that was moved back becomes a dead letter again: this worker cannot know whether
+    it begins a round.
     """
     log.warning("claim.unreadable", job_id=claim.job_id, error=str(error))
     why = "written by another release than this worker's"
@@ -133,7 +137,7 @@ async def _hand_over(
 
 
 async def _apply_claim(claim: Claim, worker: WorkerRuntime) -> Claimed | Refused:
-    """A job may turn queued between the claim's write and its read-back: then try once more."""
+    """Claim, and once more if the job was queued between the write and its read-back."""
     deadline_s = worker.settings.lease_s
     verdict = await worker.ledger.apply(claim, deadline_s=deadline_s)
     if isinstance(verdict, Refused) and verdict.job and verdict.job.status is Status.QUEUED:

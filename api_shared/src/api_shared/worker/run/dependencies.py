@@ -21,7 +21,7 @@ from api_shared.worker.run.job_context import LiveJob, ProcessJob
 
 
 class _JobsOwnContext(Context):
-    """Taskiq's `Context` of one job: ack and requeue are the platform's."""
+    """Taskiq's `Context` of one job, whose ack and requeue are the platform's."""
 
     async def ack(self) -> None:
         """The message was acked when the job was claimed."""
@@ -62,7 +62,7 @@ class Injected:
     async def __aenter__(self) -> dict[str, Any]:
         try:
             return await self._resolver.resolve_kwargs()
-        except BaseException as error:  # those that were opened before it
+        except BaseException as error:  # close those that were opened before it
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
 

@@ -1,4 +1,4 @@
-"""Errors of the way of a job."""
+"""Errors of the run of a job."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from taskiq.exceptions import NoResultError
 
 
 class NotOurs(NoResultError):
-    """This delivery gives no job to run here; whoever guards the job has it."""
+    """This delivery has no job to run here; its job is guarded elsewhere."""

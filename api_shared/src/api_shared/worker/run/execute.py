@@ -1,4 +1,4 @@
-"""Running a task's function under its limits: dependencies, stop, time, and how it ended."""
+"""The execution of a task's function, with its dependencies and under its limits."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ log = structlog.get_logger()
 
 STOP_GRACE_S = 5.0
 """
-How long a body that was told to stop may take to clean up, before its slot is taken; if it blocks
-the event loop, before it costs its process.
+How long a body that must stop may take to clean up. After that its slot is free for another job;
+if it blocks the event loop, its process ends.
 """
 MIN_GRACE_S = 0.1
-"""What it has for that in any case, at its hard limit too."""
+"""The shortest time to clean up, at the hard limit too."""
 AROUND_PROCESS_S = 120.0
 """
-What a synchronous task has beyond its hard limit, which its process keeps: for its dependencies,
-and for a fork server that is slow to start.
+The time of a synchronous task beyond the hard limit of its process: for its dependencies, and for
+a fork server that starts slowly.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """In seconds, counted from the start of the body; the contract's own, else the settings'."""
+    """Limits in seconds from the start of the body: of the contract, else of the settings."""
 
     soft_s: float
     hard_s: float
@@ -69,7 +69,7 @@ class Limits:
         return cls(soft_s, hard_s)
 
     def around_process(self) -> Limits:
-        """Of all that a synchronous task does, its process included."""
+        """The limits around a synchronous task, its process included."""
         soft_s = self.hard_s + AROUND_PROCESS_S
         return Limits(soft_s, soft_s + STOP_GRACE_S)
 
@@ -79,7 +79,7 @@ class WillNotStop(Exception):
 
 
 class Escaped(Exception):
-    """The body raised what would have ended more than itself: its asyncio task, or the worker."""
+    """The body raised an exception that would have ended its asyncio task or the worker."""
 
 
 async def execute(
@@ -91,7 +91,7 @@ async def execute(
     executor: ProcessExecutor,
     slot: Slot | None,
 ) -> Outcome:
-    """Run the function once; whatever it does becomes an `Outcome`."""
+    """Run the function once and return its `Outcome`, whatever it does."""
     limits = Limits.of(task, settings)
     contract, limit_bytes = task.contract, settings.max_result_bytes
 
@@ -119,7 +119,9 @@ async def execute(
 
 
 async def _contained(body: Awaitable[str]) -> str:
-    """asyncio would let these two out of the event loop, and so end the worker."""
+    """
+    Wrap two exceptions that asyncio would let out of the event loop, which would end the worker.
+    """
     try:
         return await body
     except (SystemExit, KeyboardInterrupt) as error:
@@ -132,9 +134,9 @@ async def _watch(
     """
     Await `call` in a task of its own; cancel it when the claim is stopped or its time is up.
 
-    At its soft limit a body has until its hard limit to save what is worth saving; a stop that
-    comes meanwhile shortens that. A body that goes on all the same is left behind, in
-    `claim.running`: it holds no slot, and its writes are refused.
+    From its soft limit to its hard limit a body can save what is worth saving. A stop in between
+    shortens that time. A body that does not end is left in `claim.running`: it holds no slot, and
+    its writes are refused.
     """
     body = asyncio.create_task(call)
     claim.running = running = RunningTask(body, limits.soft_s, limits.hard_s)
@@ -164,14 +166,14 @@ async def _watch(
                 "task.will_not_stop", why=stopped, run_s=round(monotonic() - running.started_at, 3)
             )
             return None, WillNotStop(), stopped
-        else:  # a timer that is a little early
+        else:  # the timer was a little early
             continue
         ends_at = max(ends_at, monotonic() + MIN_GRACE_S)
         body.cancel()
     claim.running = None
     try:
         return body.result(), None, stopped
-    except asyncio.CancelledError as error:  # its traceback says where the body was
+    except asyncio.CancelledError as error:  # its traceback shows where the body was
         return None, error, stopped or claim.stop_reason
     except BaseException as error:
         return None, error, stopped

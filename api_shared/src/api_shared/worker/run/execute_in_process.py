@@ -1,4 +1,4 @@
-"""A synchronous task's run in a process of its own, in the words of an async one."""
+"""The execution of a synchronous task in a process of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from api_shared.worker.run.job_context import progress_of
 log = structlog.get_logger()
 
 NO_PROCESS_S = 5.0
-"""After how long a job is tried again that the machine had no process for."""
+"""After how long a job is tried again if the machine had no process for it."""
 
 
 class ProcessFailed(ApiWorkersError):
@@ -64,7 +64,7 @@ async def execute_in_process(
     executor: ProcessExecutor,
     slot: Slot | None,
 ) -> Any:
-    """The function's result; raises what an async function would have raised in its place."""
+    """The function's result. Raises what an async function would raise."""
 
     def on_progress(update: Mapping[str, Any]) -> None:
         fields = (update.get(name) for name in ("done", "total", "stage", "message"))
@@ -84,8 +84,10 @@ async def execute_in_process(
         raise _worker_stopped() from None
     except (ServerNotStarted, ForkRefused) as error:
         if isinstance(error, ServerNotStarted) and error.module is not None:
-            raise  # what is to be mended is the module, so it is said where people look
-        log.warning("compute.no_process", error=str(error))  # nothing has run: no fault of the job
+            raise  # the module must be fixed, so the job shows its error
+        log.warning(
+            "compute.no_process", error=str(error)
+        )  # nothing has run: the job is not at fault
         raise Snooze(NO_PROCESS_S, str(error)) from None
     match ended:
         case Returned(value_json):
@@ -95,7 +97,7 @@ async def execute_in_process(
         case TimedOut(limit_s, soft):
             raise SoftLimit(limit_s) if soft else TimeLimitExceeded(limit_s)
         case OutOfMemory(limit_mb):
-            raise ProcessFailed(f"it wanted more than its {limit_mb} MB of memory")
+            raise ProcessFailed(f"it needed more than its {limit_mb} MB of memory")
         case Killed():
             raise ProcessFailed(f"its process was {ended}")
         case Cancelled():
@@ -108,7 +110,7 @@ def _worker_stopped() -> Snooze:
 
 
 def _as_local(ended: Raised, task: JobTask[Any, Any]) -> BaseException:
-    """The platform's own exceptions as themselves, all others as text."""
+    """The exception of the process: the platform's own as themselves, all others as text."""
     if ended.is_a(Discard):
         return Discard(ended.message)
     if ended.is_a(Snooze):

@@ -17,9 +17,9 @@ log = structlog.get_logger()
 
 class ClaimRegistry:
     """
-    All claims of the process, by token; one heartbeat renews them with one write.
+    All claims of a process, by token. A heartbeat renews them with one write.
 
-    A job may be claimed anew while its first body still runs here: its lease had run out.
+    A job can be claimed again while an earlier body of it still runs here: its lease had run out.
     """
 
     def __init__(self, ledger: Ledger, *, lease_s: float, heartbeat_s: float) -> None:
@@ -41,13 +41,15 @@ class ClaimRegistry:
 
     @property
     def tokens(self) -> dict[str, str]:
-        """By job id, its latest claim's; those whose claim is being written as well."""
+        """
+        The token of the latest claim by job id, those of claims that are being written included.
+        """
         pending = {job_id: token for token, job_id in self._pending.copy().items()}
         return pending | {claim.job.id: claim.token for claim in self._held.copy().values()}
 
     @contextmanager
     def writing(self, job_id: str, token: str) -> Iterator[None]:
-        """While this claim is written: it may stand before its writer hears of it."""
+        """Register a claim while it is written: it may hold before its writer knows."""
         self._pending[token] = job_id
         try:
             yield
@@ -57,7 +59,7 @@ class ClaimRegistry:
     def add(self, claim: HeldClaim) -> None:
         self._held[claim.token] = claim
         self._idle.clear()
-        if self._all_stopped is not None:  # its claim was on its way
+        if self._all_stopped is not None:  # the stop came while the claim was written
             claim.stop(self._all_stopped)
 
     def remove(self, claim: HeldClaim) -> None:
@@ -66,7 +68,7 @@ class ClaimRegistry:
             self._idle.set()
 
     def stop_earlier(self, claim: HeldClaim) -> bool:
-        """Stop what still runs of its job: those claims are lost. Whether there was any."""
+        """Stop earlier runs of its job, whose claims are lost. True if there was any."""
         earlier = [each for each in self._on(claim.job.id) if each is not claim]
         for each in earlier:
             each.stop(Stop.LOST)
@@ -77,7 +79,7 @@ class ClaimRegistry:
             claim.stop(Stop.CANCEL)
 
     def stop_all(self, reason: Stop) -> None:
-        """Those that are held, and those that are added later."""
+        """Stop the claims that are held, and those that are added later."""
         self._all_stopped = reason
         for claim in self:
             claim.stop(reason)
@@ -86,7 +88,7 @@ class ClaimRegistry:
         await self._idle.wait()
 
     async def keep(self) -> None:
-        """Heartbeats, for ever. A ledger that is away is waited for: the claims may still stand."""
+        """Send heartbeats for ever. While the ledger is away, the claims may still hold."""
         while True:
             await asyncio.sleep(self._heartbeat_s)
             if self._held:
@@ -99,7 +101,7 @@ class ClaimRegistry:
         beaten = {claim.job.id: claim for claim in self}
         tokens = {job_id: claim.token for job_id, claim in beaten.items()}
         try:
-            standing = await self._ledger.heartbeat(tokens, lease_s=self._lease_s)
+            held = await self._ledger.heartbeat(tokens, lease_s=self._lease_s)
         except LedgerUnavailable as error:
             if not self.unreachable:
                 log.warning("heartbeat.failed", claims=len(tokens), error=str(error))
@@ -107,7 +109,7 @@ class ClaimRegistry:
             return
         self.unreachable = False
         for job_id, claim in beaten.items():
-            if job_id not in standing:
+            if job_id not in held:
                 claim.stop(Stop.LOST)
-            elif standing[job_id].cancel_requested:
+            elif held[job_id].cancel_requested:
                 claim.stop(Stop.CANCEL)

@@ -1,4 +1,4 @@
-"""A claim as its worker holds it: what stops it, and the writes that it numbers."""
+"""A claim in the hands of its worker: what stops it, and the numbers of its writes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunningTask:
     """
     The asyncio task of a body and its limits, counted from its start.
 
-    A synchronous task's come later than its process's own: they are for what is around that.
+    Those of a synchronous task are later than the limits of its process, which they surround.
     """
 
     task: asyncio.Task[str]
@@ -59,10 +59,10 @@ class RunningTask:
 
 class HeldClaim:
     """
-    The right to write one job, and the numbering of what is written.
+    The right to write one job, and the numbers of its writes.
 
-    `stop` asks the task to end; the first reason stands. Once `settling`, nothing does.
-    `running` is there while the task runs, and stays if it will not stop.
+    `stop` requests the task to end; the first reason counts. It has no effect once `settling`.
+    `running` is set while the task runs, and stays set if the task does not stop.
     """
 
     def __init__(self, job: Job, token: str, ledger: Ledger, notifier: Notifier) -> None:
@@ -94,13 +94,13 @@ class HeldClaim:
         return self._seq
 
     def report(self, progress: Progress) -> None:
-        """Notify listeners and the ledger soon; the latest wins."""
+        """Notify listeners and the ledger soon. Only the latest progress counts."""
         self._progress = progress
         if self._reporter is None and not self.settling:
             self._reporter = asyncio.create_task(self._report())
 
     async def record(self, key: str, value_json: str, usage: Mapping[str, int]) -> None:
-        """Write to the journal, durably, and count `usage` with it. Raises `ClaimLost`."""
+        """Write to the journal durably, and add `usage` in the same write. Raises `ClaimLost`."""
         used = checked_usage(usage, self.usage)
         self.usage = added(self.usage, used)
         write = SaveJournal(self.job.id, self.token, self.next_seq(), key, value_json, used)
@@ -111,7 +111,7 @@ class HeldClaim:
         self.journal[key] = value_json
 
     async def settle(self) -> int:
-        """No more progress or text after this; the number of the write that ends the claim."""
+        """End progress and text, and return the number of the write that ends the claim."""
         self.settling = True
         await self.text.close()
         if self._reporter is not None:
@@ -122,7 +122,7 @@ class HeldClaim:
         return self.next_seq()
 
     async def was_late(self, write: FencedWrite) -> None:
-        """A write was refused, for the claim is gone: say so where `kiq verify` counts it."""
+        """Record that a write was refused because the claim is lost; `kiq verify` counts it."""
         log.warning("write.refused", job_id=self.job.id, write=type(write).__name__)
         try:
             await self._ledger.change(count_late_write(self.job.id))
@@ -130,7 +130,10 @@ class HeldClaim:
             log.warning("write.refusal_not_counted", job_id=self.job.id, error=str(error))
 
     async def _report(self) -> None:
-        """Listeners hear of the latest ten times a second, the ledger once; then there is rest."""
+        """
+        Publish the latest progress ten times a second, and save it once a second, until none is
+        new.
+        """
         unsaved: tuple[int, Progress] | None = None
         while self._progress is not None or unsaved is not None:
             progress, self._progress = self._progress, None
@@ -151,4 +154,4 @@ class HeldClaim:
 
 
 running_claim: ContextVar[HeldClaim | None] = ContextVar("running_claim", default=None)
-"""The claim whose body the code that asks belongs to: its tasks and callbacks have it too."""
+"""The claim whose body is running; the tasks and callbacks of the body have it too."""

@@ -19,13 +19,15 @@ from api_shared.worker.run.stuck_tasks import StuckTasks
 
 WAITS_TO_BE_ALONE = "one more loss would be its last: it runs alone"
 ALONE_WAIT_S = 5.0
-"""How long such a job waits for the others of its process to end, while no more are taken."""
+"""
+How long such a job waits for the other jobs of its process to end. No new jobs start meanwhile.
+"""
 ALONE_AGAIN_S = (0.25, 30.0)
-"""After how long it tries again: at first, and at most. Doubles each time."""
+"""After how long it tries again: at first, and at most. The time doubles with each try."""
 ALONE_TRIES = 12
 """
-After so many, some four minutes, it runs beside the others: long jobs must not starve it. Beside
-one that runs alone it never does.
+After so many tries (about four minutes) it runs beside other jobs, so that long jobs cannot starve
+it. It never runs beside a job that runs alone.
 """
 STILL_RUNS = "an earlier run of it goes on in this process"
 ELSEWHERE_S = 0.5
@@ -33,7 +35,7 @@ ELSEWHERE_S = 0.5
 
 
 class Pausable(Protocol):
-    """A consumer, as far as the run of a job may act on it."""
+    """What the run of a job may ask of a consumer."""
 
     def pause(self, seconds: float) -> None:
         """Take no more messages for a while."""
@@ -44,12 +46,12 @@ class Pausable(Protocol):
 
 class Isolation:
     """
-    Which job may run now, and beside which others.
+    Decides which job may run now, and beside which others.
 
-    A job that would fail if it were lost again runs with nothing else in its process: what kills a
-    worker then is that job, and what it kills is nobody else. Before it runs it takes its last
-    chance, in the ledger: a worker that dies while it waits is no fault of it. And no job runs
-    beside an earlier run of itself.
+    A job that would fail if it were lost again runs alone in its process. If it kills its worker,
+    it harms no other job, and no other job can be the cause. The ledger notes its last chance just
+    before it runs, so that a worker that dies while the job waits does not count against it. No job
+    runs beside an earlier run of itself.
     """
 
     def __init__(
@@ -70,19 +72,23 @@ class Isolation:
 
     @asynccontextmanager
     async def admit(self, claim: HeldClaim) -> AsyncIterator[Snoozed | LostClaim | None]:
-        """None: the job runs within this block. Else it does not run now, and this is why."""
+        """
+        None: the job runs within this block. Otherwise it does not run now, with this outcome.
+        """
         if self._still_runs(claim):
             yield Snoozed(ELSEWHERE_S, STILL_RUNS)
         elif needs_last_chance(claim.job, max_lost=self._max_lost):
-            async with self._alone(claim) as refusal:
-                yield refusal
+            async with self._alone(claim) as outcome:
+                yield outcome
         else:
             with self._occupancy.beside_others() as may_run:
                 busy = Snoozed(ELSEWHERE_S, "another job runs alone in this process")
                 yield None if may_run else busy
 
     def _still_runs(self, claim: HeldClaim) -> bool:
-        """Whether an earlier run goes on here; it is stopped, and if it cannot be, its process."""
+        """
+        Whether an earlier run goes on here. It is stopped; if it does not stop, its process is.
+        """
         if self._claims.stop_earlier(claim):
             return True
         if claim.job.id not in self._stuck_tasks:
@@ -108,20 +114,20 @@ class Occupancy:
     """
     The tasks that run in a process: side by side, or one of them alone.
 
-    One that must be alone waits for those that run, and no other enters meanwhile. None waits to
-    enter beside it either: a job that is refused is released, so that another process can run it.
+    A task that must be alone waits for those that run, and no other task enters meanwhile. No task
+    waits to enter beside it: its job is released, so that another process can run it.
     """
 
     def __init__(self) -> None:
         self._running = 0
-        self._wanted_alone = False
+        self._alone = False
         self._empty = asyncio.Event()
         self._empty.set()
 
     @contextmanager
     def beside_others(self) -> Iterator[bool]:
-        """False: one runs alone here, or waits to."""
-        if self._wanted_alone:
+        """False: a task runs alone here, or waits to run alone."""
+        if self._alone:
             yield False
             return
         self._running += 1
@@ -136,17 +142,17 @@ class Occupancy:
     @asynccontextmanager
     async def alone(self, *, within_s: float, else_beside: bool = False) -> AsyncIterator[bool]:
         """
-        False: another one is alone, or the others did not end `within_s`. With `else_beside` it
-        runs beside those, but beside no other one, and none enters meanwhile either.
+        False: another task is alone, or the others did not end `within_s`. With `else_beside` the
+        task then runs beside those others, and no further task enters meanwhile.
         """
-        if self._wanted_alone:
+        if self._alone:
             yield False
             return
-        self._wanted_alone = True
+        self._alone = True
         try:
             yield await self._is_empty(within_s) or else_beside
         finally:
-            self._wanted_alone = False
+            self._alone = False
 
     async def _is_empty(self, within_s: float) -> bool:
         try:
@@ -158,7 +164,7 @@ class Occupancy:
 
 
 def _waits_to_be_alone(job: Job) -> int:
-    """How often it waited in vain since it was lost last."""
+    """How often it has waited in vain since its last loss."""
     waits = 0
     for entry in reversed(job.history):
         if entry.note == WAITS_TO_BE_ALONE:

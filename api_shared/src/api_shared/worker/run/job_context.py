@@ -39,21 +39,21 @@ class LiveJob(JobContext):
 
     async def record(self, key: str, value: Any, *, usage: Mapping[str, int] | None = None) -> None:
         if not 0 < len(key) <= MAX_KEY:
-            raise InvalidOption("key", key[:MAX_KEY], f"1 to {MAX_KEY} characters are wanted")
+            raise InvalidOption("key", key[:MAX_KEY], f"must have 1 to {MAX_KEY} characters")
         try:
             text = json.dumps(value, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidOption("value", type(value).__name__, f"not JSON: {error}") from None
+            raise InvalidOption("value", type(value).__name__, f"must be JSON: {error}") from None
         if is_too_deep(text):
-            wanted = f"nested deeper than {MAX_DEPTH}"
-            raise InvalidOption("value", type(value).__name__, wanted)
+            problem = f"must not be nested deeper than {MAX_DEPTH}"
+            raise InvalidOption("value", type(value).__name__, problem)
         if len(text) > self._max_entry_bytes:
             raise TooLarge(f"{key!r}", len(text), self._max_entry_bytes, "MAX_RESULT_BYTES")
         await self._claim.record(key, text, usage or {})
 
     async def write(self, text: str) -> None:
         if not isinstance(text, str):
-            raise InvalidOption("write", type(text).__name__, "text is wanted")
+            raise InvalidOption("write", type(text).__name__, "must be text")
         if self._claim.stop_reason is Stop.LOST:
             raise ClaimLost(self.id)
         self._claim.text.write(text, limit_bytes=self._max_entry_bytes)
@@ -73,7 +73,7 @@ class ProcessJob(JobContext):
 
 
 def progress_of(done: Any, total: Any, stage: Any, message: Any) -> Progress:
-    """Whatever a body says, as something that every store can hold."""
+    """The progress that a body reports, in a form that every store can hold."""
     return Progress(_number(done) or 0.0, _number(total), _text(stage, 200), _text(message, 500))
 
 

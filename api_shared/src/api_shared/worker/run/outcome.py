@@ -1,4 +1,4 @@
-"""How a body ended, as a value: `run_job` settles it."""
+"""Outcomes of a body, as values that `run_job` settles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`permanent`: no retry. `exception` is what middlewares are shown."""
+    """`permanent`: no retry. `exception` is the one that middlewares get."""
 
     error: JobError
     permanent: bool
@@ -67,14 +67,14 @@ Outcome = Completed | Failed | Snoozed | Cancelled | Interrupted | LostClaim
 
 
 def failure(error: BaseException, contract: Contract[Any, Any]) -> Failed:
-    """Classify what a body raised: what the contract calls permanent, and what can only recur."""
+    """Classify what a body raised: permanent by its contract or by its nature, or not."""
     name, text = type(error).__qualname__, "".join(traceback.format_exception(error, limit=-30))
     if isinstance(error, RemoteError):
         name, text = error.type_name, error.remote_traceback
     job_error = JobError(
         reason=_reason(error, contract),
         type=_utf8(name[:MAX_TYPE]),
-        # Whole, before they are cut: half a secret is not recognised.
+        # Redacted before they are cut: half a secret is not recognised.
         message=_utf8(redact(_words(error)[: 2 * MAX_MESSAGE])[:MAX_MESSAGE]),
         traceback=_utf8(redact(text[-2 * MAX_TRACEBACK :])[-MAX_TRACEBACK:]),
     )
@@ -118,5 +118,5 @@ def _words(error: BaseException) -> str:
 
 
 def _utf8(text: str) -> str:
-    """Without lone surrogates, which no store takes."""
+    """`text` without lone surrogates, which no store accepts."""
     return text.encode("utf-8", "replace").decode()

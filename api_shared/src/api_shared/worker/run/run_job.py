@@ -1,7 +1,7 @@
 """
-The way of one job through a worker: claim → ack → run → settle → notify.
+The steps of one job in a worker: claim → ack → run → settle → notify.
 
-It does not know what delivers to it: taskiq's receiver today.
+It does not depend on what delivers the job; today that is taskiq's receiver.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ async def _run_isolated(
     slot: Slot | None,
     worker: WorkerRuntime,
 ) -> Outcome:
-    async with worker.isolation.admit(claim) as refusal:
-        if refusal is not None:
-            return refusal
+    async with worker.isolation.admit(claim) as refused:
+        if refused is not None:
+            return refused
         return await execute(
             task,
             claim,
@@ -82,7 +82,7 @@ async def _run_isolated(
 
 
 def _value_of(outcome: Outcome, job: Job | None) -> Any:
-    """What taskiq is shown. Raises what the task raised, and `NotOurs` for all that is no end."""
+    """The value for taskiq. Raises what the task raised, and `NotOurs` if the job has not ended."""
     match outcome:
         case Completed(value) if job is not None:
             return value

@@ -1,4 +1,4 @@
-"""The settlement of a job: the write that ends its claim, and the event that says so."""
+"""The settlement of a job: the write that ends its claim, and the event of it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ async def settle_job(
     task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, run_s: float, worker: WorkerRuntime
 ) -> Job | None:
     """
-    Write the outcome; the job as settled, None when the claim was gone and nothing written, or the
-    ledger did not take it: then the job runs again, elsewhere.
+    Write the outcome and return the settled job.
+
+    None if nothing was written: the claim was lost, or the ledger did not take the write. The job
+    then runs again elsewhere.
     """
     seq = await claim.settle()
     write = settlement(task, claim, outcome, seq, worker)
@@ -74,20 +76,20 @@ async def settle_job(
 async def _was_cancelled_meanwhile(
     claim: HeldClaim, write: FencedWrite, worker: WorkerRuntime
 ) -> bool:
-    """A cancel was asked for while the job was being released: then it ends instead."""
+    """Whether a cancel was requested while the job was being released: then it ends instead."""
     if not isinstance(write, (Retry, Release)):
         return False
     try:
         job = await worker.ledger.get(claim.job.id)
     except LedgerUnavailable:
-        return False  # its lease runs out, and whoever rescues it ends it
+        return False  # its lease runs out, and its rescue ends it
     return job is not None and job.token == claim.token and job.cancel_requested
 
 
 def settlement(
     task: JobTask[Any, Any], claim: HeldClaim, outcome: Outcome, seq: int, worker: WorkerRuntime
 ) -> FencedWrite | None:
-    """The write that says `outcome`; None: the claim is gone, nothing may be written."""
+    """The write of `outcome`. None: the claim is lost, nothing may be written."""
     job, contract, settings = claim.job, task.contract, worker.settings
     match outcome:
         case Completed(_, result_json):
@@ -115,7 +117,7 @@ def settlement(
 
 
 def _as_settled(job: Job, write: FencedWrite, run_s: float) -> Job:
-    """The record as the write left it, for listeners; its times are near enough."""
+    """The record after the write, for listeners. Its times are approximate."""
     change = write.change
     put = {
         name: value

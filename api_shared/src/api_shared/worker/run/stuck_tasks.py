@@ -1,4 +1,4 @@
-"""Bodies that went on after they were cancelled: they hold no slot, and are not forgotten."""
+"""Bodies that went on after they were cancelled: they hold no slot, but are tracked."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ AGAIN_S = 1.0
 
 class StuckTasks:
     """
-    Each is cancelled again every second, until it ends.
+    Cancels each of them again every second, until it ends.
 
-    A job must not run beside its own leftover: where it comes back to this process, `make_way`
-    ends the process, its other jobs in peace. `retire` does that: as SIGTERM would.
+    A job must not run beside its own stuck body. If the job comes back to this process, `make_way`
+    ends the process by `retire`, as SIGTERM would, so that its other jobs can finish.
     """
 
     def __init__(self, retire: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""What a worker process has at hand to run jobs with."""
+"""The parts that a worker process runs jobs with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from api_shared.worker.run.isolation import Isolation, Pausable
 from api_shared.worker.run.stuck_tasks import StuckTasks
 
 DEAD_LETTER_PAUSE_S = 1.0
-"""How long no messages are taken after RabbitMQ did not take a dead letter."""
+"""How long no messages are consumed after RabbitMQ did not take a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,9 @@ class WorkerRuntime:
         retire: Callable[[], None],
         claims: ClaimRegistry | None = None,
     ) -> WorkerRuntime:
-        """Its parts, made of the settings; `claims` where several share one registry."""
+        """
+        Build the parts from the settings. Pass `claims` if several runtimes share one registry.
+        """
         settings, ledger = runtime.settings, runtime.ledger
         if claims is None:
             claims = ClaimRegistry(
@@ -85,6 +87,8 @@ class WorkerRuntime:
         return self.runtime.notifier
 
     async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str) -> None:
-        """Dead-letter a message; while RabbitMQ takes none, no messages are consumed either."""
+        """
+        Dead-letter a message. If RabbitMQ does not take it, no messages are consumed for a while.
+        """
         if not await self.dead_letters.dead_letter_message(delivery, reason, detail):
             self.consumer.pause(DEAD_LETTER_PAUSE_S)

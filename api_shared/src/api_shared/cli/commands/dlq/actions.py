@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The dead letters that a command was called for."""
+    """The dead letters that a command is to act on."""
 
-    wanted: LetterFilter
+    filter: LetterFilter
     queue: str | None
     everything: bool
     limit: int
@@ -38,7 +38,7 @@ class Choice:
     def is_by_keys_alone(self) -> bool:
         from api_shared.client.dead_letters.dead_letter import LetterFilter
 
-        return self.queue is None and self.wanted == LetterFilter(keys=self.wanted.keys)
+        return self.queue is None and self.filter == LetterFilter(keys=self.filter.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ class Action(Protocol):
     def of(self, found: Found) -> Todo: ...
 
     async def without_dead_letter(self, key: str, sources: Sequence[DlqSource]) -> Todo | Result:
-        """For a key that is in no queue; changes nothing yet. Raises `LedgerUnavailable`."""
+        """
+        The todo of a key that is in no queue. Changes nothing yet. Raises `LedgerUnavailable`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Requeue:
         return _todo(found, partial(self._requeue, found))
 
     async def without_dead_letter(self, key: str, sources: Sequence[DlqSource]) -> Todo | Result:
-        """A failed job is in the ledger, whatever became of its dead letter."""
+        """The todo of a failed job, which is in the ledger even without its dead letter."""
         from api_shared.job import Status
 
         job = None if key.startswith("raw-") else await sources[0].runtime.ledger.get(key)
@@ -142,12 +144,16 @@ class Requeue:
 
 
 def act(verb: str, choice: Choice, manner: Manner, action: Action) -> None:
-    """Raises `InvalidOption`, and `typer.Exit` where something could not be done."""
-    if choice.is_by_keys_alone and not choice.wanted.keys and not choice.everything:
-        raise InvalidOption("--all", False, f"name keys, a filter, or say --all to {verb} all")
+    """
+    Plan, ask and act. Raises `InvalidOption`, and `typer.Exit` if something could not be done.
+    """
+    if choice.is_by_keys_alone and not choice.filter.keys and not choice.everything:
+        raise InvalidOption("--all", False, f"give keys or a filter, or --all to {verb} all")
     ask = not manner.yes and not manner.dry_run
     if ask and not sys.stdin.isatty():
-        raise InvalidOption("--yes", False, "no terminal to ask on: --yes, or --dry-run to look")
+        raise InvalidOption(
+            "--yes", False, "there is no terminal to ask on: give --yes, or --dry-run to look"
+        )
 
     async def main(settings: Settings) -> tuple[list[Result], ServerError | None]:
         from api_shared.cli.commands.dlq.sources import dlq_sources_of
@@ -174,16 +180,16 @@ def act(verb: str, choice: Choice, manner: Manner, action: Action) -> None:
 
 async def plan_of(choice: Choice, sources: Sequence[DlqSource], action: Action) -> Plan:
     """
-    What to do with the chosen dead letters, as they are now; changes nothing.
+    The plan for the chosen dead letters, as they are now. Changes nothing.
 
     A job without its dead letter is chosen by its id alone: no filter applies to a dead letter that
     does not exist, and one behind the limit was not read.
     """
     from api_shared.cli.commands.dlq.sources import gather
 
-    found = await gather(sources, choice.wanted, limit=choice.limit)
+    found = await gather(sources, choice.filter, limit=choice.limit)
     todos = [action.of(each) for each in found]
-    missing = sorted(choice.wanted.keys - {each.key for each in todos})
+    missing = sorted(choice.filter.keys - {each.key for each in todos})
     if not choice.is_by_keys_alone:
         return Plan(todos, [Result(key, "-", "absent", "none that matches") for key in missing])
     room = choice.limit - len(found)
@@ -194,7 +200,7 @@ async def plan_of(choice: Choice, sources: Sequence[DlqSource], action: Action) 
 
 
 async def carry_out(plan: Plan) -> tuple[list[Result], ServerError | None]:
-    """Do the plan. A server's error ends it, and what was done until then stays done."""
+    """Carry out the plan. A server's error ends it; what was done until then stays done."""
     results: list[Result] = []
     for todo in plan.todos:
         try:

@@ -52,7 +52,7 @@ KindName = Annotated[
 OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Died so long ago: 90s, 2h.")]
 NewerThan = Annotated[str | None, typer.Option(metavar="AGE", help="Died since: 10m, 1d.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000)]
-All = Annotated[bool, typer.Option("--all", help="Without a key or a filter: all there are.")]
+All = Annotated[bool, typer.Option("--all", help="Without a key or a filter: all dead letters.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -75,13 +75,13 @@ def list_dead_letters(
     failed: requeue starts its job's next round. stale: its job has gone on since. unrecorded: the
     ledger has no record of its job. garbage: no job at all.
     """
-    wanted = _filter((), task, owner, reason, kind, older_than, newer_than)
+    letters = _filter((), task, owner, reason, kind, older_than, newer_than)
 
     async def main(settings: Settings) -> list[Found]:
         from api_shared.cli.commands.dlq.sources import dlq_sources_of, gather
 
         async with dlq_sources_of(settings, queue) as sources:
-            return await gather(sources, wanted, limit=limit)
+            return await gather(sources, letters, limit=limit)
 
     found = [each.dead_letter for each in run(main)]
     from api_shared.cli.commands.dlq import dead_letter_text
@@ -109,13 +109,13 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all of a dead letter and of its job: the error, the attempts, the history."""
-    wanted = _filter((key,))
+    letters = _filter((key,))
 
     async def main(settings: Settings) -> list[Found]:
         from api_shared.cli.commands.dlq.sources import dlq_sources_of, gather
 
         async with dlq_sources_of(settings, queue) as sources:
-            return await gather(sources, wanted, limit=1)
+            return await gather(sources, letters, limit=1)
 
     found = run(main)
     if not found:
@@ -162,16 +162,16 @@ def requeue(
     as_json: AsJson = False,
 ) -> None:
     """
-    Put dead letters back: the next round of each job, with fresh attempts, under its id.
+    Requeue dead letters: each job begins its next round, with all attempts, under its id.
 
-    Its history stays, and so does what it recorded in its journal. What is no job, or has no record
-    any more, goes back to its queue as it is. A failed job is requeued by its id without its dead
+    Its history and its journal stay. What is no job, or has no record any more, goes back to its
+    queue as it is. A failed job is requeued by its id without its dead
     letter too.
     """
-    wanted = _filter(keys or (), task, owner, reason, kind, older_than, newer_than)
+    letters = _filter(keys or (), task, owner, reason, kind, older_than, newer_than)
     act(
         "requeue",
-        Choice(wanted, queue, everything, limit),
+        Choice(letters, queue, everything, limit),
         Manner(dry_run, yes, as_json),
         Requeue(forget_journal),
     )
@@ -197,8 +197,8 @@ def purge(
     Delete dead letters. The records of their jobs stay in the ledger until they expire: a failed
     job can still be requeued by its id.
     """
-    wanted = _filter(keys or (), task, owner, reason, kind, older_than, newer_than)
-    act("purge", Choice(wanted, queue, everything, limit), Manner(dry_run, yes, as_json), Purge())
+    letters = _filter(keys or (), task, owner, reason, kind, older_than, newer_than)
+    act("purge", Choice(letters, queue, everything, limit), Manner(dry_run, yes, as_json), Purge())
 
 
 def _filter(
@@ -210,12 +210,12 @@ def _filter(
     older_than: str | None = None,
     newer_than: str | None = None,
 ) -> LetterFilter:
-    """Raises `InvalidOption`."""
+    """The filter of these options. Raises `InvalidOption`."""
     from api_shared.client.dead_letters.dead_letter import Kind, LetterFilter
 
     known = [each.value for each in Kind]
     if kind is not None and kind not in known:
-        raise InvalidOption("--kind", kind, f"one of {', '.join(known)}")
+        raise InvalidOption("--kind", kind, f"must be one of {', '.join(known)}")
     return LetterFilter(
         keys=frozenset(map(_key, keys)),
         task=task,
@@ -240,4 +240,6 @@ def _key(text: str) -> str:
     try:
         return parse_job_id(key)
     except InvalidJobId:
-        raise InvalidOption("KEY", text, "a job id, or a key as kiq dlq list has it") from None
+        raise InvalidOption(
+            "KEY", text, "must be a job id, or a key as `kiq dlq list` shows it"
+        ) from None

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DlqSource:
-    """One broker's dead letters. What is read stays hidden from others until it is closed."""
+    """
+    The dead letters of one broker. Those that are read are hidden from others until it closes.
+    """
 
     runtime: Runtime
     publisher: AmqpPublisher
@@ -58,7 +60,7 @@ async def dlq_sources_of(settings: Settings, queue: str | None) -> AsyncIterator
     Raises `UnknownQueue`, `RabbitUnavailable`, `QueueMismatch`.
     """
     topologies = _topologies(settings, queue)
-    # Its error says why RabbitMQ cannot be reached, where a `Connection` tries again.
+    # Its error says why RabbitMQ cannot be reached; a `Connection` would only try again.
     async with rabbitmq_of(settings):
         pass
     async with AsyncExitStack() as stack:

@@ -19,7 +19,7 @@ ALARMS = {"mem_alarm": "memory", "disk_free_alarm": "free disk space"}
 
 
 def check_management(settings: Settings) -> list[Finding]:
-    """Blocking. Only operators depend on the management API: its absence is a warning at most."""
+    """Check the management API, blocking. Only operators need it: its absence is only a warning."""
     where = masked_url(settings.rabbitmq_management_url)
     try:
         management = _management_of(settings)
@@ -46,7 +46,7 @@ def _management_of(settings: Settings) -> Management:
 
 
 def _alarms(management: Management) -> list[Finding]:
-    """While one of these is raised, RabbitMQ takes nothing from publishers."""
+    """Alarms. While one of them is raised, RabbitMQ takes nothing from publishers."""
     nodes = _answer(management, "nodes") or []
     return [
         FOUND.bad(
@@ -59,7 +59,7 @@ def _alarms(management: Management) -> list[Finding]:
 
 
 def _unbound(management: Management, settings: Settings) -> list[Finding]:
-    """Queues that their exchange does not route to, though both exist."""
+    """Existing queues to which their existing exchange does not route."""
     vhost = _quoted(unquote(urlsplit(settings.amqp_url).path.removeprefix("/")) or "/")
     findings = []
     for broker in BROKERS:
@@ -78,7 +78,7 @@ def _unbound(management: Management, settings: Settings) -> list[Finding]:
 
 
 def _answer(management: Management, path: str) -> Any:
-    """None where this login may not see it, or it does not exist."""
+    """The answer. None if this login may not see it, or it does not exist."""
     try:
         return management("GET", path)
     except ManagementRefused:

@@ -80,7 +80,7 @@ async def _check_topology(connection: AbstractConnection, topology: Topology) ->
 
 
 async def _check_exchange(connection: AbstractConnection, topology: Topology) -> list[Finding]:
-    """Whether it is declared as ours and takes messages: one that no queue takes comes back."""
+    """Check the exchange with a message that no queue takes, so that it is returned."""
     name = topology.exchange
     try:
         async with channel_of(connection) as channel:
@@ -103,7 +103,7 @@ async def _check_exchange(connection: AbstractConnection, topology: Topology) ->
 
 
 async def _check_queue(connection: AbstractConnection, name: str, arguments: Any) -> Finding | None:
-    """A queue that exists is declared again: that changes nothing, or is refused."""
+    """Check a queue: declaring an existing one again changes nothing, or is refused."""
     try:
         async with channel_of(connection) as channel:
             await channel.queue_declare(name, durable=True, arguments=arguments, timeout=ANSWER_S)

@@ -69,7 +69,7 @@ def _majority_write(checkup: Checkup, settings: Settings) -> Finding:
 
 
 async def check_redis(settings: Settings) -> list[Finding]:
-    """More patient than a notifier, for which an answer that comes late is none."""
+    """Check Redis, with a longer deadline than a notifier has."""
     where = masked_url(settings.redis_url.get_secret_value())
     pool = connection_pool(settings, connect_timeout_s=ANSWER_S)
     try:
@@ -86,7 +86,7 @@ async def check_redis(settings: Settings) -> list[Finding]:
 
 
 async def _write(redis: Redis, settings: Settings) -> Finding:
-    """Whether Redis takes what the platform writes: a result for a while, an event."""
+    """Check that Redis takes what the platform writes: a result that expires, and an event."""
     key = Keys(settings.redis_prefix).result(f"doctor-{secrets.token_hex(6)}")
     try:
         await redis.set(key, b"", px=1000)

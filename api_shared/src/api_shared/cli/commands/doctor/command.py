@@ -34,7 +34,7 @@ PLUG_IN_DEADLINE_S = 15.0
 
 def doctor(as_json: AsJson = False) -> None:
     """
-    Check each server, the queues and the workers; say what to do about each finding.
+    Check each server, the queues and the workers, and say how to fix each finding.
 
     Ends with 0 when all is well (warnings may be left), 4 when a server is unreachable, 1 for
     anything else that is wrong. Changes nothing.
@@ -67,21 +67,23 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 async def plugged_in(settings: Settings, entry: EntryPoint) -> list[Finding]:
-    """The findings of another package's check; a check that cannot be asked is a finding too."""
+    """The findings of another package's check. A check that cannot be run is a finding too."""
     area = Findings(entry.name)
     whose = f"the check {entry.value!r}"
     try:
         check = entry.load()
     except Exception as error:
-        return [area.bad(f"{whose} does not import: {_words(error)}", "fix or remove its package")]
+        return [
+            area.bad(f"{whose} cannot be imported: {_words(error)}", "fix or remove its package")
+        ]
     try:
         async with asyncio.timeout(PLUG_IN_DEADLINE_S):
             return [_checked(finding) for finding in await check(settings)]
     except TimeoutError:
         text = f"{whose} did not answer within {PLUG_IN_DEADLINE_S:g} s"
-        return [area.bad(text, "look at what it checks, by hand")]
+        return [area.bad(text, "check by hand what it checks")]
     except Exception as error:
-        return [area.bad(f"{whose} failed: {_words(error)}", "look at what it checks, by hand")]
+        return [area.bad(f"{whose} failed: {_words(error)}", "check by hand what it checks")]
 
 
 def _checked(finding: object) -> Finding:
@@ -95,7 +97,7 @@ def _words(error: Exception) -> str:
 
 
 async def check_workers(settings: Settings) -> list[Finding]:
-    """Whether a worker is alive for each queue; no findings while the ledger cannot be asked."""
+    """Check that each queue has a live worker. No findings while the ledger is away."""
     from api_shared.transport.topology import topology_of
 
     try:

@@ -1,9 +1,9 @@
 """
-Named points of a job's way at which a worker ends by kill -9.
+Named points between the steps of a job, at which a worker ends by kill -9.
 
-They lie between two steps of the platform's own code, which has no hooks: `arm`, which only the
-main module of such a worker calls (`crashing_worker.py`), puts a ledger of its own in the place of
-the real one, and a step before the task runs.
+The platform's own code has no hooks for them. `arm`, which only the main module of such a worker
+calls (`crashing_worker.py`), replaces the ledger by one with these points, and adds a step before
+the task runs.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ A worker whose time of day is wrong, by up to CHAOS_CLOCK_MOST_S seconds either 
 
     CHAOS_CLOCK_MOST_S=30 taskiq worker api_shared.testing.chaos.workers.wrong_clock:broker
 
-Whatever is imported after this module, all of a worker's own code, sees the wrong time; each
-process is wrong in its own way. Monotonic clocks run as they do.
+All modules that are imported after this one, which is all of a worker's own code, see the wrong
+time. Each process has another error. Monotonic clocks are not changed.
 """
 
 # ruff: noqa: E402 - the clock is set wrong before any other module reads it

@@ -1,4 +1,4 @@
-"""A folder for programs that are fetched once and used by every later start."""
+"""The cache folder of programs, which are fetched once and used by every later start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     fallback = Path(tempfile.gettempdir()) / f"{_FOLDER}-cache-{os.getuid()}"
     fallback.mkdir(mode=0o700, exist_ok=True)
     if fallback.is_symlink() or fallback.stat().st_uid != os.getuid():
-        raise PermissionError(f"{fallback} belongs to somebody else; set XDG_CACHE_HOME")
+        raise PermissionError(f"{fallback} belongs to another user: set XDG_CACHE_HOME")
     return fallback
 
 

@@ -1,9 +1,9 @@
 """
 Debian packages as a source of programs: fetched and unpacked, never installed.
 
-Neither root nor the system's package lists are needed or touched: apt works on a state of its own
-in a temporary folder, from the sources this machine is configured for, and checks what it fetches
-as always.
+This needs no root and does not change the system's package lists: apt has a state of its own in a
+temporary folder. It uses the configured sources of the machine, and checks what it fetches as
+always.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def unpack(
         apt = _Apt(work, source, service)
         on_step(f"reading the package lists for {package}")
         apt.run(source.apt_get, "update")
-        wanted = apt.closure(package, family)
-        on_step(f"fetching {package} and {len(wanted) - 1} packages it needs")
+        packages = apt.closure(package, family)
+        on_step(f"fetching {package} and {len(packages) - 1} packages it needs")
         debs = work / "debs"
         debs.mkdir()
-        apt.run(source.apt_get, "download", *wanted, cwd=debs)
+        apt.run(source.apt_get, "download", *packages, cwd=debs)
         on_step(f"unpacking {package}")
         tree = work / "tree"
         for deb in sorted(debs.glob("*.deb")):

@@ -1,8 +1,8 @@
 """
 A full AMQP 0-9-1 handshake over a plain socket, which asks RabbitMQ whether it is ready.
 
-Written out because synchronous code asks this in threads, dozens of times for each start: an event
-loop for each question would be slower and noisier than these few frames.
+It is written out because synchronous code uses it in threads, dozens of times for each start: an
+event loop each time would be slower than these few frames.
 Source: the AMQP 0-9-1 specification, sections 2.2.4, 2.3.5 and 1.4 (class `connection`).
 """
 

@@ -13,8 +13,8 @@ FOLDER is removed if `--remove` was given. Until then it answers one JSON line f
     {"do": "poll", "name": "mongodb"}                     {"pid": 1, "exit": null}
     {"do": "detach"}                                      from now on only SIGTERM ends it
 
-Nothing escapes: the supervisor is the subreaper of everything below it, so a daemon that a server
-leaves behind becomes its child. If the supervisor itself is killed, the kernel kills the servers.
+No process escapes: the supervisor is the subreaper of all below it, so that a daemon of a server
+becomes its child. If the supervisor itself is killed, the kernel kills the servers.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ WITHIN_S = 3.0
 """From the kiq to the cancel, at most."""
 AT_ONCE = 25
 FLAGS = ("--max-async-tasks", "4")
-"""So few that jobs wait in their queue, too."""
+"""So few tasks at a time that jobs wait in their queue too."""
 NAP_S = 1.0
 
 ENDS = {

@@ -1,4 +1,4 @@
-"""Dead letters put back in every way at once, while workers and dispatchers run."""
+"""Dead letters requeued in every way at once, while workers and dispatchers run."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def _message(task: str, *, labels: Any = None, args: Any = (), kwargs: Any = Non
 
 
 def _value(rng: Random, depth: int) -> Any:
-    """Any JSON."""
+    """Any JSON value."""
     kind = rng.randrange(8 if depth else 6)
     plain = [None, True, rng.randrange(-(2**70), 2**70), rng.uniform(-1e300, 1e300), "\ud800", ""]
     if kind < 6:

@@ -1,4 +1,4 @@
-"""A queue that nobody empties for two hours, and that is purged during them."""
+"""A queue that no worker empties for two hours, and that is purged meanwhile."""
 
 from __future__ import annotations
 

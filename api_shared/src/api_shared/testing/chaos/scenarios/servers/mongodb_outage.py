@@ -35,7 +35,7 @@ async def run(size: int, rng: Random, env: Environment) -> Report:
     await env.drain()
     begun = read_trace(env.folder).begun
     again = [job_id for job_id in held if begun[job_id] != 1]
-    env.check(not again, f"{len(again)} healthy running jobs were taken back")
+    env.check(not again, f"{len(again)} healthy running jobs were rescued")
     stayed = all(worker.log.count("worker.started") == 1 for worker in workers)
     env.check(stayed, "a worker process ended because MongoDB was away")
     return await env.report(away_s=AWAY_S, running_all_the_while=HELD)
@@ -44,7 +44,7 @@ async def run(size: int, rng: Random, env: Environment) -> Report:
 SCENARIO = Scenario(
     name="mongodb-outage",
     fault="MongoDB killed, away for longer than the lease",
-    holds="no loss, no job stuck, healthy running jobs are not taken back",
+    holds="no loss, no job stuck, healthy running jobs are not rescued",
     small=200,
     full=3_000,
     run=run,

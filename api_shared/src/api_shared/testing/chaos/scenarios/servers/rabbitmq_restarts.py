@@ -1,4 +1,4 @@
-"""Kills and restarts of RabbitMQ, and the loss of its disk at last."""
+"""Kills and restarts of RabbitMQ, and finally the loss of its disk."""
 
 from __future__ import annotations
 

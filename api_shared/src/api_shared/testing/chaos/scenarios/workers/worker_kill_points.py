@@ -1,4 +1,4 @@
-"""kill -9 between any two steps of a job's way."""
+"""kill -9 between any two steps of a job."""
 
 from __future__ import annotations
 
