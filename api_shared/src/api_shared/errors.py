@@ -233,7 +233,18 @@ class ResultTimeout(ApiWorkersError):
 
 
 class Discard(ApiWorkersError):
-    """Raised by a task: the job has failed for good, no retry."""
+    """
+    Raised by a task: the job has failed for good, and is not retried.
+
+        @broker.task
+        async def greet_all(names: list[str]) -> int:
+            if not names:
+                raise Discard("there are no names")
+            return len(names)
+
+        job = await greet_all.kiq([])
+        assert await job.status() == "failed"
+    """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -253,9 +264,18 @@ class PermanentError(ApiWorkersError):
 
 class Snooze(ApiWorkersError):
     """
-    Raised by a task: run me again after `delay`; it costs no attempt.
+    Raised by a task: run this job again after `delay`, a `timedelta` or seconds, at no attempt.
 
-    `why` says what the job waits for, in a few words: `kiq show` and the history tell it.
+        @broker.task
+        async def fetch(job: JobContext = TaskiqDepends()) -> int:
+            if job.claim_no == 1:
+                raise Snooze(timedelta(minutes=5), "the server is busy")
+            return job.attempt
+
+        job = await fetch.kiq()
+        assert await job.result() == 1
+
+    `why` says what the job waits for, in a few words; `kiq show` and the history show it.
     """
 
     def __init__(self, delay: timedelta | float, why: str = "snoozed") -> None:

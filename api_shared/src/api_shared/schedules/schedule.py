@@ -48,10 +48,20 @@ class Overlap(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """
-    When a contract's task runs by itself, and with which arguments (None: with their defaults).
+    When a contract's task runs periodically, and with which arguments (None: their defaults).
 
-    Of ticks that were missed, none older than `catch_up` runs. `name` None is the contract's name;
-    it must be the only one of its name in a ledger.
+        DAILY = Contract(
+            "greet_daily",
+            GreetArgs,
+            str,
+            schedule=Schedule(Cron("30 6 * * *", zone="Europe/Berlin"), GreetArgs(name="Ada")),
+        )
+
+        @broker.task(schedule=Schedule(Every(timedelta(minutes=10))))
+        async def sweep() -> None: ...
+
+    A missed tick that is older than `catch_up` does not run. `name` None is the contract's name; a
+    ledger holds each name once.
     """
 
     when: Cron | Every

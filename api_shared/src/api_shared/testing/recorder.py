@@ -25,10 +25,15 @@ async def recording(
     *brokers: JobBroker, settings: Settings | None = None
 ) -> AsyncIterator[list[Job]]:
     """
-    Each kiq is validated and recorded, and nothing runs: the list grows with what was accepted.
+    A block in which each kiq is validated and recorded, and no job runs.
 
-    `result()` of a handle waits in vain; `status()`, `watch()` and `cancel()` work. No broker
-    named: both.
+        async with recording(broker) as kiqs:
+            await GREET.kiq(GreetArgs(name="Ada"), priority=5)
+        [job] = kiqs
+        assert (job.task, job.args, job.priority) == ("greet", {"name": "Ada"}, 5)
+
+    The list grows with each job that is accepted. A handle's `result()` would wait for ever; its
+    `status()`, `watch()` and `cancel()` work. With no broker named, both are meant.
     """
     settings = settings or default_settings()
     ledger, notifier = _Recorder(), MemoryNotifier()
