@@ -25,7 +25,7 @@ from api_shared.testing import running_in_place
 from fixtures.doc_examples import run_example
 
 ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs" / "scheduling.md").read_text().partition("\n## Regularly\n")[0]
+DOCS = (ROOT / "docs" / "scheduling.md").read_text().partition("\n## Periodically\n")[0]
 TASKS, *SNIPPETS = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
 HABITS = re.compile(r"<!-- test: habits -->\n((?:\|.*\n)+)")
 CELLS = [
