@@ -62,6 +62,15 @@ async def test_the_five_lines_and_the_synchronous_program_print_a_result(
     assert "dataset_id='wine'" in script
 
 
+async def test_the_first_screen_makes_a_task_and_kiqs_it(platform: Platform) -> None:
+    (platform.folder / "words.py").write_text(block("words.py"))
+    await platform.worker("words:broker", PYTHONPATH=str(platform.folder))
+
+    pasted = await run(platform, "-m", "asyncio", stdin=block("kiq words"))
+
+    assert ">>> 3\n" in pasted
+
+
 async def test_the_new_task_runs_under_plain_taskiq_worker(platform: Platform) -> None:
     (platform.folder / "letters.py").write_text(block("letters.py"))
     await platform.worker("letters:broker", PYTHONPATH=str(platform.folder))

@@ -1,4 +1,4 @@
-"""The examples of docs/scheduling.md on what runs regularly, each run as a user's own module."""
+"""The examples of docs/scheduling.md on periodic jobs, each run as a user's own module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from api_shared import JobBroker
 
 DOCS = Path(__file__).parents[2] / "docs" / "scheduling.md"
-SECTION = DOCS.read_text().partition("\n## Regularly\n")[2].partition("\n## ")[0]
+SECTION = DOCS.read_text().partition("\n## Periodically\n")[2].partition("\n## ")[0]
 SNIPPETS = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", SECTION, re.DOTALL))
 
 

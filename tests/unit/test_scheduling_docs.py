@@ -6,8 +6,6 @@ What it says on schedules is run by test_regularly_docs.py.
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
 import shlex
 import sys
@@ -24,9 +22,10 @@ from api_shared.broker import broker as general_broker
 from api_shared.cli.main import app
 from api_shared.job import new_job_id
 from api_shared.testing import running_in_place
+from fixtures.doc_examples import run_example
 
 ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs" / "scheduling.md").read_text().partition("\n## Regularly\n")[0]
+DOCS = (ROOT / "docs" / "scheduling.md").read_text().partition("\n## Periodically\n")[0]
 TASKS, *SNIPPETS = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
 HABITS = re.compile(r"<!-- test: habits -->\n((?:\|.*\n)+)")
 CELLS = [
@@ -48,17 +47,10 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     JobBroker.made["general"] = general_broker
 
 
-async def run(code: str, names: dict[str, Any]) -> None:
-    compiled = compile(code, "scheduling.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    pending = eval(compiled, names)
-    if inspect.iscoroutine(pending):
-        await pending
-
-
 async def test_the_code_of_the_docs_runs_as_it_stands_there(names: dict[str, Any]) -> None:
     async with running_in_place(names["broker"]):
         for snippet in SNIPPETS:
-            await run(snippet, names)
+            await run_example(snippet, names, "scheduling.md")
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if not cell.startswith("kiq ")])
@@ -68,7 +60,7 @@ async def test_a_habit_is_done_as_the_table_says(cell: str, names: dict[str, Any
         names["job"] = names["broker"].handle(names["job_id"])
         code = f"{cell}\nasync def some(a: int) -> int: ..." if cell.startswith("@") else cell
         try:
-            await run(code, names)
+            await run_example(code, names, "the table of habits")
         except (Discard, Snooze):
             assert cell.startswith("raise ")
 

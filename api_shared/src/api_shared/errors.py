@@ -272,7 +272,18 @@ class ResultTimeout(ApiWorkersError):
 
 
 class Discard(ApiWorkersError):
-    """Raised by a task: the job has failed for good and is not retried."""
+    """
+    Raised by a task: the job has failed for good, and is not retried.
+
+        @broker.task
+        async def greet_all(names: list[str]) -> int:
+            if not names:
+                raise Discard("there are no names")
+            return len(names)
+
+        job = await greet_all.kiq([])
+        assert await job.status() == "failed"
+    """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -294,9 +305,18 @@ class PermanentError(ApiWorkersError):
 
 class Snooze(ApiWorkersError):
     """
-    Raised by a task: the job runs again after `delay`, which costs no attempt.
+    Raised by a task: run this job again after `delay`, a `timedelta` or seconds, at no attempt.
 
-    `why` says in a few words what the job waits for. `kiq show` and the history show it.
+        @broker.task
+        async def fetch(job: JobContext = TaskiqDepends()) -> int:
+            if job.claim_no == 1:
+                raise Snooze(timedelta(minutes=5), "the server is busy")
+            return job.attempt
+
+        job = await fetch.kiq()
+        assert await job.result() == 1
+
+    `why` says what the job waits for, in a few words; `kiq show` and the history show it.
     """
 
     def __init__(self, delay: timedelta | float, why: str = "snoozed") -> None:

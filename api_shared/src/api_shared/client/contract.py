@@ -60,15 +60,24 @@ Scheduled = Schedule | tuple[Schedule, ...] | Callable[["Settings"], Schedule | 
 @dataclass(frozen=True)
 class Contract(Generic[A, R]):
     """
-    What both sides of a job agree on.
+    What both sides of a job agree on: its name, its arguments, its result and its limits.
+
+        class GreetArgs(BaseModel):
+            name: str
+
+        GREET = Contract("greet", GreetArgs, str, hard_limit_s=60, max_retries=5)
+
+        @broker.task(GREET)
+        async def greet(args: GreetArgs) -> str:
+            return f"Hello, {args.name}"
 
     `args` is a pydantic model whose fields are the arguments by name; `result` any type pydantic
     can validate. Limits are in seconds; None means the setting of the same name
     (TASK_SOFT_TIME_LIMIT, TASK_TIME_LIMIT, TASK_MAX_RETRIES). `permanent` lists exceptions that
     fail the job at once; all others retry, waiting `backoff_s`, doubled each time up to
     `backoff_cap_s`, ±25 % (`backoff_s=0`: no wait). `queue` None is the broker's default queue.
-    `unique` makes a job with the same key as an open one that very job (see `kiq`).
-    `schedule` makes the task run by itself, as long as a worker with this contract is up.
+    `unique` says which jobs count as the same job (see `unique_key` of `kiq`).
+    `schedule` makes the task run periodically, as long as a worker with this contract is up.
     """
 
     name: str
@@ -184,17 +193,32 @@ class Contract(Generic[A, R]):
         unique_for: UniqueFor | None = None,
     ) -> JobHandle[R]:
         """
-        Accept a job: once this returns, it reaches a terminal status.
+        Enqueue a job. Once this returns, the job is sure to reach a terminal status.
 
-        `priority` is 0 to 10, the higher the sooner. With a `job_id` of your own (an ObjectId in
-        hex) the call may be repeated: it stays one job. It runs at once, after `delay`, or `at` an
-        aware time. While another job of this contract holds the same `unique_key` nothing new is
-        accepted: the handle is the first job's, and says so (`deduplicated`, `other_arguments`).
-        `unique_for` is how long the key is held: "waiting" (until a worker begins), "open" (until
-        the job ends; the default), or a `timedelta` from its acceptance.
+            job = await GREET.kiq(GreetArgs(name="Ada"))
+            assert await job.result(timeout=60) == "Hello, Ada"
 
-        Raises `UsageError` and `ServerError` with nothing kept, except for `AcceptanceUnknown`:
-        then the same call with the error's `job_id` is safe.
+            later = await GREET.kiq(
+                GreetArgs(name="Ada"),
+                priority=5,
+                owner="ada",
+                correlation_id="import-7",
+                delay=timedelta(minutes=10),
+                unique_key="ada",
+                unique_for="open",
+            )
+            assert await later.status() == "scheduled"
+
+        `priority` is 0 to 10; a higher one runs sooner. With a `job_id` of your own (an ObjectId in
+        hex) the call may be repeated, and it stays one job. The job runs at once, after `delay`, or
+        `at` a time that has a zone. While another job of this contract holds the same `unique_key`,
+        no new job is accepted: the handle is that of the first job, and its `deduplicated` and
+        `other_arguments` say so. `unique_for` is how long the key is held: "waiting" (until a
+        worker begins), "open" (until the job ends; the default), or a `timedelta` from the moment
+        when the job was accepted.
+
+        Raises `UsageError` and `ServerError`: then no job was kept. After `AcceptanceUnknown` one
+        may have been; the same call with the error's `job_id` is safe.
         """
         options = KiqOptions(
             priority=priority, owner=owner, correlation_id=correlation_id, job_id=job_id,

@@ -36,9 +36,20 @@ _OPTION_LABELS = frozenset(
 @dataclass(frozen=True, slots=True)
 class Unique:
     """
-    What is unique about a contract's jobs, where a kiq brings no key of its own.
+    What is unique about a contract's jobs, where a kiq passes no key of its own.
 
-    `by` names the arguments whose values are the key; none: all of them.
+        class IndexArgs(BaseModel):
+            project: int
+            force: bool = False
+
+        INDEX = Contract("index", IndexArgs, int, unique=Unique(by=("project",)))
+        broker.know(INDEX)
+
+        first = await INDEX.kiq(IndexArgs(project=7), delay=timedelta(minutes=1))
+        second = await INDEX.kiq(IndexArgs(project=7, force=True))
+        assert second.deduplicated and second.task_id == first.task_id
+
+    `by` names the arguments whose values are the key; if it names none, all of them are.
     """
 
     by: tuple[str, ...] = ()

@@ -48,10 +48,20 @@ class Overlap(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """
-    The times when a contract's task runs by itself, with `args` (None: with their defaults).
+    When a contract's task runs periodically, and with which arguments (None: their defaults).
 
-    Missed ticks that are older than `catch_up` do not run. `name` must be unique in a ledger; None
-    is the name of the contract.
+        DAILY = Contract(
+            "greet_daily",
+            GreetArgs,
+            str,
+            schedule=Schedule(Cron("30 6 * * *", zone="Europe/Berlin"), GreetArgs(name="Ada")),
+        )
+
+        @broker.task(schedule=Schedule(Every(timedelta(minutes=10))))
+        async def sweep() -> None: ...
+
+    A missed tick that is older than `catch_up` does not run. `name` None is the contract's name; a
+    ledger holds each name once.
     """
 
     when: Cron | Every

@@ -39,10 +39,12 @@ def thaw(*pids: int) -> None:
 @contextmanager
 def frozen(*pids: int) -> Iterator[None]:
     """
-    They hold their connections and answer nothing, until the block ends.
+    A block in which the processes keep their connections and answer nothing.
 
-        with frozen(services.mongodb.pid):
-            ...
+        with subprocess.Popen(["sleep", "60"]) as child:
+            with frozen(child.pid):
+                assert " T " in Path(f"/proc/{child.pid}/stat").read_text()
+            child.kill()
     """
     freeze(*pids)
     try:

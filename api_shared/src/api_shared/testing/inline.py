@@ -63,12 +63,19 @@ async def running_in_place(
     *brokers: JobBroker, tasks: StandIns | None = None, settings: Settings | None = None
 ) -> AsyncIterator[Place]:
     """
-    Each kiq runs its job to the end before it returns, through the same steps as a worker's.
+    A block in which each kiq runs its job to the end before it returns, with a worker's own steps.
 
-    A retry or a snooze follows at once, whatever its delay. A job that is kiqed for later waits for
-    `Place.advance`. A failure shows in the handle (`JobFailed`), as in production, and not in the
-    kiq. Without `brokers`, both are used. `tasks` binds functions within the block, in place of
-    those of other packages. Afterwards the brokers are as they were.
+        async def greet(args: GreetArgs) -> str:
+            return f"Hello, {args.name}"
+
+        async with running_in_place(broker, tasks={GREET: greet}):
+            job = await GREET.kiq(GreetArgs(name="Ada"))
+            assert await job.result() == "Hello, Ada"
+
+    A retry or a snooze follows at once, whatever its delay; a job that was kiqed for later waits
+    for `Place.advance`. A failure shows in the handle (`JobFailed`), as in production, and not in
+    the kiq. With no broker named, both are meant. `tasks` binds functions until the block ends, in
+    place of those that other packages hold. The brokers are left as they were.
     """
     place = Place(brokers or (general_broker, ml_broker), settings or default_settings())
     with ExitStack() as stack:
@@ -86,7 +93,16 @@ async def running_in_place(
 
 
 class Place:
-    """The place where jobs run, with the ledger and the notifier to look at."""
+    """
+    Where jobs run in place, with its `ledger`, its `notifier` and its clock.
+
+        async with running_in_place(broker) as place:
+            job = await GREET.kiq(GreetArgs(name="Ada"), delay=timedelta(days=1))
+            assert await job.status() == "scheduled"
+            await place.advance(timedelta(days=1))
+            assert await job.status() == "completed"
+            assert (await place.ledger.get(job.task_id)).attempt == 0
+    """
 
     def __init__(self, brokers: Sequence[JobBroker], settings: Settings) -> None:
         self.ledger = MemoryLedger(lambda: datetime.now(UTC) + self._ahead)
@@ -108,8 +124,7 @@ class Place:
 
     async def advance(self, by: timedelta) -> None:
         """
-        Move the ledger's clock, and run what was kiqed for a time until then, and what ticks, in
-        its order.
+        Move the ledger's clock by `by`. Jobs and ticks that become due run, in the order of time.
         """
         until = self._now() + by
         await self.declare()

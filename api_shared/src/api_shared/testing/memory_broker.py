@@ -23,7 +23,12 @@ from api_shared.transport.topology import QueueSpec
 
 
 def default_settings(**values: Any) -> Settings:
-    """The settings' default values, with `values` of your own; the environment is not read."""
+    """
+    The settings' default values, with `values` of your own; the environment is not read.
+
+        settings = default_settings(task_max_retries=0)
+        assert (settings.task_max_retries, settings.lease_s) == (0, 15)
+    """
     return _SettingsOfNobody(**values)
 
 

@@ -25,10 +25,15 @@ async def recording(
     *brokers: JobBroker, settings: Settings | None = None
 ) -> AsyncIterator[list[Job]]:
     """
-    Validate and record each kiq, and run nothing. The list grows with each accepted job.
+    A block in which each kiq is validated and recorded, and no job runs.
 
-    `result()` of a handle never returns; `status()`, `watch()` and `cancel()` work. Without
-    `brokers`, both are used.
+        async with recording(broker) as kiqs:
+            await GREET.kiq(GreetArgs(name="Ada"), priority=5)
+        [job] = kiqs
+        assert (job.task, job.args, job.priority) == ("greet", {"name": "Ada"}, 5)
+
+    The list grows with each job that is accepted. A handle's `result()` would wait for ever; its
+    `status()`, `watch()` and `cancel()` work. With no broker named, both are meant.
     """
     settings = settings or default_settings()
     ledger, notifier = _Recorder(), MemoryNotifier()

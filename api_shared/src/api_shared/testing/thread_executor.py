@@ -15,7 +15,13 @@ from api_shared.worker.job_process.job_process import OnProgress
 
 
 class ThreadExecutor(ProcessExecutor):
-    """Synchronous functions one after the other in a thread, without limits on time or memory."""
+    """
+    Synchronous functions one after the other in a thread, without limits on time or memory.
+
+        executor = ThreadExecutor(max_result_bytes=1_000_000)
+        outcome = await executor.run(sorted, [[3, 1, 2]])
+        assert outcome == Returned(b"[1,2,3]")
+    """
 
     def __init__(self, *, max_result_bytes: int) -> None:
         super().__init__(max_result_bytes=max_result_bytes)

@@ -30,7 +30,8 @@ async def until(
     """
     The first true value of `condition`, which is called every `every_s` seconds.
 
-        await until(lambda: worker.returncode is not None, 60, "the worker has ended")
+        running = asyncio.create_task(asyncio.to_thread(sorted, [2, 1]))
+        await until(running.done, 60, "the thread has ended")
 
     `every_s` 0 calls it at each turn of the event loop. Raises `NotInTime`.
     """

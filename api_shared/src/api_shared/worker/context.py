@@ -1,4 +1,4 @@
-"""The context of a job, for its task: `job: JobContext = TaskiqDepends()`."""
+"""The job that a task runs for, as the task sees it: `job: JobContext = TaskiqDepends()`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,24 @@ from api_shared.job import Job
 
 class JobContext:
     """
-    A job, as its task sees it.
+    The running job, as its own function sees it.
 
-    `attempt` is 1 for the first try; `claim_no` counts every start, after a crash too.
+        @broker.task
+        async def total(numbers: list[int], job: JobContext = TaskiqDepends()) -> int:
+            result = 0
+            for done, number in enumerate(numbers, 1):
+                square = job.recall(f"square-{done}")  # None, unless an earlier run recorded it
+                if square is None:
+                    square = number * number
+                    await job.record(f"square-{done}", square)
+                result += square
+                job.progress(done, len(numbers), stage="squares")
+            return result
+
+        handle = await total.kiq([1, 2])
+        assert await handle.result() == 5
+
+    `attempt` is 1 for the first try; `claim_no` counts every start, also one after a crash.
     """
 
     def __init__(self, job: Job, journal: Mapping[str, str]) -> None:
@@ -34,32 +49,39 @@ class JobContext:
     def progress(
         self, done: float, total: float | None = None, *, stage: str = "", message: str = ""
     ) -> None:
-        """Report how far the work is. Frequent calls are cheap: only the latest report counts."""
+        """Report how far the work is. It is cheap to call often: the latest call counts."""
         raise NotImplementedError
 
     def recall(self, key: str) -> Any:
-        """What an earlier run of this job recorded under `key`; None if nothing."""
+        """The value that an earlier run of this job recorded under `key`; None if there is none."""
         text = self._journal.get(key)
         return None if text is None else json.loads(text)
 
     async def record(self, key: str, value: Any, *, usage: Mapping[str, int] | None = None) -> None:
         """
-        Record `value` (JSON) durably under `key`: a run after a crash recalls it.
+        Record `value` (JSON) durably under `key`, so that a run after a crash recalls it.
 
-        When this returns, the ledger holds it, exactly once. `usage` (`{"prompt_tokens": 12}`) is
-        added to what the job has used, in the same write: it counts once, too. Raises `ClaimLost`
-        (do not catch it: another worker has the job now), `TooLarge`, `InvalidOption`.
+        When this returns, the ledger has it, exactly once. `usage` (`{"prompt_tokens": 12}`) is
+        added to what the job has used, in the same write, so it counts once, too. Raises
+        `ClaimLost` (do not catch it: another worker has the job now), `TooLarge`, `InvalidOption`.
         """
         raise InvalidOption("record", key, "only an async task can write to the journal")
 
     async def write(self, text: str) -> None:
         """
-        Append `text` to the text of this run, which listeners read now (`handle.stream()`,
-        `kiq watch`).
+        Append `text` to what this run has written: `handle.stream()` and `kiq watch` show it live.
 
-        A run after a crash begins anew, and writes again what it recalls from the journal. The
-        result must hold the whole text (as the result itself, or as its field `text`): listeners
-        find there what Redis lost. Never waits. Raises `TooLarge`, `InvalidOption`, and `ClaimLost`
-        (do not catch it).
+            @broker.task
+            async def tell_story(job: JobContext = TaskiqDepends()) -> str:
+                text = ""
+                for word in ("Once ", "upon ", "a time"):
+                    await job.write(word)
+                    text += word
+                return text
+
+        A run after a crash starts an empty text; what it recalls from the journal, it must write
+        again. The result must hold the whole text (as the result itself, or as its field `text`):
+        there listeners find what Redis lost. Never waits. Raises `TooLarge`, `InvalidOption`, and
+        `ClaimLost` (let it pass).
         """
         raise InvalidOption("write", text[:50], "only an async task can stream text")

@@ -50,9 +50,12 @@ log = structlog.get_logger()
 
 def attach(broker: JobBroker, *, tasks: Sequence[str]) -> None:
     """
-    Make `broker` run jobs: a worker's main module calls this once, naming its task modules.
+    Make `broker` run jobs. A worker's main module calls this once, and names its task modules.
 
-    If a module cannot be imported, the worker reports it at its start and does not run.
+        mail = JobBroker("mail")
+        attach(mail, tasks=["mail_worker.tasks"])  # taskiq worker mail_worker.main:mail
+
+    Where a module cannot be imported, the worker refuses to start and names it.
     """
     failures = ImportFailures()
     failures.listen()

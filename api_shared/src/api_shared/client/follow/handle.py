@@ -89,10 +89,18 @@ async def read_job(job_id: str, runtime: Runtime) -> Job:
 
 class JobHandle(AsyncTaskiqTask[R]):
     """
-    A taskiq task (`task_id`, `wait_result`, `is_ready`) that also asks the ledger.
+    What a kiq returns: a taskiq task (`task_id`, `wait_result`, `is_ready`) that knows its job.
 
-    Waiting is pushed by Redis, and goes on without it, a little slower. `deduplicated`: this is an
-    earlier job, which holds the unique key; `other_arguments`: that one has other arguments.
+        handle = await GREET.kiq(GreetArgs(name="Ada"))
+        assert await handle.result(timeout=60) == "Hello, Ada"
+        assert await handle.status() == "completed"
+
+        same = broker.handle(handle.task_id, GREET)  # in another process, by its id
+        assert await same.result() == "Hello, Ada"
+
+    Redis notifies whoever waits; without Redis, waiting goes on a little slower. `deduplicated`
+    means that this is an earlier job, which holds the unique key, and `other_arguments` that the
+    earlier job has other arguments.
     """
 
     deduplicated: bool = False
@@ -118,7 +126,10 @@ class JobHandle(AsyncTaskiqTask[R]):
 
     async def result(self, timeout: float | None = None) -> R:
         """
-        The validated result, as soon as there is one.
+        The validated result, as soon as the job has completed.
+
+            handle = await GREET.kiq(GreetArgs(name="Ada"))
+            assert await handle.result(timeout=60) == "Hello, Ada"
 
         Raises `JobFailed`, `JobCancelled`, and after `timeout` seconds `ResultTimeout`.
         """
@@ -152,26 +163,53 @@ class JobHandle(AsyncTaskiqTask[R]):
         return (await self.job()).usage
 
     def watch(self) -> AsyncIterator[JobEvent]:
-        """Each change of status once and in order, progress in between, until the job ends."""
+        """
+        Each change of status, once and in order, with progress in between, until the job ends.
+
+            handle = await GREET.kiq(GreetArgs(name="Ada"))
+            async for event in handle.watch():
+                print(event.status, event.progress)
+            assert event.status == "completed"
+        """
         runtime = self._runtime
         return watch(self.task_id, ledger=runtime.ledger, notifier=runtime.notifier)
 
     def stream(self) -> AsyncIterator[StreamPiece]:
         """
-        The text that the job writes, live, until it ends; late or again, all of it in order.
+        The text that the job writes, live, until it ends.
 
-        A piece with `restart` takes the place of all that came before it.
+            handle = await tell_story.kiq()
+            text = ""
+            async for piece in handle.stream():
+                text = piece.text if piece.restart else text + piece.text
+            assert text == "Once upon a time"
+
+        Whoever starts late, or again, gets the whole text, in order. A piece with `restart`
+        replaces all that came before it.
         """
         runtime = self._runtime
         return stream(self.task_id, ledger=runtime.ledger, notifier=runtime.notifier)
 
     async def cancel(self) -> CancelAnswer:
+        """
+        Stop the job, wherever it is.
+
+            handle = await GREET.kiq(GreetArgs(name="Ada"), delay=timedelta(hours=1))
+            assert await handle.cancel() == "cancelled"
+
+        Raises `JobNotFound`, `LedgerUnavailable`.
+        """
         return await cancel_job(self.task_id, self._runtime)
 
     async def reschedule(
         self, *, at: datetime | None = None, delay: timedelta | None = None
     ) -> RescheduleAnswer:
-        """Another time for a job that waits for its time; `at` or `delay` as for a kiq."""
+        """
+        Set another time for a job that waits for its time; `at` and `delay` are those of a kiq.
+
+            handle = await GREET.kiq(GreetArgs(name="Ada"), delay=timedelta(hours=1))
+            assert await handle.reschedule(delay=timedelta(minutes=10)) == "moved"
+        """
         return await reschedule_job(self.task_id, self._runtime, at=at, delay=delay)
 
     async def _ended(self) -> Job:

@@ -81,7 +81,13 @@ def running_servers(
     mongodb_nodes: int = 1,
 ) -> Iterator[Services]:
     """
-    RabbitMQ, MongoDB and Redis for the time of the block, ready when it begins.
+    A block with RabbitMQ, MongoDB and Redis, which are ready when it begins.
+
+        with running_servers(only=["redis"]) as services:
+            probe = "import os; print(os.environ['REDIS_URL'])"
+            env = os.environ | services.env
+            printed = subprocess.check_output([sys.executable, "-c", probe], env=env, text=True)
+            assert printed.strip() == services.redis.url
 
     Each is the server that `env` (default: the environment) names, else one of Docker Compose if
     `compose_file` is passed and an engine answers, else a private one on free loopback ports with
