@@ -180,6 +180,35 @@ async def test_a_message_of_another_task_under_a_failed_jobs_id_is_kept_and_begi
     assert [reason for _, _, reason, _ in intake.publisher.dead] == ["error", "unreadable"]
 
 
+async def test_a_message_of_another_task_under_a_queued_jobs_id_does_not_keep_its_claim(
+    intake: Intake,
+) -> None:
+    job = await inserted(intake.ledger, task="text.keywords")
+    assert await intake.deliver(encode(a_job(id=job.id)), {ACCEPTED: 1}) is None
+    released = await intake.read(job.id)
+    assert (released.status, released.attempt, released.lost) == (Status.RETRYING, 0, 0)
+    assert released.due_at == intake.clock.now
+    assert released.history[-1].note == "claimed by a message of another task"
+    assert [reason for _, _, reason, _ in intake.publisher.dead] == ["unreadable"]
+    assert intake.answers.acked == 1
+
+
+async def test_a_job_that_turns_queued_while_its_claim_is_refused_is_claimed_at_once(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await inserted(intake.ledger)
+    apply, refusals = intake.ledger.apply, [Refused(job)]
+
+    async def read_back_too_late(operation: Operation[Any], **deadline: Any) -> Any:
+        return refusals.pop() if refusals else await apply(operation, **deadline)
+
+    monkeypatch.setattr(intake.ledger, "apply", read_back_too_late)
+    claim = await intake.deliver(encode(job), {ACCEPTED: 1})
+    assert claim is not None
+    assert (claim.job.id, claim.job.claim_no) == (job.id, 1)
+    assert intake.answers.acked == 1
+
+
 async def test_of_two_copies_moved_back_one_runs(intake: Intake) -> None:
     job = await inserted(intake.ledger)
     body, headers = await intake.fail(job.id)

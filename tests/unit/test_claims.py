@@ -213,6 +213,13 @@ async def test_stopping_all_stops_all(ledger: FaultyLedger, claims: ClaimRegistr
     assert [claim.stop_reason for claim in both] == [Stop.DRAIN, Stop.DRAIN]
 
 
+async def test_a_claim_that_arrives_when_all_were_stopped_is_stopped_too(
+    ledger: FaultyLedger, claims: ClaimRegistry
+) -> None:
+    claims.stop_all(Stop.DRAIN)
+    assert (await held(ledger, claims)).stop_reason is Stop.DRAIN
+
+
 # What a holder writes.
 
 
