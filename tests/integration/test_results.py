@@ -26,13 +26,13 @@ from api_shared.client.follow.result_backend import (
     encode_result,
     taskiq_result_of,
 )
-from api_shared.errors import JobCancelled, JobFailed, JobNotFound, LedgerUnavailable
+from api_shared.errors import JobCancelled, JobFailed, JobNotFound
 from api_shared.job import Job, JobError, Progress, Reason, Status, new_job_id
-from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.events import StoredResult, status_event
 from api_shared.notifier.redis.notifier import RedisNotifier
 from api_shared.settings import Settings
 from api_shared.testing.waiting import until
+from fixtures.faulty_ledger import FaultyLedger
 from fixtures.private_valkey import PATIENCE_S, PrivateValkey, be_patient
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,15 +64,12 @@ FAILED = replace(
 CANCELLED = replace(FAILED, status=Status.CANCELLED, error=None)
 
 
-class OneJob(MemoryLedger):
-    def __init__(self) -> None:
-        super().__init__()
-        self.job: Job | None = None
-        self.is_away = False
+class OneJob(FaultyLedger):
+    """The record is what the test says it is."""
+
+    job: Job | None = None
 
     async def get(self, job_id: str) -> Job | None:
-        if self.is_away:
-            raise LedgerUnavailable("no primary")
         return self.job if self.job and self.job.id == job_id else None
 
 
@@ -138,7 +135,7 @@ async def test_wait_result_returns_how_a_job_ended(
 ) -> None:
     if source == "redis":
         await tell(notifier, job)
-        ledger.is_away = True
+        ledger.fail.add("get")
     else:
         ledger.job = job
     if source == "ledger, redis dead":
@@ -193,9 +190,10 @@ async def test_an_unknown_job_is_said_instead_of_waited_for(backend: JobResultBa
 async def test_a_ledger_that_is_away_for_a_moment_does_not_end_a_wait(
     ledger: OneJob, backend: JobResultBackend
 ) -> None:
-    ledger.is_away = True
+    ledger.fail.add("get")
     assert not await backend.is_result_ready(JOB.id)
-    ledger.is_away, ledger.job = False, COMPLETED
+    ledger.fail.clear()
+    ledger.job = COMPLETED
     assert await backend.is_result_ready(JOB.id)
 
 

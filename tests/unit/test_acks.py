@@ -10,6 +10,7 @@ from aiormq.exceptions import ChannelInvalidStateError
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.strategies import DataObject, data, sampled_from
+from structlog.testing import capture_logs
 
 from api_shared.transport.acks import Acks
 
@@ -120,13 +121,21 @@ async def test_a_tag_is_answered_once_however_often_it_is_asked_for(channel: Cha
     assert (channel.acked, channel.given_back, channel.broken) == ([2], [1], [])
 
 
-async def test_a_channel_that_is_gone_takes_no_acks_and_nobody_suffers(channel: Channel) -> None:
+async def test_what_a_channel_that_is_gone_does_not_take_is_dropped_one_by_one(
+    channel: Channel,
+) -> None:
     acks = acks_on(channel)
-    deliver(channel, acks, 1, 2)
+    deliver(channel, acks, 1, 2, 3)
     channel.is_gone = True
-    acks.ack(1)
-    acks.requeue(2)
-    await acks.drain()
+    with capture_logs() as logs:
+        acks.ack(3)
+        acks.requeue(2)
+        acks.ack(1)
+        await acks.drain()
+    assert [(log["event"], log["tag"]) for log in logs] == [
+        ("rabbitmq.give_back_dropped", 2),
+        ("rabbitmq.ack_dropped", 3),
+    ]
 
 
 class AcksMachine(RuleBasedStateMachine):

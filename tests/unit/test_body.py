@@ -369,6 +369,42 @@ async def test_a_stopped_body_ends_by_the_reason_of_its_stop(
     release.set()
 
 
+async def test_a_stop_that_came_before_the_body_began_is_no_stop_missed(
+    broker: JobBroker, claim: HeldClaim
+) -> None:
+    @broker.task
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    claim.stop(Stop.DRAIN)
+    assert await outcome_of(work, claim) == Interrupted()
+
+
+@pytest.mark.parametrize("stop", [None, Stop.CANCEL])
+async def test_a_body_may_clean_up_for_a_moment_though_its_hard_limit_has_come(
+    broker: JobBroker,
+    claim: HeldClaim,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Stop | None,
+) -> None:
+    monkeypatch.setattr(body_module, "MIN_GRACE_S", 8.0)
+    cleaned: list[bool] = []
+
+    @broker.task(soft_timeout=HELD, timeout=HELD)
+    async def work() -> None:
+        if stop is not None:
+            claim.stop(stop)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(5 * HELD)
+            cleaned.append(True)
+
+    await outcome_of(work, claim)
+    assert cleaned == [True]
+    assert claim.running is None, "it was not left behind"
+
+
 async def test_the_first_reason_to_stop_stands(broker: JobBroker, claim: HeldClaim) -> None:
     @broker.task
     async def work() -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, field_validator
 
 from api_shared.client.contract import Contract
 from api_shared.client.job_broker import JobBroker
-from api_shared.errors import AcceptanceUnknown, UnreadableRecord
+from api_shared.errors import UnreadableRecord
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claimed, Complete, Fail, Insert, Operation, Refused
@@ -26,6 +26,7 @@ from api_shared.worker.run.errors import NotOurs
 from api_shared.worker.run.held_claim import HeldClaim
 from api_shared.worker.run.worker_runtime import DEAD_LETTER_PAUSE_S
 from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.faulty_ledger import FaultyLedger
 from fixtures.ledgers import a_job, claimed, inserted
 from fixtures.worker_runtime import worker_runtime
 
@@ -59,19 +60,6 @@ class Answers:
         self.given_back += 1
 
 
-class LosesAnswers(MemoryLedger):
-    """To inserts, which it has done: the first `lost` of them."""
-
-    lost = 0
-
-    async def apply(self, operation: Any, *, deadline_s: float | None = None) -> Any:
-        verdict = await super().apply(operation, deadline_s=deadline_s)
-        if isinstance(operation, Insert) and self.lost:
-            self.lost -= 1
-            raise AcceptanceUnknown(operation.job.id)
-        return verdict
-
-
 class Pauses(SilentConsumer):
     """How long no messages were to be taken."""
 
@@ -87,7 +75,7 @@ class Intake:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.ledger = LosesAnswers(self.clock)
+        self.ledger = FaultyLedger(self.clock)
         self.publisher = RecordingPublisher()
         self.answers = Answers()
         self.pauses = Pauses()
@@ -192,6 +180,35 @@ async def test_a_message_of_another_task_under_a_failed_jobs_id_is_kept_and_begi
     assert [reason for _, _, reason, _ in intake.publisher.dead] == ["error", "unreadable"]
 
 
+async def test_a_message_of_another_task_under_a_queued_jobs_id_does_not_keep_its_claim(
+    intake: Intake,
+) -> None:
+    job = await inserted(intake.ledger, task="text.keywords")
+    assert await intake.deliver(encode(a_job(id=job.id)), {ACCEPTED: 1}) is None
+    released = await intake.read(job.id)
+    assert (released.status, released.attempt, released.lost) == (Status.RETRYING, 0, 0)
+    assert released.due_at == intake.clock.now
+    assert released.history[-1].note == "claimed by a message of another task"
+    assert [reason for _, _, reason, _ in intake.publisher.dead] == ["unreadable"]
+    assert intake.answers.acked == 1
+
+
+async def test_a_job_that_turns_queued_while_its_claim_is_refused_is_claimed_at_once(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await inserted(intake.ledger)
+    apply, refusals = intake.ledger.apply, [Refused(job)]
+
+    async def read_back_too_late(operation: Operation[Any], **deadline: Any) -> Any:
+        return refusals.pop() if refusals else await apply(operation, **deadline)
+
+    monkeypatch.setattr(intake.ledger, "apply", read_back_too_late)
+    claim = await intake.deliver(encode(job), {ACCEPTED: 1})
+    assert claim is not None
+    assert (claim.job.id, claim.job.claim_no) == (job.id, 1)
+    assert intake.answers.acked == 1
+
+
 async def test_of_two_copies_moved_back_one_runs(intake: Intake) -> None:
     job = await inserted(intake.ledger)
     body, headers = await intake.fail(job.id)
@@ -271,9 +288,10 @@ async def test_a_dead_letter_whose_unique_twin_is_open_is_buried_again_and_names
 async def test_a_foreign_message_whose_record_is_uncertain_comes_again_after_a_pause(
     intake: Intake,
 ) -> None:
-    intake.ledger.lost = 1
+    intake.ledger.lose_answer.add(Insert)
     body = encode(a_job())
     assert await intake.deliver(body, {}) is None
+    intake.ledger.lose_answer.clear()
     assert (intake.answers.acked, intake.answers.given_back) == (0, 1)
     assert len(intake.pauses.seconds) == 1
     claim = await intake.deliver(body, {})

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from api_shared.errors import ClaimLost, InvalidOption, LedgerUnavailable
+from api_shared.errors import ClaimLost, InvalidOption
 from api_shared.job import Progress, Status
-from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Complete
 from api_shared.ledger.transitions import request_cancel, rescue
 from api_shared.ledger.usage import MAX_NAMES
@@ -18,22 +16,10 @@ from api_shared.testing.waiting import until
 from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim, Stop
 from fixtures.doubles import Clock
+from fixtures.faulty_ledger import FaultyLedger
 from fixtures.ledgers import claimed, inserted
 
 LEASE_S = 15.0
-
-
-class Ledger(MemoryLedger):
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
-        self.is_away = False
-        self.beats = 0
-
-    async def heartbeat(self, held: Any, *, lease_s: float) -> Any:
-        self.beats += 1
-        if self.is_away:
-            raise LedgerUnavailable("no primary")
-        return await super().heartbeat(held, lease_s=lease_s)
 
 
 @pytest.fixture
@@ -42,16 +28,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(clock: Clock) -> Ledger:
-    return Ledger(clock)
+def ledger(clock: Clock) -> FaultyLedger:
+    return FaultyLedger(clock)
 
 
 @pytest.fixture
-def claims(ledger: Ledger) -> ClaimRegistry:
+def claims(ledger: FaultyLedger) -> ClaimRegistry:
     return ClaimRegistry(ledger, lease_s=LEASE_S, heartbeat_s=0.001)
 
 
-async def held(ledger: Ledger, claims: ClaimRegistry) -> HeldClaim:
+async def held(ledger: FaultyLedger, claims: ClaimRegistry) -> HeldClaim:
     job = await inserted(ledger)
     job, token = await claimed(ledger, job.id, lease_s=LEASE_S)
     claim = HeldClaim(job, token, ledger, MemoryNotifier())
@@ -59,7 +45,7 @@ async def held(ledger: Ledger, claims: ClaimRegistry) -> HeldClaim:
     return claim
 
 
-async def lose(ledger: Ledger, claim: HeldClaim, clock: Clock) -> None:
+async def lose(ledger: FaultyLedger, claim: HeldClaim, clock: Clock) -> None:
     clock.advance(LEASE_S + 1)
     job = await ledger.get(claim.job.id)
     assert job is not None
@@ -71,19 +57,19 @@ async def lose(ledger: Ledger, claim: HeldClaim, clock: Clock) -> None:
 
 
 async def test_one_write_renews_all_claims_of_the_process(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     both = [await held(ledger, claims) for _ in range(2)]
     clock.advance(10)
     await claims._beat()
     clock.advance(10)
     assert await ledger.due("general") == []
-    assert ledger.beats == 1
+    assert ledger.asked["heartbeat"] == 1
     assert [claim.stop_reason for claim in both] == [None, None]
 
 
 async def test_a_claim_that_was_taken_back_stops_its_body_and_no_other(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     lost = await held(ledger, claims)
     await lose(ledger, lost, clock)
@@ -93,7 +79,7 @@ async def test_a_claim_that_was_taken_back_stops_its_body_and_no_other(
 
 
 async def test_an_expired_lease_is_renewed_while_its_token_stands(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
     clock.advance(LEASE_S * 3)
@@ -102,52 +88,58 @@ async def test_an_expired_lease_is_renewed_while_its_token_stands(
     assert await ledger.due("general") == []
 
 
-async def test_a_cancel_is_heard_with_the_heartbeat(ledger: Ledger, claims: ClaimRegistry) -> None:
+async def test_a_cancel_is_heard_with_the_heartbeat(
+    ledger: FaultyLedger, claims: ClaimRegistry
+) -> None:
     claim = await held(ledger, claims)
     await ledger.change(request_cancel(claim.job.id))
     await claims._beat()
     assert claim.stop_reason is Stop.CANCEL
 
 
-async def test_a_ledger_that_is_away_stops_nobody(ledger: Ledger, claims: ClaimRegistry) -> None:
+async def test_a_ledger_that_is_away_stops_nobody(
+    ledger: FaultyLedger, claims: ClaimRegistry
+) -> None:
     claim = await held(ledger, claims)
-    ledger.is_away = True
+    ledger.fail.add("heartbeat")
     await claims._beat()
     assert claims.unreachable
     assert claim.stop_reason is None
-    ledger.is_away = False
+    ledger.fail.clear()
     await claims._beat()
     assert not claims.unreachable
 
 
 async def test_the_heartbeat_goes_on_when_the_ledger_is_back(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
-    ledger.is_away = True
+    ledger.fail.add("heartbeat")
     keeping = asyncio.create_task(claims.keep())
-    await until(lambda: ledger.beats >= 3)
+    await until(lambda: ledger.asked["heartbeat"] >= 3)
     await ledger.change(request_cancel(claim.job.id))
-    ledger.is_away = False
+    ledger.fail.clear()
     await until(lambda: claim.stop_reason is Stop.CANCEL)
     keeping.cancel()
 
 
-async def test_a_process_without_claims_asks_nothing(ledger: Ledger, claims: ClaimRegistry) -> None:
+async def test_a_process_without_claims_asks_nothing(
+    ledger: FaultyLedger, claims: ClaimRegistry
+) -> None:
     claim = await held(ledger, claims)
     keeping = asyncio.create_task(claims.keep())
-    await until(lambda: ledger.beats >= 1)
+    await until(lambda: ledger.asked["heartbeat"] >= 1)
     claims.remove(claim)
     await asyncio.wait_for(claims.wait_idle(), 30)
-    beats = ledger.beats
+    beats = ledger.asked["heartbeat"]
     for _ in range(3):
         await asyncio.sleep(0.002)
-    assert ledger.beats == beats
+    assert ledger.asked["heartbeat"] == beats
     keeping.cancel()
 
 
 async def test_a_claim_that_ended_during_the_heartbeat_is_left_alone(
-    ledger: Ledger, claims: ClaimRegistry
+    ledger: FaultyLedger, claims: ClaimRegistry
 ) -> None:
     claim = await held(ledger, claims)
     seq = await claim.settle()
@@ -157,7 +149,7 @@ async def test_a_claim_that_ended_during_the_heartbeat_is_left_alone(
 
 
 async def held_anew(
-    ledger: Ledger, claims: ClaimRegistry, older: HeldClaim, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, older: HeldClaim, clock: Clock
 ) -> HeldClaim:
     """Another claim on the job of `older`, which was lost."""
     await lose(ledger, older, clock)
@@ -168,7 +160,7 @@ async def held_anew(
 
 
 async def test_a_newer_claim_on_the_same_job_is_not_removed_with_the_older(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     older = await held(ledger, claims)
     newer = await held_anew(ledger, claims, older, clock)
@@ -180,7 +172,7 @@ async def test_a_newer_claim_on_the_same_job_is_not_removed_with_the_older(
 
 @pytest.mark.parametrize("reason", [Stop.CANCEL, Stop.DRAIN])
 async def test_an_older_claim_on_the_same_job_can_still_be_stopped(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock, reason: Stop
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock, reason: Stop
 ) -> None:
     older = await held(ledger, claims)
     newer = await held_anew(ledger, claims, older, clock)
@@ -192,7 +184,7 @@ async def test_an_older_claim_on_the_same_job_can_still_be_stopped(
 
 
 async def test_a_newer_claim_has_the_heartbeat_and_stops_the_older(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     older = await held(ledger, claims)
     newer = await held_anew(ledger, claims, older, clock)
@@ -214,18 +206,25 @@ async def test_two_deliveries_of_one_job_that_claim_it_do_not_hide_each_other(
     assert claims.tokens == {}
 
 
-async def test_stopping_all_stops_all(ledger: Ledger, claims: ClaimRegistry) -> None:
+async def test_stopping_all_stops_all(ledger: FaultyLedger, claims: ClaimRegistry) -> None:
     both = [await held(ledger, claims) for _ in range(2)]
     claims.stop_all(Stop.DRAIN)
     claims.stop_all(Stop.LOST)
     assert [claim.stop_reason for claim in both] == [Stop.DRAIN, Stop.DRAIN]
 
 
+async def test_a_claim_that_arrives_when_all_were_stopped_is_stopped_too(
+    ledger: FaultyLedger, claims: ClaimRegistry
+) -> None:
+    claims.stop_all(Stop.DRAIN)
+    assert (await held(ledger, claims)).stop_reason is Stop.DRAIN
+
+
 # What a holder writes.
 
 
 async def test_the_journal_is_written_before_record_returns(
-    ledger: Ledger, claims: ClaimRegistry
+    ledger: FaultyLedger, claims: ClaimRegistry
 ) -> None:
     claim = await held(ledger, claims)
     await claim.record("page", "7", {"tokens": 3})
@@ -236,7 +235,7 @@ async def test_the_journal_is_written_before_record_returns(
 
 
 async def test_a_claim_counts_on_from_what_runs_before_it_have_used(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
     await claim.record("page", "7", {"tokens": 3})
@@ -251,7 +250,7 @@ async def test_a_claim_counts_on_from_what_runs_before_it_have_used(
 
 
 async def test_a_job_counts_under_a_bounded_number_of_names(
-    ledger: Ledger, claims: ClaimRegistry
+    ledger: FaultyLedger, claims: ClaimRegistry
 ) -> None:
     claim = await held(ledger, claims)
     await claim.record("a", "1", {f"name_{n}": 1 for n in range(MAX_NAMES)})
@@ -262,7 +261,7 @@ async def test_a_job_counts_under_a_bounded_number_of_names(
 
 
 async def test_a_holder_that_lost_its_claim_writes_no_more(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock
 ) -> None:
     claim = await held(ledger, claims)
     await lose(ledger, claim, clock)
@@ -275,7 +274,7 @@ async def test_a_holder_that_lost_its_claim_writes_no_more(
 
 
 async def test_progress_is_told_at_once_and_the_last_before_the_end(
-    ledger: Ledger, claims: ClaimRegistry
+    ledger: FaultyLedger, claims: ClaimRegistry
 ) -> None:
     job = await inserted(ledger)
     job, token = await claimed(ledger, job.id)
@@ -297,14 +296,18 @@ async def test_progress_is_told_at_once_and_the_last_before_the_end(
     assert recorded.progress == Progress(1, 3)
 
 
-async def test_progress_after_the_end_is_dropped(ledger: Ledger, claims: ClaimRegistry) -> None:
+async def test_progress_after_the_end_is_dropped(
+    ledger: FaultyLedger, claims: ClaimRegistry
+) -> None:
     claim = await held(ledger, claims)
     await claim.settle()
     claim.report(Progress(1))
     assert claim._reporter is None
 
 
-async def test_numbers_count_up_from_the_claims_own(ledger: Ledger, claims: ClaimRegistry) -> None:
+async def test_numbers_count_up_from_the_claims_own(
+    ledger: FaultyLedger, claims: ClaimRegistry
+) -> None:
     claim = await held(ledger, claims)
     assert claim.job.status is Status.PROCESSING
     assert [claim.next_seq() for _ in range(3)] == [claim.job.seq + n for n in (1, 2, 3)]
@@ -315,7 +318,7 @@ async def test_numbers_count_up_from_the_claims_own(ledger: Ledger, claims: Clai
 
 @pytest.mark.parametrize("write", ["journal", "progress", "settlement"])
 async def test_a_write_that_comes_too_late_is_refused_and_counted(
-    ledger: Ledger, claims: ClaimRegistry, clock: Clock, write: str
+    ledger: FaultyLedger, claims: ClaimRegistry, clock: Clock, write: str
 ) -> None:
     claim = await held(ledger, claims)
     await lose(ledger, claim, clock)

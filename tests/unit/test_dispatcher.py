@@ -16,7 +16,6 @@ from api_shared.client.contract import Contract, FailedJob
 from api_shared.errors import LedgerUnavailable
 from api_shared.job import Job, JobError, Reason, Status
 from api_shared.ledger.change import Change
-from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Fail, Release, Retry, TakeLastChance
 from api_shared.ledger.protocol import WorkerInfo
 from api_shared.ledger.transitions import request_cancel
@@ -24,9 +23,10 @@ from api_shared.transport.connection import Connection
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.publisher import AmqpPublisher
 from api_shared.worker.maintenance import dispatcher as dispatcher_module
-from api_shared.worker.maintenance.dead_letters import DeadLetters
+from api_shared.worker.maintenance.dead_letters import BURIAL_S, DeadLetters
 from api_shared.worker.maintenance.dispatcher import BATCH, Dispatcher
 from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.faulty_ledger import FaultyLedger
 from fixtures.ledgers import claimed, inserted
 
 LEASE_S = 15.0
@@ -96,21 +96,12 @@ class Publishes(AmqpPublisher):
         await self.rabbit.publisher.publish_job(job)
 
 
-class Ledger(MemoryLedger):
-    is_away = False
-
-    async def due(self, *wanted: Any, **limits: Any) -> list[Job]:
-        if self.is_away:
-            raise LedgerUnavailable("no primary")
-        return await super().due(*wanted, **limits)
-
-
 class World:
     """One dispatcher, its clock, its ledger and its RabbitMQ."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.ledger = Ledger(self.clock)
+        self.ledger = FaultyLedger(self.clock)
         self.rabbit = RabbitMQ()
         self.told: list[FailedJob] = []
         self.runtime = backing_on(self.ledger, self.rabbit.publisher, lease_s=LEASE_S)
@@ -473,6 +464,7 @@ async def test_a_dead_letter_that_was_not_confirmed_is_published_again(world: Wo
     await world.after(0)
     still = await world.read(job)
     assert (still.failure_told, still.expires_at) == (False, None)
+    assert still.due_at == world.clock.now + timedelta(seconds=BURIAL_S), "its hook may take long"
     world.rabbit.publisher.error = None
     await world.after(60)
     buried = await world.read(job)
@@ -541,7 +533,7 @@ async def test_a_ledger_that_was_away_gives_claims_another_lease(
     async def between_rounds(_: float) -> None:
         rounds.append((await world.read(job)).status)
         seconds(LEASE_S - 1)
-        world.ledger.is_away = len(rounds) in (1, 2)
+        world.ledger.fail = {"due"} if len(rounds) in (1, 2) else set()
         if len(rounds) == 6:
             raise Over
 

@@ -93,15 +93,9 @@ async def test_a_requeue_holds_while_rabbitmq_does_not_take_the_publish(world: W
     assert (await world.read(job.id)).due_at is not None, "the dispatcher publishes it"
 
 
-async def test_a_letter_stays_while_the_ledger_does_not_take_the_round(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_letter_stays_while_the_ledger_does_not_take_the_round(world: World) -> None:
     dead_letter = await world.dead_letter_of(await world.failed())
-
-    async def away(_: object) -> None:
-        raise LedgerUnavailable("no primary")
-
-    monkeypatch.setattr(world.ledger, "change", away)
+    world.ledger.fail.add("change")
     with pytest.raises(LedgerUnavailable):
         await world.put_back(dead_letter)
     assert (world.reader.removed, world.publisher.published) == ([], [])

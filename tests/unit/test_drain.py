@@ -105,6 +105,16 @@ async def test_a_ledger_that_is_away_is_waited_for_as_long_as_a_lease_may_stand(
     assert loop.time() - renewed_at > LEASE_S * 0.8
 
 
+async def test_a_heartbeat_that_was_under_way_is_waited_for_beyond_the_lease(
+    claims: ClaimRegistry, claim: HeldClaim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "GRACE_S", 60.0)
+    claims.unreachable = True
+    giving_up = asyncio.create_task(outlast_leases(claims, lease_s=LEASE_S))
+    assert await outlasts_two_leases(giving_up)
+    giving_up.cancel()
+
+
 async def test_what_is_handed_on_is_waited_for_but_not_for_long(
     claims: ClaimRegistry, claim: HeldClaim
 ) -> None:

@@ -28,12 +28,12 @@ from api_shared.errors import (
 )
 from api_shared.job import Job, Status, new_job_id
 from api_shared.json_text import MAX_DEPTH
-from api_shared.ledger.change import Change
-from api_shared.ledger.memory.ledger import MemoryLedger
+from api_shared.ledger.operations import Insert
 from api_shared.ledger.protocol import JobFilter
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.message import decode, encode
 from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.faulty_ledger import FaultyLedger
 
 
 class Args(BaseModel):
@@ -46,45 +46,14 @@ CONTRACT = Contract("text.count", Args, int, queue="keywords")
 OTHER = Contract("text.join", Args, int)
 
 
-class FlakyLedger(MemoryLedger):
-    """
-    `error` is what inserts raise; `loses_answers`: after they were done. `is_gone_later`: it takes
-    inserts and nothing else.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
-        self.error: Exception | None = None
-        self.loses_answers = False
-        self.is_gone_later = False
-
-    async def apply(self, operation: Any, *, deadline_s: float | None = None) -> Any:
-        if self.error is not None and not self.loses_answers:
-            raise self.error
-        verdict = await super().apply(operation, deadline_s=deadline_s)
-        if self.error is not None:
-            raise self.error
-        return verdict
-
-    async def withdraw(self, job_id: str, change_id: str) -> bool:
-        if self.is_gone_later:
-            raise LedgerUnavailable("no primary")
-        return await super().withdraw(job_id, change_id)
-
-    async def change(self, change: Change) -> Job | None:
-        if self.is_gone_later:
-            raise LedgerUnavailable("no primary")
-        return await super().change(change)
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def ledger(clock: Clock) -> FlakyLedger:
-    return FlakyLedger(clock)
+def ledger(clock: Clock) -> FaultyLedger:
+    return FaultyLedger(clock)
 
 
 @pytest.fixture
@@ -93,7 +62,7 @@ def publisher() -> RecordingPublisher:
 
 
 @pytest.fixture
-def runtime(ledger: FlakyLedger, publisher: RecordingPublisher) -> Runtime:
+def runtime(ledger: FaultyLedger, publisher: RecordingPublisher) -> Runtime:
     return backing_on(ledger, publisher)
 
 
@@ -133,9 +102,9 @@ async def test_an_accepted_job_is_in_the_ledger_published_and_told(
 
 
 async def test_the_record_is_written_before_anything_is_published(
-    runtime: Runtime, ledger: FlakyLedger, publisher: RecordingPublisher
+    runtime: Runtime, ledger: FaultyLedger, publisher: RecordingPublisher
 ) -> None:
-    ledger.error = LedgerUnavailable("no primary")
+    ledger.fail.add(Insert)
     with pytest.raises(LedgerUnavailable):
         await kiqed(asked(), runtime)
     assert publisher.published == []
@@ -187,9 +156,9 @@ async def test_an_unroutable_job_is_withdrawn(
 
 @pytest.mark.parametrize("unique_key", [None, "k"])
 async def test_an_unroutable_job_that_could_not_be_withdrawn_is_not_said_to_be(
-    runtime: Runtime, ledger: FlakyLedger, publisher: RecordingPublisher, unique_key: str | None
+    runtime: Runtime, ledger: FaultyLedger, publisher: RecordingPublisher, unique_key: str | None
 ) -> None:
-    publisher.error, ledger.is_gone_later = Unroutable("keywords", "taskiq"), True
+    publisher.error, ledger.fail = Unroutable("keywords", "taskiq"), {"withdraw", "change"}
     with pytest.raises(AcceptanceUnknown) as raised:
         await kiqed(asked(unique_key=unique_key), runtime)
     assert [job.id for job in await kept(runtime)] == [raised.value.job_id]
@@ -243,7 +212,7 @@ async def test_a_wrong_option_is_an_error_before_anything_is_kept(
     assert publisher.published == []
 
 
-async def test_arguments_of_just_the_allowed_size_are_taken(ledger: FlakyLedger) -> None:
+async def test_arguments_of_just_the_allowed_size_are_taken(ledger: FaultyLedger) -> None:
     runtime = backing_on(ledger, max_arguments_bytes=1024)
     fitting = 1024 - len('{"text":""}')
     await kiqed(asked("x" * fitting), runtime)
@@ -289,13 +258,13 @@ async def test_the_same_job_id_for_something_else_is_taken(
 
 
 async def test_a_lost_answer_is_unknown_and_asking_again_is_safe(
-    runtime: Runtime, ledger: FlakyLedger, publisher: RecordingPublisher
+    runtime: Runtime, ledger: FaultyLedger, publisher: RecordingPublisher
 ) -> None:
     job_id = new_job_id()
-    ledger.error, ledger.loses_answers = AcceptanceUnknown(job_id), True
+    ledger.lose_answer.add(Insert)
     with pytest.raises(AcceptanceUnknown) as raised:
         await kiqed(asked(job_id=job_id), runtime)
-    ledger.error = None
+    ledger.lose_answer.clear()
     job = await kiqed(asked(job_id=raised.value.job_id), runtime)
     assert await kept(runtime) == [job]
     assert job.due_at is not None, "the dispatcher publishes it: the second kiq does not"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 HEAVY = ("sklearn", "numpy", "scipy", "httpx", "workers_general", "workers_ml", "typer")
 OURS = ("api_shared.worker", "api_shared.cli", "api_shared.testing.servers", "api_shared.testing")
+DRIVERS = ("motor", "pymongo", "aio_pika", "aiormq", "redis")
 
 KIQS = """
 import api_shared
@@ -39,5 +41,9 @@ def test_a_service_that_kiqs_loads_no_worker_and_no_heavy_package() -> None:
 
 @pytest.mark.parametrize("module", ["api_shared.contracts.general", "api_shared.errors"])
 def test_a_contract_or_an_error_alone_loads_no_driver(module: str) -> None:
-    drivers = ("motor", "pymongo", "aio_pika", "aiormq", "redis")
-    assert found(modules_after(f"import {module}"), HEAVY + OURS + drivers) == []
+    assert found(modules_after(f"import {module}"), HEAVY + OURS + DRIVERS) == []
+
+
+@pytest.mark.parametrize("name", [*HEAVY, *OURS, *DRIVERS])
+def test_a_module_that_is_guarded_against_has_this_name(name: str) -> None:
+    assert importlib.util.find_spec(name) is not None, "it has another name now"

@@ -19,6 +19,7 @@ from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
 from api_shared.worker.run import isolation
 from api_shared.worker.run.errors import NotOurs
+from api_shared.worker.run.held_claim import Stop
 from api_shared.worker.run.isolation import ALONE_TRIES, WAITS_TO_BE_ALONE
 from api_shared.worker.run.run_job import run_job
 from fixtures.doubles import Clock, backing_on
@@ -152,6 +153,28 @@ async def test_two_last_chances_are_never_taken_side_by_side_however_long_one_wa
     assert (waiting.status, waiting.last_chance) == (Status.RETRYING, False)
     place.go.set()
     assert await running == 1
+
+
+async def test_an_outcome_that_comes_after_its_claim_was_lost_is_counted(place: Place) -> None:
+    job = await place.job()
+    running = place.run(job)
+    await until(lambda: place.seen)
+    await place.lose(job)
+    place.go.set()
+    with pytest.raises(NotOurs):
+        await running
+    late = await place.read(job)
+    assert (late.status, late.late_writes, late.result_json) == (Status.QUEUED, 1, None)
+
+
+async def test_a_job_whose_claim_arrives_during_a_drain_goes_on_elsewhere(place: Place) -> None:
+    place.worker.claims.stop_all(Stop.DRAIN)
+    job = await place.job()
+    with pytest.raises(NotOurs):
+        await asyncio.wait_for(place.run(job), 10)
+    released = await place.read(job)
+    assert (released.status, released.attempt, released.lost) == (Status.RETRYING, 0, 0)
+    assert released.history[-1].note == "worker stopped"
 
 
 async def test_jobs_that_were_lost_once_run_side_by_side(place: Place) -> None:

@@ -20,11 +20,12 @@ from api_shared.client.submission import Submission
 from api_shared.errors import AcceptanceUnknown, InvalidOption, Unroutable
 from api_shared.job import Job, Reason, Status, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger
-from api_shared.ledger.operations import Claim, Claimed, Complete
+from api_shared.ledger.operations import Claim, Claimed, Complete, Insert
 from api_shared.ledger.protocol import JobFilter
 from api_shared.ledger.transitions import cancel_waiting
 from api_shared.transport.errors import RabbitUnavailable
 from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.faulty_ledger import FaultyLedger
 
 
 class Args(BaseModel):
@@ -111,11 +112,8 @@ async def test_a_kiq_repeated_after_a_lost_answer_may_find_its_key_taken(runtime
     assert (again.job.id, again.deduplicated) == (other.job.id, True)
 
 
-async def test_a_lost_answer_stays_unknown(runtime: Runtime, monkeypatch: Any) -> None:
-    async def lose(*_: Any, **__: Any) -> Any:
-        raise AcceptanceUnknown("0" * 24)
-
-    monkeypatch.setattr(runtime.ledger, "apply", lose)
+async def test_a_lost_answer_stays_unknown(clock: Clock) -> None:
+    runtime = backing_on(FaultyLedger(clock, lose_answer={Insert}))
     with pytest.raises(AcceptanceUnknown):
         await kiq(runtime)
 

@@ -144,7 +144,7 @@ async def _watch(
     ends_at = running.soft_limit_at
     while True:
         watched: set[asyncio.Future[Any]] = {body}
-        if not claim.stopped.done():
+        if stopped in (None, "limit"):  # it may have come before the body began
             watched.add(claim.stopped)
         wait_s = max(0.0, ends_at - monotonic())
         try:
