@@ -23,7 +23,7 @@ from api_shared.transport.connection import Connection
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.publisher import AmqpPublisher
 from api_shared.worker.maintenance import dispatcher as dispatcher_module
-from api_shared.worker.maintenance.dead_letters import BURIAL_S, DeadLetters
+from api_shared.worker.maintenance.dead_letters import DEAD_LETTERING_S, DeadLetters
 from api_shared.worker.maintenance.dispatcher import BATCH, Dispatcher
 from fixtures.doubles import Clock, RecordingPublisher, backing_on
 from fixtures.faulty_ledger import FaultyLedger
@@ -464,7 +464,7 @@ async def test_a_dead_letter_that_was_not_confirmed_is_published_again(world: Wo
     await world.after(0)
     still = await world.read(job)
     assert (still.failure_told, still.expires_at) == (False, None)
-    assert still.due_at == world.clock.now + timedelta(seconds=BURIAL_S), "its hook may take long"
+    assert still.due_at == world.clock.now + timedelta(seconds=DEAD_LETTERING_S), "its hook may take long"
     world.rabbit.publisher.error = None
     await world.after(60)
     buried = await world.read(job)

@@ -12,7 +12,7 @@ from api_shared.client.contract import Contract, FailedJob
 from api_shared.client.job_broker import JobBroker
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
-from api_shared.worker.maintenance.dead_letters import BURIAL_S, HOOK_DEADLINE_S
+from api_shared.worker.maintenance.dead_letters import DEAD_LETTERING_S, HOOK_DEADLINE_S
 from api_shared.worker.run.held_claim import HeldClaim
 from api_shared.worker.run.outcome import failure
 from api_shared.worker.run.settle import settle_job
@@ -34,7 +34,7 @@ def told(failed: FailedJob) -> None: ...
 
 @pytest.mark.parametrize(
     ("has_hook", "lease_s", "again_in_s"),
-    [(False, 15, 15), (True, 15, BURIAL_S), (True, 3600, 3600)],
+    [(False, 15, 15), (True, 15, DEAD_LETTERING_S), (True, 3600, 3600)],
 )
 async def test_a_failure_is_begun_again_when_its_hook_must_have_ended(
     has_hook: bool, lease_s: float, again_in_s: float
@@ -58,4 +58,4 @@ async def test_a_failure_is_begun_again_when_its_hook_must_have_ended(
 
 
 def test_a_hook_has_ended_before_another_dispatcher_begins_again() -> None:
-    assert BURIAL_S > HOOK_DEADLINE_S
+    assert DEAD_LETTERING_S > HOOK_DEADLINE_S
