@@ -464,7 +464,9 @@ async def test_a_dead_letter_that_was_not_confirmed_is_published_again(world: Wo
     await world.after(0)
     still = await world.read(job)
     assert (still.failure_told, still.expires_at) == (False, None)
-    assert still.due_at == world.clock.now + timedelta(seconds=DEAD_LETTERING_S), "its hook may take long"
+    assert still.due_at == world.clock.now + timedelta(seconds=DEAD_LETTERING_S), (
+        "its hook may take long"
+    )
     world.rabbit.publisher.error = None
     await world.after(60)
     buried = await world.read(job)

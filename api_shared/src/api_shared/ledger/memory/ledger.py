@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import MISSING, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from api_shared.errors import LedgerUnavailable, UniqueTaken
-from api_shared.job import Entry, Job, Status, parse_job_id
+from api_shared.job import Job, Status, parse_job_id
+from api_shared.ledger.apply import as_inserted, changed, matches, to_milliseconds
 from api_shared.ledger.audit import Audit, Scope, audit_of, is_counted
 from api_shared.ledger.change import (
-    HISTORY_LIMIT,
-    NOW,
-    Below,
     Change,
-    KeepWhere,
     NowPlus,
-    OneOf,
-    Plus,
-    PlusEach,
 )
 from api_shared.ledger.memory.requests import MemoryRequests
 from api_shared.ledger.memory.schedules import MemoryScheduleStore
@@ -197,7 +191,7 @@ class MemoryLedger(Ledger):
         return "in memory"
 
     def _now(self) -> datetime:
-        return _to_milliseconds(self._clock())
+        return to_milliseconds(self._clock())
 
     def _queued_since(
         self, broker: str, queue: str, older_than_s: float
@@ -247,93 +241,13 @@ class MemoryLedger(Ledger):
     def _apply(self, change: Change) -> Job | None:
         job = self._lookup(change.job_id)
         now = self._now()
-        if job is None or not _matches(job, change.guard, now):
+        if job is None or not matches(job, change.guard, now):
             return None
-        changed = _changed(job, change, now)
-        if not job.unique_held and (holder := self._holder(changed)) is not None:
+        after = changed(job, change, now)
+        if not job.unique_held and (holder := self._holder(after)) is not None:
             raise UniqueTaken(str(job.unique_key), holder.id)
-        self._jobs[job.id] = changed
-        return changed
-
-
-def as_inserted(operation: Insert, now: datetime) -> Job:
-    """The new job as the ledger records it at `now`."""
-    fresh = replace(
-        operation.job,
-        id=parse_job_id(operation.job.id),
-        labels=dict(operation.job.labels),
-        due_at=None,
-        queued_at=None,
-        started_at=None,
-        ended_at=None,
-        expires_at=None,
-        unique_until=None,
-        history=(),
-        journal={},
-    )
-    return _changed(fresh, operation.change, now)
-
-
-def _matches(job: Job, guard: Mapping[str, Any], now: datetime) -> bool:
-    return all(_holds(getattr(job, name), expected, now) for name, expected in guard.items())
-
-
-def _holds(value: Any, expected: Any, now: datetime) -> bool:
-    if expected is NOW:
-        return value is not None and bool(value <= now)
-    if isinstance(expected, Below):
-        return bool(value < expected.limit)
-    if isinstance(expected, OneOf):
-        return value in expected.values
-    return bool(value == expected)
-
-
-def _changed(job: Job, change: Change, now: datetime) -> Job:
-    values: dict[str, Any] = {name: _when_missing(name) for name in change.remove}
-    values |= {name: _value(job, name, put, now) for name, put in change.put.items()}
-    job = replace(job, **values)
-    if change.note is None:
-        return job
-    entry = Entry(
-        seq=job.seq,
-        status=job.status,
-        at=now,
-        change_id=change.change_id,
-        round=job.round,
-        claim_no=job.claim_no,
-        worker=job.worker,
-        note=change.note,
-    )
-    return replace(job, history=(*job.history, entry)[-HISTORY_LIMIT:])
-
-
-def _when_missing(name: str) -> Any:
-    field = Job.__dataclass_fields__[name]
-    return field.default if field.default_factory is MISSING else field.default_factory()
-
-
-def _value(job: Job, name: str, put: Any, now: datetime) -> Any:
-    if put is NOW:
-        return now
-    if isinstance(put, NowPlus):
-        then = now + timedelta(milliseconds=put.milliseconds)
-        others = [getattr(job, field) for field in put.or_later]
-        return max([then, *(other for other in others if other is not None)])
-    if isinstance(put, KeepWhere):
-        return getattr(job, name) if getattr(job, put.field) in put.values else None
-    if isinstance(put, Plus):
-        return getattr(job, name) + put.amount
-    if isinstance(put, PlusEach):
-        return added(getattr(job, name), put.amounts)
-    if isinstance(put, datetime):
-        return _to_milliseconds(put)
-    if name == "journal":
-        return job.journal | put
-    return put
-
-
-def _to_milliseconds(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(microsecond=at.microsecond // 1000 * 1000)
+        self._jobs[job.id] = after
+        return after
 
 
 def _passes(job: Job, job_filter: JobFilter) -> bool:

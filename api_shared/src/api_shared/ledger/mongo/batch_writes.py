@@ -14,8 +14,8 @@ from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo.errors import PyMongoError
 
 from api_shared.errors import LedgerUnavailable, TooLarge
+from api_shared.ledger.apply import as_inserted
 from api_shared.ledger.batcher import Unanswered, Unsent
-from api_shared.ledger.memory.ledger import as_inserted
 from api_shared.ledger.mongo.documents import Document, job_of, update_of, upsert_of
 from api_shared.ledger.mongo.errors import (
     DUPLICATE_KEY,
