@@ -189,7 +189,7 @@ async def test_a_request_to_cancel_reaches_whoever_runs_jobs(notifier: Notifier)
 
 
 async def test_one_cannot_follow_a_job_and_an_owner_at_once(notifier: Notifier) -> None:
-    with pytest.raises(InvalidOption, match="not to both"):
+    with pytest.raises(InvalidOption, match="must not be given with a job"):
         async with notifier.subscribe(job_id=new_job_id(), owner="ann"):
             pass
 

@@ -143,7 +143,7 @@ async def test_a_task_that_needs_a_model_fails_at_once_and_says_what_to_set(
         (SUMMARIZE_TEXT, {"text": "x", "language": "German"}, "language"),
         (SUMMARIZE_TEXT, {"text": "x", "parameters": {"temp": 1}}, "parameters.temp: Extra"),
         (GENERATE_TEXT, {}, "one of prompt and messages"),
-        (GENERATE_TEXT, {"prompt": "x", "schema": {}, "stream": True}, "not yet validated"),
+        (GENERATE_TEXT, {"prompt": "x", "schema": {}, "stream": True}, "not validated yet"),
         (NORMALIZE_JSON, {"request": {}, "schema": {}}, "nothing to normalise"),
         (NORMALIZE_JSON, {"request": "x"}, "schema: Field required"),
         (GENERATE_SPEECH, {"text": "x" * 4097}, "split it at sentence bounds"),

@@ -145,7 +145,7 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     save_state(tmp_path, State())
     assert load_state(tmp_path) == State()
     (tmp_path / "state.json").write_text("{")
-    with pytest.raises(ServicesError, match=r"state\.json is not a state of ours"):
+    with pytest.raises(ServicesError, match=r"state\.json is not a readable record of servers"):
         load_state(tmp_path)
 
 

@@ -31,7 +31,7 @@ def test_sums_are_by_name(one: dict[str, int], other: dict[str, int]) -> None:
     "name", ["", "a.b", "$calls", "Tokens", "1st", "a" * 51, "tokens\n", "tökens", 7, None]
 )
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
-    with pytest.raises(InvalidOption, match="a letter first"):
+    with pytest.raises(InvalidOption, match="begin with a letter"):
         checked_usage({name: 1}, {})
 
 

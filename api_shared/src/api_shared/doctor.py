@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad a finding is. `warn`: jobs run all the same. `away`: a server cannot be used."""
+    """The severity of a finding. `warn`: jobs run all the same. `away`: a server cannot be used."""
 
     OK = "ok"
     WARN = "warn"

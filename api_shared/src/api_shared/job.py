@@ -35,7 +35,7 @@ WAITING = SLEEPING | {Status.QUEUED}
 
 
 class UniqueScope(StrEnum):
-    """How long a job holds its unique key: to its claim, to its end, or for a period."""
+    """The time for which a job holds its unique key: to its claim, to its end, or for a period."""
 
     WAITING = "waiting"
     OPEN = "open"
@@ -44,7 +44,7 @@ class UniqueScope(StrEnum):
 
 class Reason(StrEnum):
     """
-    Why a job failed or a message was dead-lettered. Wire names: they never change.
+    The reason why a job failed or a message was dead-lettered. Wire names: they never change.
 
     A reason that only a newer release knows is kept as it is in the record.
     """

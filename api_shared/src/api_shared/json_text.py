@@ -54,7 +54,7 @@ def _json_text(value: Any, in_python: Callable[[], Any]) -> str:
     """The JSON of a model. Raises `ValueError` if it does not say the same as the value."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     if "\\ud" in text:
-        from_json(text)  # raises for a lone surrogate: nobody could read it back
+        from_json(text)  # raises for a lone surrogate, which could not be read back
     if ("null" in text or STARS in text) and (lost := _lost_in(in_python())):
         raise ValueError(lost)
     return text

@@ -41,7 +41,7 @@ class ProcessDataArgs(Arguments):
 
 class ProcessDataResult(BaseModel):
     """
-    What is in the file. `longest_line` is in characters, `size_bytes` is uncompressed.
+    Counts of the file. `longest_line` is in characters, `size_bytes` is uncompressed.
 
     `digest` is a SHA-256 chained over the chunks: it is the same however often the job was
     interrupted, and another one if a chunk was left out, repeated or reordered.

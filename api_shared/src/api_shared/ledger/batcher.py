@@ -1,7 +1,7 @@
 """
 Natural batching: what gathers during one write is sent with the next.
 
-There is no timer. A lone caller waits for nobody; a hundred callers share one round trip.
+There is no timer. A lone caller does not wait; a hundred callers share one round trip.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ def requeue(
     """
     Begin the next round of a failed job: queued, with all attempts. The caller then publishes it.
 
-    It keeps its history and, unless told to forget it, its journal. It takes its unique key again;
-    if another job holds that, the change is refused (`UniqueTaken`).
+    It keeps its history and, unless that is to be forgotten, its journal. It takes its unique key
+    again; if another job holds that, the change is refused (`UniqueTaken`).
     """
     return Change(
         job.id,

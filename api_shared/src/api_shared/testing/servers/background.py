@@ -31,7 +31,7 @@ def up(
     """
     Start all servers that do not run; returns their state, and whether any had to be started.
 
-    Data is in `folder` and outlives `down`; ports stay the same while nobody else takes them.
+    Data is in `folder` and outlives `down`; ports stay the same while no other program takes them.
     Raises ServiceUnavailable.
     """
     with locked(folder):

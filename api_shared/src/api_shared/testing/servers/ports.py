@@ -15,7 +15,7 @@ _TRIES = 200
 
 def free_ports(count: int) -> list[int]:
     """
-    `count` different ports that nobody listens on now.
+    `count` different ports on which no program listens now.
 
     They lie below the range from which the kernel takes the ports of outgoing connections: while a
     server is down for a moment, no client of something else can take its port.

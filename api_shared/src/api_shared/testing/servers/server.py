@@ -21,7 +21,7 @@ _LOG_TAIL_LINES = 25
 
 class Engine(ABC):
     """
-    What one product needs to run privately: its commands, and a check that it is ready.
+    A product that can run privately: its commands, and a check that it is ready.
 
     `folder` is all it may write to. `ports`, `port_count` of them, are fixed for its life, so that
     clients find it again after a restart.

@@ -67,7 +67,7 @@ class Services:
             return self.servers[name]
         except KeyError:
             raise ServicesError(
-                f"{name} was not asked for; running: {', '.join(self.servers)}"
+                f"{name} was not requested; running: {', '.join(self.servers)}"
             ) from None
 
 
@@ -193,7 +193,7 @@ def _started(
             server.start()
             break
         except ServiceUnavailable:
-            # Between the choice of a port and its use, somebody else may take it.
+            # Between the choice of a port and its use, another program may take it.
             if tries_left == 0 or are_free(engine.ports):
                 raise
             engine = _engine(name, folder / name, (), report)

@@ -82,7 +82,7 @@ def without_stale(env: Mapping[str, str], state: State) -> dict[str, str]:
     """
     `env` without what a shell still holds of an earlier `up` in this folder.
 
-    Those variables name servers that `up` started and that are gone, not servers of somebody else.
+    Those variables name servers that `up` started and that are gone, not servers of other origin.
     """
     started = {k: v for server in state.servers if server.pid for k, v in server.env.items()}
     return {key: value for key, value in env.items() if started.get(key) != value}

@@ -1,4 +1,4 @@
-"""The ways a job's process can end, as values."""
+"""The ends of a job's process, as values."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ async def _watch(
         wait_s = max(0.0, ends_at - monotonic())
         try:
             await asyncio.wait(watched, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # nobody waits for this job any more
+        except asyncio.CancelledError:  # nothing waits for this job any more
             body.cancel()
             raise
         if body.done():
@@ -202,7 +202,7 @@ def _outcome(
         limit.__traceback__ = error.__traceback__
         return failure(limit, task.contract)
     if isinstance(error, asyncio.CancelledError):
-        error = Escaped("raised CancelledError, though nobody had stopped it")
+        error = Escaped("raised CancelledError without having been stopped")
     if isinstance(error, Snooze):
         return snoozed(error)
     if isinstance(error, NoResultError):

@@ -41,7 +41,7 @@ class ProcessFailed(ApiWorkersError):
 
 
 class RemoteError(ApiWorkersError):
-    """What the function raised in its process, as text; `type_name` is the exception's own."""
+    """The exception of the function in its process, as text; `type_name` is its own type's."""
 
     def __init__(self, ended: Raised) -> None:
         self.type_name = ended.error_type

@@ -28,7 +28,7 @@ SAVE_EVERY_S = 1.0
 
 
 class Stop(StrEnum):
-    """Why a body has to stop."""
+    """The reason why a body has to stop."""
 
     CANCEL = "cancel"
     DRAIN = "drain"

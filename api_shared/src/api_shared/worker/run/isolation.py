@@ -35,7 +35,7 @@ ELSEWHERE_S = 0.5
 
 
 class Pausable(Protocol):
-    """What the run of a job may ask of a consumer."""
+    """A consumer, as far as the run of a job may use it."""
 
     def pause(self, seconds: float) -> None:
         """Take no more messages for a while."""

@@ -50,7 +50,7 @@ class Manner:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one key. `outcome` is for programs and never changes."""
+    """The result for one key. `outcome` is for programs and never changes."""
 
     key: str
     queue: str
@@ -64,7 +64,7 @@ NO_DEAD_LETTER = "failed, without its dead letter"
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """What to do with one key. `do` raises `UniqueTaken` and `ServerError`."""
+    """The action for one key. `do` raises `UniqueTaken` and `ServerError`."""
 
     key: str
     queue: str

@@ -20,7 +20,7 @@ def cache_folder() -> Path:
     `$XDG_CACHE_HOME/api-workers`, else `~/.cache/api-workers`, else one in the temp folder.
 
     The last is for accounts that have no writable home. It is named after the user id and refused
-    when somebody else owns it: programs are run from here.
+    if another user owns it: programs are run from here.
     """
     for folder in _candidates():
         if _is_writable(folder):
@@ -37,7 +37,7 @@ def cache_lock(name: str, on_wait: Callable[[], None]) -> Iterator[Path]:
     """
     Hold `name` in the cache against other starters on this machine; yields the cache folder.
 
-    `on_wait` is called once when somebody else holds it. The kernel releases the lock when its
+    `on_wait` is called once when another starter holds it. The kernel releases the lock when its
     holder ends, so there is no stale lock to clean up.
     """
     folder = cache_folder()

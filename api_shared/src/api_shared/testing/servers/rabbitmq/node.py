@@ -21,7 +21,7 @@ _TIMEOUT_S = 3.0
 @dataclass(frozen=True, kw_only=True)
 class RabbitProgram:
     """
-    Where RabbitMQ's own start script, Erlang's programs and the libraries they lack are.
+    The paths of RabbitMQ's start script, of Erlang's programs and of the libraries they lack.
 
     `erlang_bin` and `library_path` None: what is on PATH, and what is installed.
     """

@@ -104,7 +104,7 @@ class SupervisorClient:
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # noqa: S101 - both were asked for as pipes
+        assert stdin is not None and stdout is not None  # noqa: S101 - both are pipes
         with self._lock:
             try:
                 stdin.write(json.dumps(request).encode() + b"\n")

@@ -86,7 +86,7 @@ class Supervisor:
         self.detached = False
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what one line asked for."""
+        """Carry out the request of one line."""
         group = self.groups.setdefault(request.get("name", ""), Group())
         match request["do"]:
             case "start":

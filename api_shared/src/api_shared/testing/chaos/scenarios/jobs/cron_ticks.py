@@ -62,7 +62,10 @@ async def _kill(victim: WorkerProcess, workers: list[WorkerProcess], env: Enviro
 
 
 async def _missed(size: int, env: Environment) -> datetime:
-    """Act as if nobody had looked for `size` seconds; the time up to which ticks are settled."""
+    """
+    Act as if no dispatcher had run for `size` seconds. Returns the time up to which ticks are
+    settled.
+    """
     while True:
         found = await find_schedule(NAME, env.ledger.schedules)
         if found.pending:
