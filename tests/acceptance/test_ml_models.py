@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
-from random import Random
+from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from api_shared.client.follow.handle import JobHandle
 from api_shared.contracts.ml import (
@@ -25,12 +27,36 @@ from api_shared.contracts.ml_index import INDEX_DOCUMENTS, IndexDocumentsArgs
 from api_shared.errors import JobCancelled, JobFailed
 from api_shared.job import Status
 from api_shared.storage import open_storage
+from api_shared.testing.servers import Services
+from api_shared.testing.servers.process_identity import ProcessIdentity
+from fixtures.held_swaps import reached, swaps_held
+from fixtures.process_tree import descendants
 from fixtures.texts import topic_texts
-from fixtures.workers import Platform
+from fixtures.workers import Platform, platform_on, until
 from workers_ml.models import ModelStore
+from workers_ml.models.store import CURRENT
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ML = "workers_ml.main:broker"
 WAIT_S = 120.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def platform(
+    services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Platform]:
+    """With one worker that the tests of this module share."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        async with platform_on(services, tmp_path_factory.mktemp("models"), monkeypatch) as opened:
+            await opened.worker(ML)
+            yield opened
+
+
+@pytest.fixture
+def project() -> str:
+    """Of one test."""
+    return f"p{uuid4().hex}"
 
 
 def write_corpus(folder: Path, rows: list[tuple[str, str]]) -> tuple[str, str]:
@@ -44,35 +70,28 @@ def write_corpus(folder: Path, rows: list[tuple[str, str]]) -> tuple[str, str]:
     return str(documents), str(labels)
 
 
-def many_labels(labels: int = 150, documents: int = 4500) -> list[tuple[str, str]]:
-    """So many that training takes a few seconds."""
-    rng = Random(0)
-    words = [f"word{number}" for number in range(3000)]
-    own = {label: rng.sample(words, 40) for label in range(labels)}
-    made = []
-    for number in range(documents):
-        label = number % labels
-        text = rng.choices(own[label], k=15) + rng.choices(words, k=25)
-        made.append((f"label-{label}", " ".join(text)))
-    return made
+def model_in_force(project: str) -> str:
+    """The key that a training swaps last."""
+    return f"projects/{project}/models/{CURRENT}"
 
 
-async def train(documents: str | None, labels: str, **more: object) -> JobHandle[TrainModelResult]:
-    given = {"project_id": "p", "labels_path": labels, "documents_path": documents, **more}
+async def train(
+    project: str, documents: str | None, labels: str, **more: object
+) -> JobHandle[TrainModelResult]:
+    given = {"project_id": project, "labels_path": labels, "documents_path": documents, **more}
     return await TRAIN_MODEL.kiq(TrainModelArgs.model_validate(given))
 
 
 async def test_from_a_file_of_texts_to_predictions_and_back_to_nothing(
-    platform: Platform, tmp_path: Path
+    platform: Platform, project: str, tmp_path: Path
 ) -> None:
-    await platform.worker(ML)
     documents, labels = write_corpus(tmp_path, topic_texts(150))
     indexing = await INDEX_DOCUMENTS.kiq(
-        IndexDocumentsArgs(project_id="p", documents_path=documents)
+        IndexDocumentsArgs(project_id=project, documents_path=documents)
     )
     assert (await indexing.result(WAIT_S)).documents == 150
 
-    training = await train(None, labels)
+    training = await train(project, None, labels)
     stages = {
         event.progress.stage async for event in training.watch() if event.progress is not None
     }
@@ -85,14 +104,14 @@ async def test_from_a_file_of_texts_to_predictions_and_back_to_nothing(
     assert trained.score is not None
     assert storage.load(trained.score.confusion_png or "").startswith(b"\x89PNG")
 
-    predicting = await PREDICT_DOCUMENTS.kiq(PredictDocumentsArgs(project_id="p"))
+    predicting = await PREDICT_DOCUMENTS.kiq(PredictDocumentsArgs(project_id=project))
     predicted = await predicting.result(WAIT_S)
     assert predicted.documents == 150
     assert predicted.model_id == trained.model_id
     lines = storage.load(predicted.predictions).decode().splitlines()
     assert {json.loads(line)["document_id"] for line in lines} == {f"d{n}" for n in range(150)}
 
-    for model_id in ("p", trained.model_id):
+    for model_id in (project, trained.model_id):
         asking = await ML_INFERENCE.kiq(
             MlInferenceArgs(model_id=model_id, input_data="rose tulip soil and water", top=2)
         )
@@ -100,24 +119,24 @@ async def test_from_a_file_of_texts_to_predictions_and_back_to_nothing(
         assert answer.model_id == trained.model_id
         assert answer.predictions[0][0].label == "garden"
 
-    deleting = await DELETE_MODEL.kiq(DeleteModelArgs(project_id="p"))
+    deleting = await DELETE_MODEL.kiq(DeleteModelArgs(project_id=project))
     assert (await deleting.result(WAIT_S)).deleted == 1
-    asking = await ML_INFERENCE.kiq(MlInferenceArgs(model_id="p", input_data=("rose",)))
+    asking = await ML_INFERENCE.kiq(MlInferenceArgs(model_id=project, input_data=("rose",)))
     with pytest.raises(JobFailed, match="run train_model first"):
         await asking.result(WAIT_S)
 
 
 async def test_what_no_retry_can_fix_fails_at_once_and_says_what_to_do(
-    platform: Platform, tmp_path: Path
+    platform: Platform, project: str, tmp_path: Path
 ) -> None:
-    await platform.worker(ML)
     documents, labels = write_corpus(tmp_path, topic_texts(30))
+    predicting = await PREDICT_DOCUMENTS.kiq(PredictDocumentsArgs(project_id=project))
     cases = [
-        (await train(None, labels), "run index_documents first"),
-        (await train(str(tmp_path / "none.csv"), labels), "no such file or folder"),
-        (await train(documents, str(tmp_path / "none.tsv")), "no such file"),
-        (await train(documents, labels, document_ids=["d0", "d3"]), "only 'garden'"),
-        (await PREDICT_DOCUMENTS.kiq(PredictDocumentsArgs(project_id="p")), "train_model first"),
+        (await train(project, None, labels), "run index_documents first"),
+        (await train(project, str(tmp_path / "none.csv"), labels), "no such file or folder"),
+        (await train(project, documents, str(tmp_path / "none.tsv")), "no such file"),
+        (await train(project, documents, labels, document_ids=["d0", "d3"]), "only 'garden'"),
+        (predicting, "train_model first"),
     ]
     for handle, words in cases:
         with pytest.raises(JobFailed, match=words):
@@ -126,53 +145,53 @@ async def test_what_no_retry_can_fix_fails_at_once_and_says_what_to_do(
         assert job.attempt == 1
 
 
-async def test_a_training_whose_worker_is_killed_is_done_by_another_and_makes_one_model(
-    platform: Platform, tmp_path: Path
-) -> None:
-    worker = await platform.worker(ML)
-    documents, labels = write_corpus(tmp_path, many_labels())
-    handle = await train(documents, labels)
-    async for event in handle.watch():
-        if event.progress is not None:
-            worker.kill()
-            break
-    await platform.worker(ML)
-
-    result = await handle.result(WAIT_S)
-
-    assert (result.classes, result.documents) == (150, 4500)
-    job = await platform.job(handle)
-    assert job.lost == 1
-    storage = open_storage(platform.env["STORAGE_URL"])
-    store = ModelStore(storage, "p")
-    assert result.model_id == f"p@{store.version_of(None)}"
-    versions = {key.split("/")[3] for key in storage.list("projects/p/models")}
-    assert versions == {"current.json", store.version_of(None)}
-
-
 async def test_a_cancelled_training_leaves_the_model_in_force(
-    platform: Platform, tmp_path: Path
+    platform: Platform, project: str, tmp_path: Path
 ) -> None:
-    await platform.worker(ML)
     documents, labels = write_corpus(tmp_path, topic_texts(60))
-    first = await (await train(documents, labels)).result(WAIT_S)
-    documents, labels = write_corpus(tmp_path, many_labels())
-    handle = await train(documents, labels)
-    async for event in handle.watch():
-        if event.progress is not None:
-            await handle.cancel()
-            break
-    with pytest.raises(JobCancelled):
-        await handle.result(WAIT_S)
+    first = await (await train(project, documents, labels)).result(WAIT_S)
+    with swaps_held(platform.folder / "storage", model_in_force(project)):
+        handle = await train(project, documents, labels)
+        await reached(platform, handle.task_id, "save")
+        await handle.cancel()
+        with pytest.raises(JobCancelled):
+            await handle.result(WAIT_S)
     await platform.status_of(handle, Status.CANCELLED)
-    store = ModelStore(open_storage(platform.env["STORAGE_URL"]), "p")
-    assert first.model_id == f"p@{store.version_of(None)}"
+    store = ModelStore(open_storage(platform.env["STORAGE_URL"]), project)
+    assert first.model_id == f"{project}@{store.version_of(None)}"
 
 
-async def test_a_named_data_set_is_scored_as_before(platform: Platform) -> None:
-    await platform.worker(ML)
+@pytest.mark.usefixtures("platform")
+async def test_a_named_data_set_is_scored_as_before() -> None:
     handle = await TRAIN_MODEL.kiq(
         TrainModelArgs(dataset_id="wine", hyperparameters=Hyperparameters(folds=2))
     )
     result = await handle.result(WAIT_S)
     assert (result.dataset_id, result.fits, result.model_id) == ("wine", 2, None)
+
+
+async def test_a_training_whose_worker_is_killed_is_done_by_another_and_makes_one_model(
+    platform: Platform, project: str, tmp_path: Path
+) -> None:
+    """The last one: it leaves another worker than the one that all others share."""
+    (worker,) = platform.workers
+    documents, labels = write_corpus(tmp_path, topic_texts(60))
+    storage = open_storage(platform.env["STORAGE_URL"])
+    with swaps_held(platform.folder / "storage", model_in_force(project)):
+        handle = await train(project, documents, labels)
+        await reached(platform, handle.task_id, "save")
+        await until(lambda: storage.list(f"projects/{project}/models"), what="a part is written")
+        processes = [ProcessIdentity.of(pid) for pid in descendants(worker.pid)]
+        worker.kill()
+        await until(lambda: not any(each and each.is_running() for each in processes))
+    await platform.worker(ML)
+
+    result = await handle.result(WAIT_S)
+
+    assert (result.classes, result.documents) == (3, 60)
+    job = await platform.job(handle)
+    assert job.lost == 1
+    store = ModelStore(storage, project)
+    assert result.model_id == f"{project}@{store.version_of(None)}"
+    versions = {key.split("/")[3] for key in storage.list(f"projects/{project}/models")}
+    assert versions == {"current.json", store.version_of(None)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -32,6 +31,7 @@ from api_shared.testing.servers.process_identity import ProcessIdentity
 from api_shared.testing.servers.server import PrivateServer
 from api_shared.testing.waiting import until
 from api_shared.transport.management import Management
+from fixtures.process_tree import descendants
 
 NOTHING_NAMED: dict[str, str] = {}
 
@@ -304,14 +304,6 @@ def run_cli(*arguments: str) -> Result:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     asyncio.run(until(condition, 60, every_s=0.02))
-
-
-def descendants(pid: int) -> list[int]:
-    children: list[int] = []
-    with contextlib.suppress(OSError):  # it has ended, or one of its threads
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children += map(int, (task / "children").read_text().split())
-    return children + [below for child in children for below in descendants(child)]
 
 
 def write_document(url: str, name: str) -> None:

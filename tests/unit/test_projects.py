@@ -20,6 +20,8 @@ from api_shared.contracts.ml import (
     PredictDocumentsArgs,
     TrainModelArgs,
 )
+from api_shared.contracts.ml_index import SIMILAR_DOCUMENTS
+from api_shared.errors import InvalidArguments
 from api_shared.storage import NotStored
 from api_shared.storage.folder import FolderStorage
 from fixtures.texts import topic_texts
@@ -323,6 +325,24 @@ def test_arguments_that_do_not_fit_together_are_refused(wrong: dict[str, object]
     assert issubclass(TrainModelArgs, Arguments)
     with pytest.raises(ValidationError):
         TrainModelArgs.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"project_id": "../other", "text": "a"},
+        {"project_id": ".hidden", "text": "a"},
+        {"project_id": "a/b", "text": "a"},
+        {"project_id": "a\n", "text": "a"},
+        {"project_id": "", "text": "a"},
+        {"project_id": "a"},
+        {"project_id": "a", "text": "a", "document_id": "b"},
+        {"project_id": "a", "text": "a", "k": 0},
+    ],
+)
+def test_arguments_that_name_no_project_or_no_query_are_refused(args: dict[str, object]) -> None:
+    with pytest.raises(InvalidArguments):
+        SIMILAR_DOCUMENTS.parse([], args)
 
 
 def test_progress_reports_the_rate_and_the_time_left() -> None:
