@@ -28,7 +28,7 @@ async def refusal(worker: WorkerProcess, within_s: float = 60) -> str:
 @pytest.mark.parametrize(
     ("main", "env", "says"),
     [
-        ("not_imported", {}, ["'jobs.broken'", "a_module_that_nobody_has", "mend or remove"]),
+        ("not_imported", {}, ["'jobs.broken'", "a_module_that_nobody_has", "fix or remove"]),
         ("task_missing", {}, ["'two'", "queue 'low'", "bind it with @broker.task"]),
         ("retries", {}, ["SimpleRetryMiddleware", "SmartRetryMiddleware", "max_retries"]),
         ("right", {"LEASE_S": "1"}, ["LEASE_S must be at least twice HEARTBEAT_S"]),
