@@ -37,7 +37,7 @@ def test_a_scheduled_job_is_listed_with_its_time_moved_and_run(cli: Cli, text: P
     listed = cli("list", "--status", "scheduled", "--owner", owner)
     assert listed.lines[0].split()[6] == "due"
     assert "in 2 h" in listed.lines[1]
-    assert cli("reschedule", job_id, "--in", "90s").out == "moved\n"
+    assert cli("reschedule", job_id, "--in", "90m").out == "moved\n"
     assert "in 2 h" not in cli("list", "--status", "scheduled", "--owner", owner).out
     moved = cli("reschedule", job_id, "--at", "2020-01-31T08:00:00+01:00", "--json")
     assert moved.json == {"job_id": job_id, "answer": "moved"}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from api_shared.client.handle import JobHandle
 from api_shared.job import Status
 from fixtures.fault_server import FaultServer, echoes, refuses, says, stalls, waits_for
 from fixtures.workers import LONG_S, Platform, until
@@ -28,32 +31,50 @@ async def served(platform: Platform, faults: FaultServer) -> AsyncIterator[Platf
 async def test_a_servers_wish_to_be_left_alone_stops_all_workers_and_costs_no_attempt(
     served: Platform, faults: FaultServer
 ) -> None:
-    faults.on_chat(says("probed"), says("probed"), refuses(429, BUSY, Retry_After="20"), echoes())
+    served.env |= {"LLM_MAX_RETRY_AFTER_S": "3600"}
+    faults.on_chat(says("probed"), says("probed"), refuses(429, BUSY, Retry_After="3600"), echoes())
     await served.worker(WORKER, processes=2)
     await until(lambda: len(faults.chats) == 2, what="both processes have probed the server")
-    first = await ask_parts.kiq("first", 1)
-    waits = await served.status_of(first, Status.RETRYING)
-    entry = waits.history[-1]
-    assert f"{faults.url} asked to be left alone" in entry.note
-    assert waits.due_at is not None
-    assert (waits.due_at - entry.at).total_seconds() > 10
+    handles = [await ask_parts.kiq("first", 1)]
+    await served.noted(handles[0], f"{faults.url} asked to be left alone")
     asked = len(faults.chats)
-    others = [await ask_parts.kiq(f"other-{number}", 1) for number in range(6)]
-    for other in others:
-        waits = await served.status_of(other, Status.RETRYING)
-        assert "asked to be left alone" in waits.history[-1].note
+    handles += [await ask_parts.kiq(f"other-{number}", 1) for number in range(6)]
+    for handle in handles:
+        job = await served.noted(handle, "asked to be left alone")
+        assert (job.status, job.attempt, job.lost) == (Status.RETRYING, 0, 0)
+        assert job.due_at is not None
+        assert (job.due_at - job.history[-1].at).total_seconds() > 3000
     assert len(faults.chats) == asked, "nobody has asked again"
-    assert await first.result(LONG_S) == ["first 0"]
-    assert [await other.result(LONG_S) for other in others] == [[f"other-{n} 0"] for n in range(6)]
-    jobs = [await served.job(handle) for handle in (first, *others)]
-    assert {(job.attempt, job.lost) for job in jobs} == {(0, 0)}
-    assert len(faults.chats) == asked + 7, "each was asked once more"
+
+
+async def test_a_job_calls_once_more_when_the_server_may_be_asked_again(
+    served: Platform, faults: FaultServer
+) -> None:
+    faults.on_chat(says("probed"), refuses(429, BUSY, Retry_After="2"), echoes())
+    await served.worker(WORKER)
+    await until(lambda: faults.chats, what="the worker has probed the server")
+    handle = await ask_parts.kiq("job", 1)
+    assert await handle.result(LONG_S) == ["job 0"]
+    job = await served.job(handle)
+    (waited, again), *more = [
+        (entry, later)
+        for entry, later in pairwise(job.history)
+        if "asked to be left alone" in entry.note
+    ]
+    assert not more
+    assert (again.at - waited.at).total_seconds() >= 2
+    assert (job.attempt, job.lost) == (0, 0)
+    assert len(faults.chats) == 3
+
+
+async def has_begun(served: Platform, handle: JobHandle[Any]) -> bool:
+    return (await served.job(handle)).claim_no > 0
 
 
 async def test_no_more_calls_are_in_flight_than_the_limit_over_all_workers(
     served: Platform, faults: FaultServer
 ) -> None:
-    served.env |= {"LLM_MAX_IN_FLIGHT": "3", "LLM_PATIENCE_S": "30"}
+    served.env |= {"LLM_MAX_IN_FLIGHT": "3", "LLM_PATIENCE_S": "60"}
     go = asyncio.Event()
     await served.worker(WORKER, processes=2)
     await until(lambda: len(faults.chats) == 2, what="both processes have probed the server")
@@ -62,7 +83,8 @@ async def test_no_more_calls_are_in_flight_than_the_limit_over_all_workers(
     handles = [await ask_parts.kiq(f"job-{number}", 1) for number in range(8)]
     await until(lambda: faults.in_flight == 3)
     for handle in handles:
-        await served.status_of(handle, Status.PROCESSING)
+        await until(lambda handle=handle: has_begun(served, handle))  # type: ignore[misc]
+    assert faults.in_flight == 3
     go.set()
     assert [await handle.result(LONG_S) for handle in handles] == [[f"job-{n} 0"] for n in range(8)]
     assert faults.most_in_flight == 3
@@ -83,7 +105,6 @@ async def test_a_worker_starts_while_the_server_is_down_and_says_so(served: Plat
     worker = await served.worker(WORKER)
     await until(lambda: "llm.not_ready" in worker.log)
     handle = await ask_parts.kiq("job", 1)
-    job = await served.status_of(handle, Status.RETRYING, Status.FAILED)
+    job = await served.attempted(handle, 1)
     assert job.error is not None
     assert job.error.type == "LLMConnectionError"
-    await handle.cancel()

@@ -46,7 +46,8 @@ async def test_sigquit_hands_on_at_once_what_runs_and_counts_no_attempt(
         assert job.status in (Status.RETRYING, Status.QUEUED)
         assert (job.attempt, job.lost) == (0, 0)
         notes = [entry.note for entry in job.history if entry.status is Status.RETRYING]
-        assert notes == ["worker stopped"]
+        # Of two processes, one may take what the other has released before it hears the signal.
+        assert set(notes) == {"worker stopped"}
     assert ProcessIdentity.of(int(deaf)) is None, "the process of a CPU job went with its worker"
     assert await platform.ledger.workers(seen_within_s=float(HOURS)) == []
 

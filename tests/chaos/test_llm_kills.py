@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api_shared.job import Job, Status
 from fixtures.fault_server import FaultServer, echoes, says, stalls, waits_for
 from fixtures.workers import LONG_S, Platform, until
 from jobs.broker import broker
@@ -29,10 +28,6 @@ async def served(platform: Platform, faults: FaultServer) -> AsyncIterator[Platf
 def prompts(faults: FaultServer, name: str) -> Counter[str]:
     """How often the server saw each prompt of a job."""
     return Counter(call.prompt for call in faults.chats if call.prompt.startswith(f"{name} "))
-
-
-def waiting_for(job: Job) -> str:
-    return job.history[-1].note
 
 
 async def test_a_worker_killed_between_two_of_ten_parts_costs_one_call_at_most(
@@ -68,12 +63,7 @@ async def test_a_killed_workers_place_at_a_server_is_free_after_its_lease(
     await until(lambda: prompts(faults, "dead"))
     second = await served.worker(WORKER)
     handle = await ask_parts.kiq("alive", 1)
-
-    async def waits() -> bool:
-        job = await served.job(handle)
-        return job.status is Status.RETRYING and "LLM_MAX_IN_FLIGHT=1" in waiting_for(job)
-
-    await until(waits, what="the place is taken, and the job says so")
+    await served.noted(handle, "LLM_MAX_IN_FLIGHT=1")
     assert not prompts(faults, "alive")
     first.kill()
     assert await handle.result(LONG_S) == ["alive 0"]

@@ -160,7 +160,9 @@ def test_help_loads_no_driver() -> None:
         "import sys, api_shared.cli.main\n"
         "heavy = {'motor', 'pymongo', 'redis', 'taskiq', 'aiormq', 'rich.table'}\n"
         "heavy.add('api_shared.settings')\n"
-        "print(sorted(heavy & set(sys.modules)))"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "from importlib.util import find_spec\n"
+        "assert all(map(find_spec, heavy)), 'one has another name now'"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from api_shared.errors import LedgerUnavailable, SoftTimeLimitExceeded
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
+from api_shared.testing.waiting import until
 from api_shared.worker.process import watchdog as watchdog_module
 from api_shared.worker.process.watchdog import EXIT_CODE, Watchdog
 from api_shared.worker.run.heartbeat import ClaimRegistry
@@ -136,10 +137,7 @@ async def test_the_job_and_the_line_that_block_are_named_and_the_leases_kept(
     with capture_logs() as logs:
         assert await place.run(claim, block, soft_s=100, hard_s=100) == "done"
         assert place.rescuer.renewed >= 2
-        deadline = time.monotonic() + AT_MOST_S
-        while "loop.unblocked" not in {line["event"] for line in logs}:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+        await until(lambda: "loop.unblocked" in {line["event"] for line in logs})
     # A busy machine may have held up the test's own loop besides.
     named = {line["job_id"]: line for line in logs if line["event"] == "loop.blocked"}
     assert named[claim.job.id]["task"] == claim.job.task
