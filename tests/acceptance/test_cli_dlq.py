@@ -134,7 +134,7 @@ def test_what_is_no_job_is_listed_shown_put_back_and_purged(cli: Cli, place: Pla
     assert "unreadable" in shown.out
     (done,) = cli("dlq", "requeue", key, "--yes", "--json").json
     assert done["outcome"] == "put_back"
-    cli.until(has_keys(key), *arguments)  # tried once more, and buried again
+    cli.until(has_keys(key), *arguments)  # tried once more, and dead-lettered again
     (done,) = cli("dlq", "purge", key, "--yes", "--json").json
     assert done["outcome"] == "purged"
     (done,) = cli("dlq", "purge", key, "--yes", "--json", code=1).json

@@ -52,7 +52,7 @@ def test_a_scheduled_job_is_listed_with_its_time_moved_and_run(cli: Cli, text: P
     [
         (("--in", "soon"), "10m, 1h30m, 2d"),
         (("--at", "2030-01-31T08:00:00"), "with its zone"),
-        (("--at", "2030-01-31T08:00:00Z", "--in", "1h"), "not both"),
+        (("--at", "2030-01-31T08:00:00Z", "--in", "1h"), "together with `delay`"),
         ((), "when? --in DURATION, or --at TIME"),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_second_submit_of_a_key_prints_the_first_jobs_id_and_says_so(
 def test_a_wrong_key_is_a_usage_error(cli: Cli, text: Path) -> None:
     submit = ("submit", "process_data", "user_id=a", f"options.source={text}")
     assert "unique_key" in cli(*submit, "--unique-key", "", code=2).err
-    assert "goes with" in cli(*submit, "--unique-for", "open", code=2).err
+    assert "needs a `unique_key`" in cli(*submit, "--unique-for", "open", code=2).err
     assert "10m" in cli(*submit, "--unique-key", "k", "--unique-for", "ever", code=2).err
 
 

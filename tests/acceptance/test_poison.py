@@ -75,11 +75,11 @@ async def test_poison_ends_in_the_dead_letters_while_a_hundred_jobs_complete(
 
     await until(lambda: all_completed(platform, handles))
 
-    def buried() -> list[tuple[str, str]] | None:
+    def dead_lettered() -> list[tuple[str, str]] | None:
         found = platform.dead_letters()
         return found if len(found) >= len(poison) else None
 
-    dead = await until(buried, what=f"{len(poison)} dead letters")
+    dead = await until(dead_lettered, what=f"{len(poison)} dead letters")
     assert Counter(reason for reason, _ in dead) == {
         Reason.UNREADABLE: 10,
         Reason.INVALID_JOB_ID: 1,

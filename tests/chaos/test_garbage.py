@@ -50,7 +50,7 @@ messages = st.lists(st.tuples(bodies, headers), min_size=10, max_size=60)
 
 @pytest.fixture
 def ever_sent() -> Counter[bytes]:
-    """In all rounds of a test: one whose id came twice may be buried in a later round."""
+    """In all rounds of a test: one whose id came twice may be dead-lettered in a later round."""
     return Counter()
 
 

@@ -362,9 +362,9 @@ async def a_failed_job(ledger: Ledger) -> Job:
     await ledger.apply(SaveProgress(job.id, token, held.seq + 2, progress=Progress(1)))
     await ledger.change(request_cancel(job.id))
     await ledger.apply(Fail(job.id, token, held.seq + 3, error=ERROR, dead_letter_in_s=5))
-    buried = await ledger.change(dead_lettered(await record(ledger, job.id), retention_s=60))
-    assert buried is not None
-    return buried
+    done = await ledger.change(dead_lettered(await record(ledger, job.id), retention_s=60))
+    assert done is not None
+    return done
 
 
 async def test_the_next_round_of_a_failed_job_is_fresh_and_keeps_what_happened(

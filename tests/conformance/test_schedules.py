@@ -24,7 +24,7 @@ from api_shared.schedules.schedule import Declaration, Definition, ScheduleRecor
 from api_shared.schedules.store import remove_schedule
 from api_shared.testing.waiting import until
 from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
-from fixtures.doubles import RecordingPublisher, backing_on
+from fixtures.doubles import RecordingPublisher, runtime_on
 from fixtures.ledgers import a_job, claimed, inserted, mongo_ledger
 from fixtures.schedules import put_on
 
@@ -197,7 +197,7 @@ async def test_ten_tickers_fire_each_missed_tick_once_while_some_are_cancelled(
 
     schedule = Schedule(Every(timedelta(seconds=60)), missed=Missed.ALL, overlap=Overlap.ALLOW)
     contract = Contract("sweep", Nothing, int, schedule=schedule)
-    runtime = replace(backing_on(MemoryLedger(), RecordingPublisher()), ledger=ledger)
+    runtime = replace(runtime_on(MemoryLedger(), RecordingPublisher()), ledger=ledger)
     tickers = [PeriodicJobs(runtime, lambda: (contract,), Random(n)) for n in range(10)]
     await tickers[0].declare()
     declared = await ledger.schedules.get("sweep")

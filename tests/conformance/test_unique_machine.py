@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from api_shared.client.kiq import enter
+from api_shared.client.kiq import insert_job
 from api_shared.errors import UniqueTaken
 from api_shared.job import Job, JobError, Reason, Status, UniqueScope
 from api_shared.ledger.change import NOW, Change, NowPlus, Plus
@@ -38,7 +38,7 @@ from api_shared.ledger.transitions import (
 )
 from api_shared.ledger.unique_keys import held_again
 from api_shared.testing.servers import Services
-from fixtures.doubles import Clock, backing_on
+from fixtures.doubles import Clock, runtime_on
 from fixtures.ledgers import a_job, mongo_ledger
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class UniqueMachine(RuleBasedStateMachine):
             self.ledger: Ledger = MemoryLedger(self.clock)
         elif url is not None:
             self.ledger = self.run(self.stack.enter_async_context(mongo_ledger(url)))
-        self.runtime = backing_on(self.ledger)
+        self.runtime = runtime_on(self.ledger)
 
     def teardown(self) -> None:
         self.run(self.stack.aclose())
@@ -116,7 +116,7 @@ class UniqueMachine(RuleBasedStateMachine):
             for_s = LAPSED_S if is_over else PERIOD_S
         status = Status.SCHEDULED if later else Status.QUEUED
         job = a_job(unique_key=key, unique_scope=scope, unique_held=True, status=status)
-        inserted = self.run(enter(Insert(job, NowPlus(-1), for_s), self.runtime))
+        inserted = self.run(insert_job(Insert(job, NowPlus(-1), for_s), self.runtime))
         holders = self.holders(key)
         if holders and not self.is_over(holders[0]):
             assert (inserted.by_us, inserted.job.id) == (False, holders[0])

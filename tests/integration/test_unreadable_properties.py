@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from bson import ObjectId
 
-from api_shared.client.dead_letters.dead_letter import Kind, letter_of
+from api_shared.client.dead_letters.dead_letter import Kind, dead_letter_of
 from api_shared.client.dead_letters.reader import DeadLetterReader
 from api_shared.job import Status
 from api_shared.transport.publisher import AmqpPublisher
@@ -66,14 +66,14 @@ async def test_its_dead_letter_says_why_and_keeps_what_could_be_read(platform: P
     assert isinstance(publisher, AmqpPublisher)
     async with DeadLetterReader.open(
         publisher.connection, platform.general.runtime.topology.queues
-    ) as pile:
-        [message] = [message async for message in pile.walk()]
-        letter = await letter_of(message, platform.ledger)
+    ) as reader:
+        [message] = [message async for message in reader.walk()]
+        dead_letter = await dead_letter_of(message, platform.ledger)
     assert message.body == body
     assert message.priority == 7
     assert (message.headers["half"], message.headers["raw"]) == (1e300, b"\xff")
-    assert (letter.kind, letter.mark.reason) == (Kind.GARBAGE, "unreadable")
-    assert letter.mark.detail.startswith("its properties cannot be decoded: ")
+    assert (dead_letter.kind, dead_letter.headers.reason) == (Kind.GARBAGE, "unreadable")
+    assert dead_letter.headers.detail.startswith("its properties cannot be decoded: ")
 
 
 async def test_such_a_message_in_a_dead_letter_queue_hides_no_other(platform: Platform) -> None:
@@ -83,8 +83,8 @@ async def test_such_a_message_in_a_dead_letter_queue_hides_no_other(platform: Pl
     assert isinstance(publisher, AmqpPublisher)
     async with DeadLetterReader.open(
         publisher.connection, platform.general.runtime.topology.queues
-    ) as pile:
-        found = [message.body.decode() async for message in pile.walk()]
+    ) as reader:
+        found = [message.body.decode() async for message in reader.walk()]
     assert found == list(UNREADABLE)
     assert publisher.connection.opened == 1
 
@@ -107,10 +107,10 @@ async def test_moved_back_to_its_queue_a_good_job_of_them_runs(platform: Platfor
     publisher = platform.general.runtime.publisher
     assert isinstance(publisher, AmqpPublisher)
     topology = platform.general.runtime.topology
-    async with DeadLetterReader.open(publisher.connection, topology.queues) as pile:
-        [dead] = [dead async for dead in pile.walk()]
+    async with DeadLetterReader.open(publisher.connection, topology.queues) as reader:
+        [dead] = [dead async for dead in reader.walk()]
         await publisher.put_back(dead.queue, dead.body, headers=dict(dead.headers), priority=0)
-        await pile.remove(dead)
+        await reader.remove(dead)
 
     async def has_run() -> bool:
         job = await platform.ledger.get(job_id)

@@ -25,7 +25,7 @@ from api_shared.worker.run.claim import claim_job
 from api_shared.worker.run.errors import NotOurs
 from api_shared.worker.run.held_claim import HeldClaim
 from api_shared.worker.run.worker_runtime import DEAD_LETTER_PAUSE_S
-from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, runtime_on
 from fixtures.faulty_ledger import FaultyLedger
 from fixtures.ledgers import a_job, claimed, inserted
 from fixtures.worker_runtime import worker_runtime
@@ -79,7 +79,7 @@ class Intake:
         self.publisher = RecordingPublisher()
         self.answers = Answers()
         self.pauses = Pauses()
-        self.runtime = backing_on(self.ledger, self.publisher)
+        self.runtime = runtime_on(self.ledger, self.publisher)
         broker = JobBroker("general")
         self.task = broker.task(CONTRACT)(_summarize)
         self.worker = worker_runtime(self.runtime, consumer=self.pauses, publisher=self.publisher)
@@ -96,9 +96,9 @@ class Intake:
             1,
             self.answers,
         )
-        wire = decode(body, max_bytes=len(body))
+        message = decode(body, max_bytes=len(body))
         try:
-            return await claim_job(self.task, delivery, wire, self.worker)
+            return await claim_job(self.task, delivery, message, self.worker)
         except NotOurs:
             return None
 
@@ -107,7 +107,10 @@ class Intake:
         held, token = await claimed(self.ledger, job_id)
         assert await self.ledger.apply(Fail(job_id, token, held.seq + 1, ERROR, 5))
         await self.worker.dead_letters.dead_letter_job(await self.read(job_id))
-        return self.publisher.dead[-1][1], {ACCEPTED: 1, **self.publisher.marks[-1].headers}
+        return self.publisher.dead[-1][1], {
+            ACCEPTED: 1,
+            **self.publisher.dead_letter_headers[-1].headers,
+        }
 
     async def read(self, job_id: str) -> Job:
         job = await self.ledger.get(job_id)
@@ -230,13 +233,15 @@ async def test_a_dead_letter_whose_record_has_expired_is_recorded_again(intake: 
     assert (again.owner, again.correlation_id, again.priority) == ("ann", "c-1", 7)
 
 
-async def test_a_job_long_forgotten_is_buried_and_runs_when_it_is_moved_back(
+async def test_a_job_long_forgotten_is_dead_lettered_and_runs_when_it_is_moved_back(
     intake: Intake,
 ) -> None:
     body = encode(a_job())
     assert await intake.deliver(body, {ACCEPTED: 1}) is None
     assert [reason for _, _, reason, _ in intake.publisher.dead] == ["forgotten"]
-    claim = await intake.deliver(body, {ACCEPTED: 1, **intake.publisher.marks[-1].headers})
+    claim = await intake.deliver(
+        body, {ACCEPTED: 1, **intake.publisher.dead_letter_headers[-1].headers}
+    )
     assert claim is not None
     assert claim.job.round == 1
 
@@ -261,7 +266,7 @@ async def test_a_dead_letter_of_a_job_that_ended_otherwise_is_dropped(intake: In
     assert await intake.read(job.id) == before
 
 
-async def test_a_dead_letter_whose_unique_twin_is_open_is_buried_again_and_names_it(
+async def test_a_dead_letter_whose_unique_twin_is_open_is_one_again_and_names_it(
     intake: Intake,
 ) -> None:
     unique: dict[str, Any] = {
@@ -277,10 +282,10 @@ async def test_a_dead_letter_whose_unique_twin_is_open_is_buried_again_and_names
     _, _, reason, detail = intake.publisher.dead[-1]
     assert reason == "unique_taken"
     assert twin.id in detail
-    # Once the twin has ended, the same letter can be moved back.
-    again = {**headers, **intake.publisher.marks[-1].headers}
-    assert (mark := dead_letter_headers_of(again)) is not None
-    assert mark == replace(intake.publisher.marks[-1], round=1)
+    # Once the twin has ended, the same dead letter can be moved back.
+    again = {**headers, **intake.publisher.dead_letter_headers[-1].headers}
+    assert (dead_letter := dead_letter_headers_of(again)) is not None
+    assert dead_letter == replace(intake.publisher.dead_letter_headers[-1], round=1)
     await intake.fail(twin.id)
     assert await intake.deliver(body, again) is not None
 
@@ -299,7 +304,7 @@ async def test_a_foreign_message_whose_record_is_uncertain_comes_again_after_a_p
     assert claim.job.claim_no == 1
 
 
-async def test_a_foreign_message_that_breaks_its_contracts_validator_is_buried(
+async def test_a_foreign_message_that_breaks_its_contracts_validator_is_dead_lettered(
     intake: Intake,
 ) -> None:
     body = encode(a_job(args_json='{"text": "strange"}'))

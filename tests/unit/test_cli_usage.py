@@ -41,7 +41,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ((*PROCESS, "--job-id", "7"), "24 hexadecimal digits"),
         ((*PROCESS, "--at", "2030-01-31T08:00:00"), "with its zone"),
         ((*PROCESS, "--at", "tomorrow"), "ISO 8601"),
-        ((*PROCESS, "--at", "2030-01-31T08:00:00Z", "--delay", "3"), "not both"),
+        ((*PROCESS, "--at", "2030-01-31T08:00:00Z", "--delay", "3"), "together with `delay`"),
         ((*PROCESS, "--timeout", "3"), "--wait"),
         ((*PROCESS, "--owner", ""), "1 to 200 characters"),
         ((*PROCESS, "--owner", "\udcff"), "owner='\\udcff': must be a text of 1 to 200 characters"),

@@ -102,8 +102,8 @@ def test_each_wrong_argument_is_named_and_no_value_is_shown() -> None:
 @pytest.mark.parametrize(
     ("args", "kwargs", "problem"),
     [
-        (["ada", 1, True, "more"], {}, "at most 3 positional, 4 given"),
-        (["ada"], {"user_id": "bob"}, "user_id: given twice"),
+        (["ada", 1, True, "more"], {}, "expected at most 3 positional, got 4"),
+        (["ada"], {"user_id": "bob"}, "user_id: must not be given twice"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong_with_it(
@@ -115,7 +115,8 @@ def test_a_wrong_call_says_what_is_wrong_with_it(
 
 @pytest.mark.parametrize("args", [["ada"], [7], [None], [[1]]])
 def test_a_lone_value_is_no_object_with_arguments(args: list[Any]) -> None:
-    with pytest.raises(InvalidArguments, match="an object with the arguments is wanted"):
+    problem = f"expected an object with the arguments, got {type(args[0]).__name__}"
+    with pytest.raises(InvalidArguments, match=problem):
         CONTRACT.parse(args, {})
 
 
@@ -240,7 +241,7 @@ def test_a_name_is_short_and_printable(name: str) -> None:
 
 
 def test_a_soft_limit_is_not_over_the_hard_one() -> None:
-    with pytest.raises(InvalidOption, match="not over hard_limit_s"):
+    with pytest.raises(InvalidOption, match="must not be over hard_limit_s"):
         Contract("late", Args, int, soft_limit_s=20, hard_limit_s=10)
 
 
@@ -288,7 +289,9 @@ def test_a_function_that_does_not_take_its_contracts_arguments_is_refused_when_b
         return args.size + size
 
     for function in (short, both):
-        with pytest.raises(InvalidOption, match="one parameter of type Args, or its fields"):
+        with pytest.raises(
+            InvalidOption, match="must be one parameter of type Args, or its fields"
+        ):
             CONTRACT.bind(function)
 
 

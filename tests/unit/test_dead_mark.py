@@ -17,7 +17,7 @@ from api_shared.transport.dead_letter_headers import (
 
 texts = st.text(min_size=1, max_size=200)
 sendable = texts.filter(lambda text: text.encode("utf-8", "ignore").decode() == text)
-headers = st.dictionaries(
+hostile_headers = st.dictionaries(
     st.sampled_from(list(DeadLetterHeaders("r", "d", "q", 1, "o", "c").headers)),
     st.none()
     | st.booleans()
@@ -39,16 +39,16 @@ headers = st.dictionaries(
         st.none() | sendable,
     )
 )
-def test_a_mark_comes_back_as_it_was(mark: DeadLetterHeaders) -> None:
-    assert dead_letter_headers_of(mark.headers) == mark
+def test_headers_are_read_back_as_they_were(headers: DeadLetterHeaders) -> None:
+    assert dead_letter_headers_of(headers.headers) == headers
 
 
-@given(headers)
+@given(hostile_headers)
 def test_no_header_can_hurt_whoever_reads_it(hostile: dict[str, Any]) -> None:
-    mark = dead_letter_headers_of(hostile)
-    if mark is not None:
-        assert mark.ended_round >= 1
-        assert all(len(text or "") <= 1000 for text in (mark.reason, mark.detail, mark.owner))
+    read = dead_letter_headers_of(hostile)
+    if read is not None:
+        assert read.ended_round >= 1
+        assert all(len(text or "") <= 1000 for text in (read.reason, read.detail, read.owner))
 
 
 @given(st.text(st.characters()), st.text(st.characters()))
@@ -56,7 +56,7 @@ def test_any_text_can_be_sent(detail: str, owner: str) -> None:
     encode.field_table(DeadLetterHeaders("error", detail, "taskiq", 1, owner, None).headers)
 
 
-def test_what_is_no_dead_letter_has_no_mark() -> None:
+def test_a_message_that_is_no_dead_letter_has_no_such_headers() -> None:
     assert dead_letter_headers_of({}) is None
     assert dead_letter_headers_of({"x-accepted": 1, DEAD_ROUND: 3}) is None
     assert dead_letter_headers_of({DEAD_REASON: ""}) is None
@@ -64,6 +64,6 @@ def test_what_is_no_dead_letter_has_no_mark() -> None:
 
 def test_a_round_that_is_none_is_passed_over() -> None:
     for round_ in (True, 0, -1, "2", 2.5, 2**40, None):
-        mark = dead_letter_headers_of({DEAD_REASON: "error", DEAD_ROUND: round_})
-        assert mark is not None
-        assert mark.ended_round == 1, round_
+        headers = dead_letter_headers_of({DEAD_REASON: "error", DEAD_ROUND: round_})
+        assert headers is not None
+        assert headers.ended_round == 1, round_

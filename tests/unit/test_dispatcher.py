@@ -25,7 +25,7 @@ from api_shared.transport.publisher import AmqpPublisher
 from api_shared.worker.maintenance import dispatcher as dispatcher_module
 from api_shared.worker.maintenance.dead_letters import DEAD_LETTERING_S, DeadLetters
 from api_shared.worker.maintenance.dispatcher import BATCH, Dispatcher
-from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, runtime_on
 from fixtures.faulty_ledger import FaultyLedger
 from fixtures.ledgers import claimed, inserted
 
@@ -104,7 +104,7 @@ class World:
         self.ledger = FaultyLedger(self.clock)
         self.rabbit = RabbitMQ()
         self.told: list[FailedJob] = []
-        self.runtime = backing_on(self.ledger, self.rabbit.publisher, lease_s=LEASE_S)
+        self.runtime = runtime_on(self.ledger, self.rabbit.publisher, lease_s=LEASE_S)
         contract = Contract("text.summarize", Nothing, int, on_failure=self.told.append)
         self.dead_letters = DeadLetters(
             self.rabbit.publisher,
@@ -444,7 +444,7 @@ async def test_a_heartbeat_between_the_read_and_the_rescue_saves_the_claim(
 # failed
 
 
-async def test_a_failed_job_is_buried_once_and_its_hook_told_once(world: World) -> None:
+async def test_a_failed_job_is_dead_lettered_once_and_its_hook_called_once(world: World) -> None:
     job, token = await world.processing()
     assert await world.ledger.apply(Fail(job.id, token, job.seq + 1, ERROR, LEASE_S))
     await world.after(LEASE_S - 1)
@@ -469,9 +469,9 @@ async def test_a_dead_letter_that_was_not_confirmed_is_published_again(world: Wo
     )
     world.rabbit.publisher.error = None
     await world.after(60)
-    buried = await world.read(job)
-    assert (buried.failure_told, buried.due_at) == (True, None)
-    assert buried.expires_at is not None
+    settled = await world.read(job)
+    assert (settled.failure_told, settled.due_at) == (True, None)
+    assert settled.expires_at is not None
 
 
 # terminal

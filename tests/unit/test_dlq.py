@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.client.dead_letters.dead_letter import Kind, LetterFilter
+from api_shared.client.dead_letters.dead_letter import DeadLetterFilter, Kind
 from api_shared.client.dead_letters.requeue import Outcome, requeue_job
 from api_shared.errors import JobNotFound, LedgerUnavailable, UniqueTaken
 from api_shared.job import Status, UniqueScope, new_job_id
@@ -51,26 +51,26 @@ async def test_a_filter_takes_what_matches_in_every_field(world: World) -> None:
     dead_letter = await world.dead_letter_of(await world.failed(owner="ann"))
     hour = timedelta(hours=1)
     for wanted in (
-        LetterFilter(),
-        LetterFilter(keys=frozenset({dead_letter.key, "other"})),
-        LetterFilter(task="text.summarize", owner="ann", reason="time_limit", kind=Kind.FAILED),
-        LetterFilter(died_before=START + hour, died_after=START - hour),
+        DeadLetterFilter(),
+        DeadLetterFilter(keys=frozenset({dead_letter.key, "other"})),
+        DeadLetterFilter(task="text.summarize", owner="ann", reason="time_limit", kind=Kind.FAILED),
+        DeadLetterFilter(died_before=START + hour, died_after=START - hour),
     ):
         assert wanted.matches(dead_letter), wanted
     for wanted in (
-        LetterFilter(keys=frozenset({new_job_id()})),
-        LetterFilter(task="other", owner="ann"),
-        LetterFilter(owner="bob"),
-        LetterFilter(reason="error"),
-        LetterFilter(kind=Kind.STALE),
-        LetterFilter(died_before=START - hour),
-        LetterFilter(died_after=START + hour),
+        DeadLetterFilter(keys=frozenset({new_job_id()})),
+        DeadLetterFilter(task="other", owner="ann"),
+        DeadLetterFilter(owner="bob"),
+        DeadLetterFilter(reason="error"),
+        DeadLetterFilter(kind=Kind.STALE),
+        DeadLetterFilter(died_before=START - hour),
+        DeadLetterFilter(died_after=START + hour),
     ):
         assert not wanted.matches(dead_letter), wanted
     undated = replace(
-        dead_letter, kind=Kind.GARBAGE, message=replace(dead_letter.message, buried_at=None)
+        dead_letter, kind=Kind.GARBAGE, message=replace(dead_letter.message, dead_lettered_at=None)
     )
-    assert not LetterFilter(died_before=START + hour).matches(undated)
+    assert not DeadLetterFilter(died_before=START + hour).matches(undated)
 
 
 async def test_a_failed_job_is_queued_then_published_and_its_letter_goes_last(

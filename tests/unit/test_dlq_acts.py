@@ -17,7 +17,7 @@ from api_shared.cli.commands.dlq.actions import (
     plan_of,
 )
 from api_shared.cli.commands.dlq.sources import DlqSource
-from api_shared.client.dead_letters.dead_letter import Kind, LetterFilter
+from api_shared.client.dead_letters.dead_letter import DeadLetterFilter, Kind
 from api_shared.errors import LedgerUnavailable
 from api_shared.job import Job, Status, UniqueScope, new_job_id
 from api_shared.transport.topology import QueueSpec
@@ -57,7 +57,7 @@ class DlqWorld(World):
 
 def _choice(keys: tuple[str, ...], limit: int, filters: dict[str, Any]) -> Choice:
     queue = filters.pop("queue", None)
-    return Choice(LetterFilter(keys=frozenset(keys), **filters), queue, False, limit)
+    return Choice(DeadLetterFilter(keys=frozenset(keys), **filters), queue, False, limit)
 
 
 REQUEUE = Requeue(forget_journal=False)

@@ -21,7 +21,7 @@ from api_shared.worker.run.heartbeat import ClaimRegistry
 from api_shared.worker.run.held_claim import HeldClaim, Stop
 from api_shared.worker.run.outcome import Completed
 from api_shared.worker.run.settle import settle_job
-from fixtures.doubles import backing_on
+from fixtures.doubles import runtime_on
 from fixtures.ledgers import claimed, inserted
 from fixtures.worker_runtime import worker_runtime
 
@@ -130,7 +130,7 @@ async def test_an_outcome_that_the_ledger_does_not_take_is_left_to_the_lease(
     ledger: MemoryLedger, claims: ClaimRegistry, claim: HeldClaim
 ) -> None:
     task = JobBroker("general").task(CONTRACT)(work)
-    worker = worker_runtime(backing_on(ledger), claims=claims)
+    worker = worker_runtime(runtime_on(ledger), claims=claims)
     await ledger.give_up()
     assert await settle_job(task, claim, Completed(1, "1"), 0.1, worker) is None
     left = await ledger.get(claim.job.id)
@@ -153,7 +153,7 @@ async def test_a_worker_that_must_end_after_a_reconnect_hands_on_first(
         raise Refused(*problems)
 
     monkeypatch.setattr(background, "abort_worker", abort_worker)
-    worker = worker_runtime(backing_on(MemoryLedger()), claims=claims)
+    worker = worker_runtime(runtime_on(MemoryLedger()), claims=claims)
     connection: Any = Mismatched()
     claim.stopped.add_done_callback(lambda _: claims.remove(claim))
     with pytest.raises(Refused, match="x-max-priority"):

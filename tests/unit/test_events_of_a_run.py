@@ -19,7 +19,7 @@ from api_shared.testing.memory_broker import SilentConsumer
 from api_shared.transport.consumer import Delivery
 from api_shared.transport.message import ACCEPTED, decode, encode
 from api_shared.worker.run.run_job import run_job
-from fixtures.doubles import Clock, backing_on
+from fixtures.doubles import Clock, runtime_on
 from fixtures.ledgers import inserted
 from fixtures.worker_runtime import worker_runtime
 
@@ -31,7 +31,7 @@ class Runs:
         self.clock = Clock()
         self.ledger = MemoryLedger(self.clock)
         self.broker = JobBroker("general")
-        self.worker = worker_runtime(backing_on(self.ledger))
+        self.worker = worker_runtime(runtime_on(self.ledger))
 
         @self.broker.task(task_name="work")
         async def work(end: str = "") -> str:

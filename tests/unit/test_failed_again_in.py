@@ -16,7 +16,7 @@ from api_shared.worker.maintenance.dead_letters import DEAD_LETTERING_S, HOOK_DE
 from api_shared.worker.run.held_claim import HeldClaim
 from api_shared.worker.run.outcome import failure
 from api_shared.worker.run.settle import settle_job
-from fixtures.doubles import Clock, backing_on
+from fixtures.doubles import Clock, runtime_on
 from fixtures.ledgers import claimed, inserted
 from fixtures.worker_runtime import worker_runtime
 
@@ -46,7 +46,7 @@ async def test_a_failure_is_begun_again_when_its_hook_must_have_ended(
     )
     task = JobBroker("general").task(contract)(work)
     worker = worker_runtime(
-        backing_on(ledger, lease_s=lease_s), contracts={contract.name: contract}
+        runtime_on(ledger, lease_s=lease_s), contracts={contract.name: contract}
     )
     job = await inserted(ledger, task="work", args_json="{}")
     held, token = await claimed(ledger, job.id)

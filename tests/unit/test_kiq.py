@@ -32,7 +32,7 @@ from api_shared.ledger.operations import Insert
 from api_shared.ledger.protocol import JobFilter
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.message import decode, encode
-from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, runtime_on
 from fixtures.faulty_ledger import FaultyLedger
 
 
@@ -63,7 +63,7 @@ def publisher() -> RecordingPublisher:
 
 @pytest.fixture
 def runtime(ledger: FaultyLedger, publisher: RecordingPublisher) -> Runtime:
-    return backing_on(ledger, publisher)
+    return runtime_on(ledger, publisher)
 
 
 def asked(text: Any = "x", **options: Any) -> Submission[Any, Any]:
@@ -189,7 +189,7 @@ async def test_an_unroutable_repetition_withdraws_nothing(
         ({"at": datetime(2030, 1, 1)}, NaiveDatetime, "tzinfo=UTC"),
         ({"delay": timedelta(seconds=-1)}, InvalidOption, "delay"),
         ({"delay": timedelta(days=4000)}, InvalidOption, "3660 days"),
-        ({"delay": timedelta(1), "at": datetime.now(UTC)}, InvalidOption, "not both"),
+        ({"delay": timedelta(1), "at": datetime.now(UTC)}, InvalidOption, "together with `delay`"),
         ({"job_id": "mine"}, InvalidJobId, "24 hexadecimal"),
         ({"text": "x" * 1_100_000}, TooLarge, "MAX_ARGUMENTS_BYTES"),
         ({"text": float("nan")}, InvalidArguments, "not JSON"),
@@ -213,7 +213,7 @@ async def test_a_wrong_option_is_an_error_before_anything_is_kept(
 
 
 async def test_arguments_of_just_the_allowed_size_are_taken(ledger: FaultyLedger) -> None:
-    runtime = backing_on(ledger, max_arguments_bytes=1024)
+    runtime = runtime_on(ledger, max_arguments_bytes=1024)
     fitting = 1024 - len('{"text":""}')
     await kiqed(asked("x" * fitting), runtime)
     with pytest.raises(TooLarge) as raised:
@@ -227,8 +227,8 @@ async def test_whatever_is_accepted_can_be_read_by_a_worker(runtime: Runtime) ->
         deepest = [deepest]
     labels = {"\U0001f389" * 10 + str(n): "\U0001f389" * 70 for n in range(60)}
     job = await kiqed(asked(deepest, labels=labels), runtime)
-    wire = decode(encode(job), max_bytes=2_000_000)
-    assert (wire.kwargs, wire.labels) == ({"text": deepest}, labels)
+    message = decode(encode(job), max_bytes=2_000_000)
+    assert (message.kwargs, message.labels) == ({"text": deepest}, labels)
     with pytest.raises(InvalidArguments, match="nested deeper than 64"):
         await kiqed(asked([deepest]), runtime)
 

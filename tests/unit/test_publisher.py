@@ -40,7 +40,7 @@ def connection() -> Connection:
     return Connection()
 
 
-async def bury(connection: Any, headers: dict[str, Any]) -> None:
+async def publish_dead_letter(connection: Any, headers: dict[str, Any]) -> None:
     publisher = AmqpPublisher(connection, TOPOLOGY, deadline_s=1)
     await publisher.publish_dead_letter(QUEUE, b"{", MARK, headers=headers)
 
@@ -56,7 +56,7 @@ def nested(levels: int) -> dict[str, Any]:
 async def test_a_dead_letter_carries_the_headers_of_its_message(
     connection: Connection, headers: dict[str, Any]
 ) -> None:
-    await bury(connection, headers)
+    await publish_dead_letter(connection, headers)
     assert connection.sent == [(f"{QUEUE.name}.dlq", headers | MARK.headers)]
 
 
@@ -71,8 +71,8 @@ async def test_a_dead_letter_carries_the_headers_of_its_message(
         nested(450),
     ],
 )
-async def test_headers_that_cannot_be_sent_are_left_and_the_message_is_buried_all_the_same(
+async def test_headers_that_cannot_be_sent_are_left_and_the_message_is_dead_lettered_all_the_same(
     connection: Connection, headers: dict[str, Any]
 ) -> None:
-    await bury(connection, headers)
+    await publish_dead_letter(connection, headers)
     assert connection.sent == [(f"{QUEUE.name}.dlq", MARK.headers)]

@@ -20,7 +20,7 @@ from api_shared.job import Job, JobError, Reason, Status, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.ledger.operations import Claim, Claimed, Complete, Retry
 from api_shared.ledger.transitions import cancel_waiting, publish_due
-from fixtures.doubles import Clock, backing_on
+from fixtures.doubles import Clock, runtime_on
 
 HOUR = timedelta(hours=1)
 
@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def runtime(clock: Clock) -> Runtime:
-    return backing_on(MemoryLedger(clock))
+    return runtime_on(MemoryLedger(clock))
 
 
 async def kiq(runtime: Runtime, **options: Any) -> Job:
@@ -84,7 +84,7 @@ async def test_a_time_that_has_passed_is_at_once(runtime: Runtime, at: datetime)
     ],
 )
 async def test_a_time_beyond_ten_years_is_a_mistake(runtime: Runtime, at: datetime) -> None:
-    with pytest.raises(InvalidOption, match="at most 3660 days ahead"):
+    with pytest.raises(InvalidOption, match="must be at most 3660 days ahead"):
         await kiq(runtime, at=at)
 
 

@@ -17,7 +17,7 @@ from api_shared.notifier.memory import MemoryNotifier
 from api_shared.worker.process import watchdog_ledger as rescue_module
 from api_shared.worker.process.watchdog_ledger import WatchdogLedger
 from api_shared.worker.run.held_claim import HeldClaim, RunningTask, Stop
-from fixtures.doubles import Clock, backing_on
+from fixtures.doubles import Clock, runtime_on
 from fixtures.ledgers import claimed, inserted
 from fixtures.worker_runtime import worker_runtime
 
@@ -38,7 +38,7 @@ class Place:
         async def add(a: int = 1) -> int:
             return a
 
-        worker = worker_runtime(backing_on(ledger))
+        worker = worker_runtime(runtime_on(ledger))
         self.claims = worker.claims
         self.rescue = WatchdogLedger(worker, self.broker.tasks, lambda: ledger)
 

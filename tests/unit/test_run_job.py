@@ -22,7 +22,7 @@ from api_shared.worker.run.errors import NotOurs
 from api_shared.worker.run.held_claim import Stop
 from api_shared.worker.run.isolation import ALONE_TRIES, WAITS_TO_BE_ALONE
 from api_shared.worker.run.run_job import run_job
-from fixtures.doubles import Clock, backing_on
+from fixtures.doubles import Clock, runtime_on
 from fixtures.ledgers import inserted
 from fixtures.worker_runtime import worker_runtime
 
@@ -58,7 +58,7 @@ class Place:
 
         self.intake = Intake()
         self.worker = worker_runtime(
-            backing_on(self.ledger),
+            runtime_on(self.ledger),
             consumer=self.intake,
             retire=lambda: self.retired.append(True),
         )
@@ -67,9 +67,9 @@ class Place:
         body = encode(job)
         queue = self.worker.runtime.topology.queue(job.queue)
         delivery = Delivery((0, 0, 0), body, queue, {ACCEPTED: 1}, 0, SilentConsumer())
-        wire = decode(body, max_bytes=len(body))
+        message = decode(body, max_bytes=len(body))
         task = self.broker.tasks["work"]
-        return asyncio.create_task(run_job(task, delivery, wire, None, self.worker))
+        return asyncio.create_task(run_job(task, delivery, message, None, self.worker))
 
     async def job(self, lost: int = 0) -> Job:
         return await inserted(self.ledger, task="work", args_json="{}", lost=lost)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_shared.client.follow.stream import Shown, StreamPiece, stream
+from api_shared.client.follow.stream import StreamPiece, StreamState, stream
 from api_shared.errors import JobNotFound, TooLarge
 from api_shared.job import Job, new_job_id
 from api_shared.ledger.memory.ledger import MemoryLedger
@@ -66,8 +66,8 @@ def test_the_pieces_are_the_text_of_the_last_claim(
     case: tuple[list[Written], str], data: st.DataObject
 ) -> None:
     written, text = case
-    shown = Shown()
-    pieces = [*map(shown.after, in_batches(written, data)), shown.at_the_end(text)]
+    state = StreamState()
+    pieces = [*map(state.on_written, in_batches(written, data)), state.on_end(text)]
     assert put_together(pieces) == text
     if text and all(each.claim_no == 1 for each in written):
         assert not any(piece.restart for piece in pieces if piece)
@@ -79,33 +79,33 @@ def test_whatever_is_lost_on_the_way_the_end_tells_the_text(
 ) -> None:
     written, text = case
     kept = [each for each in written if data.draw(st.booleans())]
-    shown = Shown()
-    pieces = [*map(shown.after, in_batches(kept, data)), shown.at_the_end(text)]
+    state = StreamState()
+    pieces = [*map(state.on_written, in_batches(kept, data)), state.on_end(text)]
     assert put_together(pieces) == text
 
 
 def test_a_run_that_says_the_same_again_is_not_told_twice() -> None:
-    shown = Shown()
+    state = StreamState()
     pieces = [
-        shown.after([Written(1, 0, "one two")]),
-        shown.after([Written(2, 0, "one")]),
-        shown.after([Written(2, 3, " two three")]),
-        shown.after([Written(1, 13, " stale")]),
+        state.on_written([Written(1, 0, "one two")]),
+        state.on_written([Written(2, 0, "one")]),
+        state.on_written([Written(2, 3, " two three")]),
+        state.on_written([Written(1, 13, " stale")]),
     ]
     assert pieces == [StreamPiece("one two"), None, StreamPiece(" three"), None]
 
 
 def test_a_run_that_says_something_else_starts_the_text_anew() -> None:
-    shown = Shown()
-    shown.after([Written(1, 0, "one two")])
-    assert shown.after([Written(2, 0, "once")]) == StreamPiece("once", restart=True)
-    assert shown.after([Written(2, 4, " more")]) == StreamPiece(" more")
+    state = StreamState()
+    state.on_written([Written(1, 0, "one two")])
+    assert state.on_written([Written(2, 0, "once")]) == StreamPiece("once", restart=True)
+    assert state.on_written([Written(2, 4, " more")]) == StreamPiece(" more")
 
 
 def test_text_behind_a_hole_is_not_shown_before_the_end() -> None:
-    shown = Shown()
-    assert shown.after([Written(1, 5, "tail")]) is None
-    assert shown.at_the_end("head tail") == StreamPiece("head tail")
+    state = StreamState()
+    assert state.on_written([Written(1, 5, "tail")]) is None
+    assert state.on_end("head tail") == StreamPiece("head tail")
 
 
 @given(st.lists(st.tuples(st.text(max_size=3), st.booleans(), st.booleans())))

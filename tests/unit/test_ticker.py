@@ -31,7 +31,7 @@ from api_shared.schedules.store import (
     resume_schedule,
 )
 from api_shared.worker.maintenance.periodic_jobs import PeriodicJobs
-from fixtures.doubles import START, Clock, RecordingPublisher, backing_on
+from fixtures.doubles import START, Clock, RecordingPublisher, runtime_on
 from fixtures.schedules import put_on
 
 MINUTE = timedelta(minutes=1)
@@ -88,7 +88,7 @@ class World:
 
     def ticker(self, *contracts: Contract[Any, Any], **settings: Any) -> PeriodicJobs:
         """Of a worker process that knows these contracts."""
-        runtime = backing_on(self.ledger, self.publisher, **settings)
+        runtime = runtime_on(self.ledger, self.publisher, **settings)
         return PeriodicJobs(runtime, lambda: contracts, Random(0))
 
     async def fired(self) -> list[tuple[str, datetime]]:
@@ -350,7 +350,7 @@ async def test_many_workers_that_declare_the_same_write_once_a_minute(world: Wor
 
 
 async def test_a_name_that_another_schedule_has_is_left_to_it(world: World) -> None:
-    runtime = backing_on(world.ledger, world.publisher)
+    runtime = runtime_on(world.ledger, world.publisher)
     [definition] = definitions_of([sweep()], runtime.topology, runtime.settings)
     made = await put_on(world.ledger, replace(definition, every_s=77))
     await started(world.ticker(sweep()))
@@ -449,7 +449,7 @@ async def test_a_decision_that_nobody_carried_out_is_carried_out_by_another(worl
 async def test_a_decided_tick_runs_as_it_was_though_its_schedule_is_made_anew(
     world: World, is_paused: bool
 ) -> None:
-    runtime = backing_on(world.ledger, world.publisher)
+    runtime = runtime_on(world.ledger, world.publisher)
     [old] = definitions_of([sweep()], runtime.topology, runtime.settings)
     made = await put_on(world.ledger, old)
     world.clock.now += 10 * MINUTE
@@ -570,19 +570,21 @@ def test_arguments_are_validated_when_a_schedule_is_declared() -> None:
 
 def test_each_schedule_of_a_contract_has_a_name_of_its_own() -> None:
     two = (Schedule(Every(MINUTE)), Schedule(Every(HOUR)))
-    with pytest.raises(InvalidOption, match="a name of its own for each"):
+    with pytest.raises(InvalidOption, match="must be a different name for each"):
         Contract("sweep", SweepArgs, int, schedule=two)
     named = (two[0], replace(two[1], name="hourly"))
     contract = Contract("sweep", SweepArgs, int, schedule=named)
-    runtime = backing_on(MemoryLedger())
+    runtime = runtime_on(MemoryLedger())
     found = definitions_of([contract], runtime.topology, runtime.settings)
     assert [(each.name, each.every_s) for each in found] == [("sweep", 60), ("hourly", 3600)]
 
 
 def test_two_contracts_cannot_have_schedules_of_one_name() -> None:
-    runtime = backing_on(MemoryLedger())
+    runtime = runtime_on(MemoryLedger())
     same = Schedule(Every(MINUTE), name="same")
-    with pytest.raises(InvalidOption, match="another name than the schedule of 'task-0'"):
+    with pytest.raises(
+        InvalidOption, match="must differ from the name of the schedule of 'task-0'"
+    ):
         definitions_of(contracts(same, same), runtime.topology, runtime.settings)
 
 
@@ -591,7 +593,7 @@ def test_a_schedule_may_depend_on_the_settings() -> None:
         return Schedule(Every(HOUR)) if settings.log_level == "DEBUG" else None
 
     contract = Contract("sweep", SweepArgs, int, schedule=regularly)
-    off, on = backing_on(MemoryLedger()), backing_on(MemoryLedger(), log_level="DEBUG")
+    off, on = runtime_on(MemoryLedger()), runtime_on(MemoryLedger(), log_level="DEBUG")
     assert definitions_of([contract], off.topology, off.settings) == []
     assert len(definitions_of([contract], on.topology, on.settings)) == 1
 
@@ -613,7 +615,7 @@ def test_what_a_schedule_cannot_be_is_said_when_it_is_written(wrong: dict[str, A
 
 
 def test_what_its_jobs_could_not_be_kiqed_with_is_refused() -> None:
-    runtime = backing_on(MemoryLedger())
+    runtime = runtime_on(MemoryLedger())
     with pytest.raises(InvalidOption, match="priority"):
         definitions_of(contracts(Schedule(Every(MINUTE), priority=11)), runtime.topology,
                        runtime.settings)  # fmt: skip

@@ -24,7 +24,7 @@ from api_shared.ledger.operations import Claim, Claimed, Complete, Insert
 from api_shared.ledger.protocol import JobFilter
 from api_shared.ledger.transitions import cancel_waiting
 from api_shared.transport.errors import RabbitUnavailable
-from fixtures.doubles import Clock, RecordingPublisher, backing_on
+from fixtures.doubles import Clock, RecordingPublisher, runtime_on
 from fixtures.faulty_ledger import FaultyLedger
 
 
@@ -49,7 +49,7 @@ def publisher() -> RecordingPublisher:
 
 @pytest.fixture
 def runtime(clock: Clock, publisher: RecordingPublisher) -> Runtime:
-    return backing_on(MemoryLedger(clock), publisher)
+    return runtime_on(MemoryLedger(clock), publisher)
 
 
 async def kiq(
@@ -113,7 +113,7 @@ async def test_a_kiq_repeated_after_a_lost_answer_may_find_its_key_taken(runtime
 
 
 async def test_a_lost_answer_stays_unknown(clock: Clock) -> None:
-    runtime = backing_on(FaultyLedger(clock, lose_answer={Insert}))
+    runtime = runtime_on(FaultyLedger(clock, lose_answer={Insert}))
     with pytest.raises(AcceptanceUnknown):
         await kiq(runtime)
 
@@ -163,7 +163,7 @@ async def test_many_who_come_when_a_period_is_over_are_one_job(
 
 
 async def test_a_period_longer_than_the_retention_is_kept(clock: Clock) -> None:
-    runtime = backing_on(MemoryLedger(clock), retention_s=60)
+    runtime = runtime_on(MemoryLedger(clock), retention_s=60)
     first = await kiq(runtime, unique_for=timedelta(days=30))
     await run(runtime, first.job)
     clock.advance(29 * 86_400)
@@ -203,7 +203,7 @@ async def test_a_key_of_all_arguments_is_a_digest_where_it_would_be_long(runtime
 
 
 def test_a_contract_that_names_no_argument_of_its_own_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="arguments are project, text"):
+    with pytest.raises(InvalidOption, match="must be arguments: project, text"):
         Contract("text.wrong", Args, int, unique=Unique(by=("projekt",)))
 
 
@@ -216,7 +216,7 @@ def test_a_contract_that_names_no_argument_of_its_own_is_refused() -> None:
         ({"unique_key": ""}, "1 to 200 characters"),
         ({"unique_key": "x" * 201}, "1 to 200 characters"),
         ({"unique_key": 7}, "a text"),
-        ({"unique_key": None, "unique_for": "open"}, "goes with a `unique_key`"),
+        ({"unique_key": None, "unique_for": "open"}, "needs a `unique_key`"),
         ({"unique_for": "ever"}, "one of waiting, open"),
         ({"unique_for": timedelta(0)}, "more than 0"),
         ({"unique_for": timedelta(days=3661)}, "at most 3660 days"),
@@ -267,7 +267,7 @@ def broker() -> Iterator[JobBroker]:
 async def started(
     broker: JobBroker, clock: Clock, publisher: RecordingPublisher
 ) -> AsyncIterator[JobBroker]:
-    await broker.use(backing_on(MemoryLedger(clock), publisher, broker="uniques"))
+    await broker.use(runtime_on(MemoryLedger(clock), publisher, broker="uniques"))
     yield broker
     await broker.use(None)
 

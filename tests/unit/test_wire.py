@@ -1,4 +1,4 @@
-"""The wire: what is written is read back, and whatever else comes is refused by name."""
+"""Messages: what is written is read back, and whatever else comes is refused by name."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def test_what_is_encoded_is_decoded(
     labels = {name: text for name, text in labels.items() if name not in ("ack_type", "timeout")}
     task = (task or "t")[:200]
     job = a_job(args_json=json.dumps(arguments), labels=labels, task=task)
-    wire = decode(encode(job), max_bytes=10_000_000)
-    assert (wire.job_id, wire.task, wire.args) == (job.id, task, [])
-    assert wire.kwargs == arguments
-    assert wire.labels == labels
+    read = decode(encode(job), max_bytes=10_000_000)
+    assert (read.job_id, read.task, read.args) == (job.id, task, [])
+    assert read.kwargs == arguments
+    assert read.labels == labels
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**4000, 10**4000])
@@ -177,8 +177,8 @@ def test_labels_become_text_and_those_that_steer_the_receiver_are_dropped() -> N
 
 def test_a_message_without_labels_and_arguments_is_a_job() -> None:
     body = json.dumps({"task_id": ID, "task_name": "t", "labels": None}).encode()
-    wire = decode(body, max_bytes=LIMIT)
-    assert (wire.args, wire.kwargs, wire.labels) == ([], {}, {})
+    read = decode(body, max_bytes=LIMIT)
+    assert (read.args, read.kwargs, read.labels) == ([], {}, {})
 
 
 @given(json_values)

@@ -50,9 +50,6 @@ class ApiWorkersError(Exception):
     """The base of all errors of this package."""
 
 
-# Wrong calls.
-
-
 class UsageError(ApiWorkersError):
     """The caller can fix this by calling differently. Nothing was sent or stored."""
 
@@ -177,9 +174,6 @@ class DeadLetterNotFound(UsageError):
         )
 
 
-# Records of another release.
-
-
 class UnreadableRecord(ApiWorkersError):
     """
     Another release has written this record of the ledger: only that release can read it.
@@ -194,9 +188,6 @@ class UnreadableRecord(ApiWorkersError):
         super().__init__(
             f"{what} {record_id} was written by another release ({why}): use that one, or upgrade"
         )
-
-
-# Servers.
 
 
 class ServerError(ApiWorkersError):
@@ -266,9 +257,6 @@ class ResultTimeout(ApiWorkersError):
         self.timeout_s = timeout_s
         self.status = status
         super().__init__(f"job {job_id} was still {status} after {timeout_s:g} s; it goes on")
-
-
-# Errors that a task may raise.
 
 
 class Discard(ApiWorkersError):

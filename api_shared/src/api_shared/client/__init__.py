@@ -1,1 +1,1 @@
-"""The side of a service: contracts, kiq, and what follows a job."""
+"""The side of a service: contracts, the kiq of jobs, and the handles that follow them."""

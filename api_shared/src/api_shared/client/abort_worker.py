@@ -1,4 +1,4 @@
-"""How a worker that must not start ends: taskiq's main process would only restart it."""
+"""The end of a worker that must not start, and of taskiq's main process, which would restart it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import NoReturn
 
 def abort_worker(problems: Sequence[str]) -> NoReturn:
     """
-    Print what is wrong and end this process, and its main process too.
+    Print the problems, then end this process and its main process too.
 
-    Taskiq's main process exits with 0 on SIGTERM, as if all were well. SIGUSR1 is none of its own:
-    it dies of it, which a supervisor sees (138 in a shell). Only where it is a container's first
-    process, which no signal ends that it does not handle, it is SIGTERM after all.
+    Taskiq's main process exits with 0 on SIGTERM, as if nothing were wrong. It does not handle
+    SIGUSR1, so that this signal ends it, which a supervisor sees (138 in a shell). The first
+    process of a container gets SIGTERM after all: a signal that it does not handle cannot end it.
     """
     print("This worker does not start:", file=sys.stderr)  # noqa: T201 - for the operator
     for problem in problems:

@@ -1,4 +1,4 @@
-"""A contract: the typed stub of a task, which a service kiqs and a worker binds a function to."""
+"""The contract: a typed stub of a task, which a service kiqs and a worker binds to a function."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 class InvalidResult(ApiWorkersError):
-    """What a task returned is not what its contract promises."""
+    """The value that a task returned is not of the result type of its contract."""
 
     def __init__(self, task: str, problems: Sequence[str]) -> None:
         self.task = task
@@ -40,7 +40,7 @@ class InvalidResult(ApiWorkersError):
 
 @dataclass(frozen=True, slots=True)
 class FailedJob:
-    """What an `on_failure` hook is told: once, when a job has failed for good."""
+    """The argument of an `on_failure` hook, which is called once when a job has failed for good."""
 
     job_id: str
     task: str
@@ -54,13 +54,13 @@ class FailedJob:
 OnFailure = Callable[[FailedJob], Any]
 
 Scheduled = Schedule | tuple[Schedule, ...] | Callable[["Settings"], Schedule | None]
-"""One schedule, several, or what the settings of the worker make of it (None: no schedule)."""
+"""One schedule, several, or a function of the worker's settings (None: no schedule)."""
 
 
 @dataclass(frozen=True)
 class Contract(Generic[A, R]):
     """
-    What both sides of a job agree on: its name, its arguments, its result and its limits.
+    The name, the arguments, the result and the limits of a job, on which both sides agree.
 
         class GreetArgs(BaseModel):
             name: str
@@ -71,13 +71,13 @@ class Contract(Generic[A, R]):
         async def greet(args: GreetArgs) -> str:
             return f"Hello, {args.name}"
 
-    `args` is a pydantic model whose fields are the arguments by name; `result` any type pydantic
-    can validate. Limits are in seconds; None means the setting of the same name
+    `args` is a pydantic model whose fields are the arguments by name. `result` is any type that
+    pydantic can validate. Limits are in seconds; None means the setting of the same name
     (TASK_SOFT_TIME_LIMIT, TASK_TIME_LIMIT, TASK_MAX_RETRIES). `permanent` lists exceptions that
     fail the job at once; all others retry, waiting `backoff_s`, doubled each time up to
     `backoff_cap_s`, ±25 % (`backoff_s=0`: no wait). `queue` None is the broker's default queue.
-    `unique` says which jobs count as the same job (see `unique_key` of `kiq`).
-    `schedule` makes the task run periodically, as long as a worker with this contract is up.
+    `unique` defines which jobs count as the same job (see `unique_key` of `kiq`).
+    `schedule` makes the task run periodically, as long as a worker with this contract runs.
     """
 
     name: str
@@ -100,37 +100,38 @@ class Contract(Generic[A, R]):
 
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > 200 or not self.name.isprintable():
-            raise InvalidOption("name", self.name, "1 to 200 printable characters are wanted")
+            raise InvalidOption("name", self.name, "must be 1 to 200 printable characters")
         if self.soft_limit_s and self.hard_limit_s and self.soft_limit_s > self.hard_limit_s:
-            raise InvalidOption("soft_limit_s", self.soft_limit_s, "not over hard_limit_s")
+            raise InvalidOption("soft_limit_s", self.soft_limit_s, "must not be over hard_limit_s")
         if self.unique and (unknown := set(self.unique.by) - set(self.args.model_fields)):
-            known = f"arguments are {', '.join(self.args.model_fields)}"
-            raise InvalidOption("unique.by", sorted(unknown), known)
+            known = ", ".join(self.args.model_fields)
+            raise InvalidOption("unique.by", sorted(unknown), f"must be arguments: {known}")
         object.__setattr__(self, "_result_adapter", TypeAdapter(self.result))
         if not callable(self.schedule):
             self._scheduled(self.schedule)
 
     def parse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A:
         """
-        The arguments as their model, from what taskiq puts on the wire.
+        The model of the arguments, from those of taskiq's message.
 
-        Takes the arguments by name, in the order of the function (`positional`), or the model
-        itself as the one positional argument. Raises `InvalidArguments`.
+        They are given by name, in the order of the function (`positional`), or as the model itself,
+        which is then the only positional argument. Raises `InvalidArguments`.
         """
         by_name = dict(kwargs)
         if len(args) == 1 and not kwargs and isinstance(args[0], self.args):
             return args[0]
         if len(args) == 1 and not kwargs and not self.positional:
             if not isinstance(args[0], Mapping):
-                raise InvalidArguments(self.name, ["an object with the arguments is wanted"])
+                problem = f"expected an object with the arguments, got {type(args[0]).__name__}"
+                raise InvalidArguments(self.name, [problem])
             by_name = dict(args[0])
         elif args:
             if len(args) > len(self.positional):
-                wanted = f"at most {len(self.positional)} positional, {len(args)} given"
-                raise InvalidArguments(self.name, [wanted])
+                problem = f"expected at most {len(self.positional)} positional, got {len(args)}"
+                raise InvalidArguments(self.name, [problem])
             for name, value in zip(self.positional, args, strict=False):
                 if name in by_name:
-                    raise InvalidArguments(self.name, [f"{name}: given twice"])
+                    raise InvalidArguments(self.name, [f"{name}: must not be given twice"])
                 by_name[name] = value
         try:
             return self.args.model_validate(by_name)
@@ -138,7 +139,11 @@ class Contract(Generic[A, R]):
             raise InvalidArguments(self.name, problems_of(error)) from None
 
     def schedules(self, settings: Settings) -> list[tuple[Schedule, A]]:
-        """Its schedules, each with its arguments. Raises `InvalidArguments`, `InvalidOption`."""
+        """
+        The schedules of this contract, each with its arguments.
+
+        Raises `InvalidArguments` and `InvalidOption`.
+        """
         chosen = self.schedule
         return self._scheduled(chosen(settings) if callable(chosen) else chosen)
 
@@ -148,14 +153,14 @@ class Contract(Generic[A, R]):
         each = (schedules,) if isinstance(schedules, Schedule) else schedules or ()
         names = [schedule.name or self.name for schedule in each]
         if len(set(names)) < len(names):
-            raise InvalidOption(f"{self.name}.schedule", names, "a name of its own for each")
+            raise InvalidOption(f"{self.name}.schedule", names, "must be a different name for each")
         return [
             (schedule, self.parse([] if schedule.args is None else [schedule.args], {}))
             for schedule in each
         ]
 
     def encode_args(self, args: A) -> str:
-        """The arguments as JSON text in ASCII. Raises `InvalidArguments` where JSON cannot."""
+        """The arguments as JSON text in ASCII. Raises `InvalidArguments` if they are not JSON."""
         try:
             return _json_text(args.model_dump(mode="json"), args.model_dump)
         except (ValueError, TypeError, RecursionError) as error:
@@ -228,12 +233,12 @@ class Contract(Generic[A, R]):
         return handle
 
     def bind(self, function: Callable[..., Any]) -> TaskFunction:
-        """How to call `function` with this contract's arguments."""
+        """The function of a task, with its parameters for the arguments of this contract."""
         return TaskFunction.of(function, self.args)
 
 
 def problems_of(error: ValidationError) -> list[str]:
-    """A line for each problem, without the values: they may be secret or huge."""
+    """A line for each problem, without the values, because they may be secret or huge."""
     lines = []
     for problem in error.errors(include_url=False, include_input=False)[:20]:
         path = ".".join(str(part)[:100] for part in problem["loc"])

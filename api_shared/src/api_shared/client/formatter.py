@@ -1,4 +1,4 @@
-"""How a job passes through taskiq's objects without being encoded twice."""
+"""The formatter between taskiq's messages and those of this platform: no job is encoded twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from api_shared.transport.message import JobMessage, decode
 
 
 class PreparedMessage(BrokerMessage):
-    """What taskiq hands to `kick`, with the arguments as Python values: they are encoded once."""
+    """The message that taskiq passes to `kick`, with the arguments as Python values."""
 
     _prepared: TaskiqMessage = PrivateAttr()
 
@@ -35,38 +35,38 @@ class PreparedMessage(BrokerMessage):
 
 class DeliveredBody(bytes):
     """
-    A message's bytes that carry their delivery through taskiq's receiver.
+    The bytes of a message, which take their delivery through taskiq's receiver.
 
     `slot` is the CPU slot of a synchronous task, None for others.
     """
 
     delivery: Delivery
-    wire: JobMessage
+    job_message: JobMessage
     slot: Any
 
     @classmethod
-    def of(cls, delivery: Delivery, wire: JobMessage, slot: Any) -> DeliveredBody:
+    def of(cls, delivery: Delivery, job_message: JobMessage, slot: Any) -> DeliveredBody:
         body = cls(delivery.body)
-        body.delivery, body.wire, body.slot = delivery, wire, slot
+        body.delivery, body.job_message, body.slot = delivery, job_message, slot
         return body
 
-    def let_go(self, _: object) -> None:
-        """Whatever became of the receiver's task: what nobody settled is RabbitMQ's again."""
+    def release(self, _: object) -> None:
+        """Called when the receiver's task has ended: requeue the delivery if it is not settled."""
         self.delivery.requeue()
         if self.slot is not None:
             self.slot.release()
 
 
 current_delivery: ContextVar[DeliveredBody] = ContextVar("current_delivery")
-"""What this asyncio task of taskiq's receiver is about."""
+"""The delivery of this asyncio task of taskiq's receiver."""
 
 
 class JobFormatter(TaskiqFormatter):
     """
-    Between taskiq's messages and ours.
+    Turns taskiq's messages into those of this platform, and back.
 
-    `loads` runs inside the asyncio task that the receiver starts for a message: what it sets there
-    is seen by that job alone.
+    `loads` runs inside the asyncio task that the receiver starts for a message: only that job sees
+    the context variable that it sets there.
     """
 
     def __init__(self, max_bytes: int = 16 * 1024 * 1024) -> None:
@@ -77,22 +77,20 @@ class JobFormatter(TaskiqFormatter):
 
     def loads(self, message: bytes) -> TaskiqMessage:
         """Raises `Unreadable`."""
-        if isinstance(message, DeliveredBody):
-            wire = message.wire
-            current_delivery.set(message)
-            if (task := asyncio.current_task()) is not None:
-                task.add_done_callback(message.let_go)
-        else:
-            wire = decode(message, max_bytes=self._max_bytes)
-        return to_message(wire)
+        if not isinstance(message, DeliveredBody):
+            return to_taskiq(decode(message, max_bytes=self._max_bytes))
+        current_delivery.set(message)
+        if (task := asyncio.current_task()) is not None:
+            task.add_done_callback(message.release)
+        return to_taskiq(message.job_message)
 
 
-def to_message(wire: JobMessage) -> TaskiqMessage:
-    """As taskiq, its middlewares and the task's `Context` see it."""
+def to_taskiq(message: JobMessage) -> TaskiqMessage:
+    """The message as taskiq, its middlewares and the task's `Context` see it."""
     return TaskiqMessage(
-        task_id=wire.job_id,
-        task_name=wire.task,
-        labels=dict(wire.labels),
-        args=wire.args,
-        kwargs=wire.kwargs,
+        task_id=message.job_id,
+        task_name=message.task,
+        labels=dict(message.labels),
+        args=message.args,
+        kwargs=message.kwargs,
     )

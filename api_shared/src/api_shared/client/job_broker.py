@@ -1,4 +1,4 @@
-"""The broker: a taskiq broker whose every kick is a job that cannot be lost."""
+"""The broker: a taskiq broker whose jobs cannot be lost."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ LIMITS = {
     "unique": "unique",
     "schedule": "schedule",
 }
-"""Labels of `@broker.task` that belong to the contract, and their names there."""
+"""Labels of `@broker.task` that are fields of the contract, with their names there."""
 
 
 class Binder(Protocol[R]):
-    """Turns a function that returns what the contract promises into its task."""
+    """Turns a function that returns the contract's result into its task."""
 
     @overload
     def __call__(
@@ -71,7 +71,7 @@ class Binder(Protocol[R]):
 
 
 class Engine(Protocol):
-    """The worker's side of a broker: what takes deliveries and runs them."""
+    """The worker's side of a broker, which takes deliveries and runs their jobs."""
 
     async def start(self, broker: JobBroker, publisher: AmqpPublisher) -> None: ...
 
@@ -84,14 +84,14 @@ class Engine(Protocol):
 
 class JobBroker(AioPikaBroker, TaskBroker):
     """
-    One exchange and its queues. `name` is "general", "ml", or your own.
+    The broker of one exchange and its queues. `name` is "general", "ml", or your own.
 
-    Nothing is read or opened before `startup`: settings come from the environment then, and a
+    Nothing is read or opened before `startup`, which reads the settings from the environment. A
     RabbitMQ that is down delays it by CONNECT_DEADLINE_S at most.
     """
 
     made: ClassVar[dict[str, JobBroker]] = {}
-    """The broker of each name that this process made last, started or not."""
+    """The last broker of each name that this process made, started or not."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -106,16 +106,14 @@ class JobBroker(AioPikaBroker, TaskBroker):
         self._borrowed = False
         self.made[name] = self
 
-    # Contracts and tasks.
-
     def know(self, *contracts: Contract[Any, Any]) -> Self:
-        """Contracts that can be kiqed here by name, without their function."""
+        """Add contracts, so that their tasks can be kiqed by name without their functions."""
         for contract in contracts:
             self._contracts[contract.name] = self._checked(contract)
         return self
 
     def contract(self, name: str) -> Contract[Any, Any]:
-        """Raises `UnknownTask`."""
+        """The contract of this name. Raises `UnknownTask`."""
         if name not in self._contracts:
             raise UnknownTask(name, self._contracts)
         return self._contracts[name]
@@ -126,7 +124,7 @@ class JobBroker(AioPikaBroker, TaskBroker):
 
     @property
     def tasks(self) -> dict[str, JobTask[Any, Any]]:
-        """The tasks of this process: contracts that are bound to a function."""
+        """The tasks of this process, which are contracts bound to a function."""
         return {n: t for n, t in self.get_all_tasks().items() if isinstance(t, JobTask)}
 
     @overload
@@ -142,11 +140,12 @@ class JobBroker(AioPikaBroker, TaskBroker):
 
     def task(self, task_name: Any = None, **labels: Any) -> Any:
         """
-        Bind a contract (`@broker.task(CONTRACT)`) or derive one from the signature.
+        Bind a contract (`@broker.task(CONTRACT)`), or derive one from the function's signature.
 
         `timeout`, `soft_timeout` (seconds), `max_retries`, `queue_name`, `backoff_s`,
-        `memory_limit_mb`, `permanent`, `on_failure`, `unique` and `schedule` (ours, or taskiq's
-        list of dicts) become the contract's; other labels travel with each job.
+        `backoff_cap_s`, `memory_limit_mb`, `permanent`, `on_failure`, `unique` and `schedule` (of
+        this package, or taskiq's list of dicts) become fields of the contract. Other labels become
+        labels of each job.
         """
         if callable(task_name) and not isinstance(task_name, Contract):
             return self.task()(task_name)
@@ -156,7 +155,7 @@ class JobBroker(AioPikaBroker, TaskBroker):
             others = {name: value for name, value in labels.items() if name not in LIMITS}
             if isinstance(task_name, Contract):
                 if limits:
-                    raise InvalidOption("task", sorted(limits), "say this in the contract")
+                    raise InvalidOption("task", sorted(limits), "must be set in the contract")
                 contract = self._checked(task_name)
             else:
                 name = task_name or f"{function.__module__}:{function.__name__}"
@@ -173,22 +172,20 @@ class JobBroker(AioPikaBroker, TaskBroker):
 
     def _checked(self, contract: Contract[Any, Any]) -> Contract[Any, Any]:
         if contract.broker != self.name:
-            wanted = f"the contract names this broker; this one is {self.name!r}"
-            raise InvalidOption(f"{contract.name}.broker", contract.broker, wanted)
+            problem = f"must be {self.name!r}, the name of the broker that it is bound to"
+            raise InvalidOption(f"{contract.name}.broker", contract.broker, problem)
         return contract
 
-    # Kiq.
-
     async def enqueue(self, contract: Contract[A, R], args: A, options: KiqOptions) -> JobHandle[R]:
-        """What `CONTRACT.kiq` calls. Raises as it does."""
+        """Enqueue a job for `Contract.kiq`. Raises as it does."""
         return await self._send(message_of(contract, args, options), contract)
 
     async def send(self, message: TaskiqMessage) -> JobHandle[Any]:
-        """What `task.kiq` calls. Raises as `Contract.kiq` does, and `UnknownTask`."""
+        """Enqueue a job for `task.kiq`. Raises as `Contract.kiq` does, and `UnknownTask`."""
         return await self._send(message, self.contract(message.task_name))
 
     async def kick(self, message: BrokerMessage) -> None:
-        """What every other way of taskiq's ends in: it has passed the middlewares already."""
+        """Enqueue a job for taskiq, which has called the middlewares already."""
         if isinstance(message, PreparedMessage):
             prepared = message.prepared
         else:
@@ -207,7 +204,9 @@ class JobBroker(AioPikaBroker, TaskBroker):
         return handle
 
     async def _accept(self, message: TaskiqMessage, contract: Contract[Any, Any]) -> Accepted:
-        """Where another job holds the unique key, the message is that job's from here on."""
+        """
+        Accept the job of a message. If another job holds the unique key, the message gets its id.
+        """
         accepted = await accept(submission_of(message, contract), self.runtime)
         message.task_id = accepted.job.id
         return accepted
@@ -217,17 +216,16 @@ class JobBroker(AioPikaBroker, TaskBroker):
         decode = None if contract is None else contract.decode_result
         return JobHandle(parse_job_id(job_id), self.runtime, self.result_backend, decode)
 
-    # Life.
-
     @property
     def runtime(self) -> Runtime:
+        """Raises `NotStarted`."""
         if self._runtime is None:
             raise NotStarted(self.name, started)
         return self._runtime
 
     async def startup(self) -> None:
         """
-        Read the settings and open the connections; servers may be down.
+        Read the settings and open the connections. Servers may be down.
 
         Raises `InvalidSettings` and `QueueMismatch`.
         """
@@ -266,18 +264,18 @@ class JobBroker(AioPikaBroker, TaskBroker):
 
     async def use(self, runtime: Runtime | None) -> None:
         """
-        Stand on these connections (tests stand on their own); None: on none.
+        Use this runtime, for example one of a test. None: use none.
 
-        They stay the caller's: `startup` leaves them in place and `shutdown` open.
+        It stays the caller's: `startup` does not replace it, and `shutdown` does not close it.
         """
-        self._stand_on(runtime, borrowed=runtime is not None)
+        self._set_runtime(runtime, borrowed=runtime is not None)
         if runtime is not None:
             self.result_backend = JobResultBackend(
                 runtime.settings, runtime.ledger, runtime.notifier
             )
 
-    def _stand_on(self, runtime: Runtime | None, *, borrowed: bool) -> None:
-        """`CONTRACT.kiq` goes through the broker of the contract's name that was started last."""
+    def _set_runtime(self, runtime: Runtime | None, *, borrowed: bool) -> None:
+        """Set the runtime. `Contract.kiq` uses the last broker of its name that has one."""
         self._runtime, self._borrowed = runtime, borrowed
         if runtime is not None:
             started[self.name] = self
@@ -285,13 +283,13 @@ class JobBroker(AioPikaBroker, TaskBroker):
             del started[self.name]
 
     def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """What taskiq's receiver takes its messages from, itself: closing it begins the drain."""
+        """The generator from which taskiq's receiver takes messages. Its end begins the drain."""
         if self.engine is None:
             raise RuntimeError(f"broker {self.name!r} has no worker engine")
         return self.engine.deliveries()
 
     async def run(self, task: JobTask[Any, Any]) -> Any:
-        """Raises `RuntimeError` outside of a worker."""
+        """Run a task in the engine. Raises `RuntimeError` outside of a worker."""
         if self.engine is None:
             raise RuntimeError(f"{task.task_name}: only a worker runs tasks")
         return await self.engine.run(task)
@@ -308,7 +306,7 @@ class JobBroker(AioPikaBroker, TaskBroker):
             self._connection = None
         await self._runtime.notifier.close()
         await self._runtime.ledger.close()
-        self._stand_on(None, borrowed=False)
+        self._set_runtime(None, borrowed=False)
 
     def _load_settings(self) -> Settings:
         try:
@@ -326,8 +324,6 @@ class JobBroker(AioPikaBroker, TaskBroker):
             connect_deadline_s=settings.connect_deadline_s,
             on_open=lambda channel: declare(channel, topology),
         )
-
-    # Middlewares.
 
     def add_middlewares(self, *middlewares: TaskiqMiddleware) -> None:
         super().add_middlewares(*(GuardedMiddleware(middleware) for middleware in middlewares))

@@ -1,4 +1,4 @@
-"""The one door in: validate, write the ledger, publish."""
+"""The acceptance of a job: validation, the write to the ledger, the publish."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """
-    The job of a kiq. `deduplicated`: it holds the unique key, and nothing new was accepted;
-    `other_arguments`: and it was asked for with other arguments than those of now.
+    The job of a kiq. `deduplicated`: the job is an earlier one, which holds the unique key, and no
+    new job was accepted. `other_arguments`: the earlier job has other arguments.
     """
 
     job: Job
@@ -36,14 +36,14 @@ class Accepted:
 
 async def accept(submission: Submission[Any, Any], runtime: Runtime) -> Accepted:
     """
-    Accept a job: when this returns it is in the ledger, and published or soon published.
+    Accept a job. When this returns, the job is in the ledger and is published, now or soon.
 
-    Ends in one of three ways: the job; an error with nothing kept (`UsageError`, `Unroutable`,
-    `LedgerUnavailable`); `AcceptanceUnknown`.
+    There are three ends: the job is returned; an error is raised and no job is kept (`UsageError`,
+    `Unroutable`, `LedgerUnavailable`); or `AcceptanceUnknown` is raised.
     """
     insert = new_job(submission, runtime.topology, runtime.settings)
     job = insert.job
-    inserted = await take_in(insert, runtime)
+    inserted = await insert_and_publish(insert, runtime)
     if inserted.job.id != job.id:
         log.info("kiq.deduplicated", job_id=inserted.job.id, task=job.task)
         return Accepted(inserted.job, True, not _same_arguments(job, inserted.job))
@@ -52,9 +52,13 @@ async def accept(submission: Submission[Any, Any], runtime: Runtime) -> Accepted
     return Accepted(inserted.job)
 
 
-async def take_in(insert: Insert, runtime: Runtime) -> Inserted:
-    """Write the ledger; then publish and tell listeners, if the job is new. Raises as `accept`."""
-    inserted = await enter(insert, runtime)
+async def insert_and_publish(insert: Insert, runtime: Runtime) -> Inserted:
+    """
+    Insert a job into the ledger. A new one is published, and its listeners are notified.
+
+    Raises as `accept` does.
+    """
+    inserted = await insert_job(insert, runtime)
     job = inserted.job
     if not inserted.by_us:
         return inserted
@@ -65,19 +69,19 @@ async def take_in(insert: Insert, runtime: Runtime) -> Inserted:
         log.info("kiq.publish_later", job_id=job.id, task=job.task, error=str(error))
     except Unroutable as error:
         try:
-            await _give_up(insert, job, error, runtime)
-        except LedgerUnavailable:  # the record may stay, and the dispatcher has it then
+            await _withdraw(insert, job, error, runtime)
+        except LedgerUnavailable:  # the record may stay, and then the dispatcher publishes the job
             raise AcceptanceUnknown(job.id) from error
         raise
     runtime.notifier.publish(status_event(job))
     return inserted
 
 
-async def enter(insert: Insert, runtime: Runtime) -> Inserted:
+async def insert_job(insert: Insert, runtime: Runtime) -> Inserted:
     """
-    Put a new job into the ledger, unless another one holds its unique key.
+    Insert a job into the ledger, unless another one holds its unique key.
 
-    A key whose period is over by the ledger's clock is freed for it. Raises as `Ledger.apply`.
+    A key whose period is over by the ledger's clock is released first. Raises as `Ledger.apply`.
     """
     while True:
         inserted = await runtime.ledger.apply(insert, deadline_s=runtime.settings.kiq_deadline_s)
@@ -88,11 +92,11 @@ async def enter(insert: Insert, runtime: Runtime) -> Inserted:
             return inserted
 
 
-async def _give_up(insert: Insert, job: Job, error: Unroutable, runtime: Runtime) -> None:
+async def _withdraw(insert: Insert, job: Job, error: Unroutable, runtime: Runtime) -> None:
     """
-    No queue takes the job: it is as if it had never been.
+    Withdraw a job that no queue takes, so that none is kept.
 
-    A unique one may have been given to somebody else by now: it stays, and has failed.
+    A unique job stays and fails: another kiq may have returned its handle by now.
     """
     if job.unique_key is None:
         await runtime.ledger.withdraw(job.id, insert.change.change_id)
@@ -104,7 +108,7 @@ async def _give_up(insert: Insert, job: Job, error: Unroutable, runtime: Runtime
 
 
 def _same_job(asked: Job, there: Job) -> Job:
-    """A job accepted twice is one job, if it is the same request. Raises `JobIdTaken`."""
+    """The job that has the id already, if it is the same request. Raises `JobIdTaken`."""
     if asked.task != there.task or not _same_arguments(asked, there):
         raise JobIdTaken(asked.id, there.task)
     return there

@@ -1,4 +1,4 @@
-"""From a submission to the record that the ledger is asked for."""
+"""The new job of a submission: its record, validated, as an insert into the ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NAME = 200
 
 
 def new_job(submission: Submission[Any, Any], topology: Topology, settings: Settings) -> Insert:
-    """The insert that a submission asks for, all of it validated. Raises `UsageError`."""
+    """The insert of a submission. Everything in it is validated. Raises `UsageError`."""
     contract, options, asked_at = submission.contract, submission.options, datetime.now(UTC)
     _check(options)
     due = options.due(asked_at)
@@ -61,7 +61,7 @@ def _check(options: KiqOptions) -> None:
 
 
 def _is_name(value: object) -> bool:
-    """Text that every store can hold, which a lone surrogate cannot be in."""
+    """Whether every store can hold the value: a text with a lone surrogate cannot be stored."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
         return False
     try:
@@ -72,7 +72,7 @@ def _is_name(value: object) -> bool:
 
 
 def _checked_arguments(submission: Submission[Any, Any], settings: Settings) -> str:
-    """As JSON text. Raises `InvalidArguments`, `TooLarge`."""
+    """The arguments as JSON text. Raises `InvalidArguments`, `TooLarge`."""
     contract = submission.contract
     args_json = contract.encode_args(contract.parse([submission.args], {}))
     limit = settings.max_arguments_bytes
@@ -81,5 +81,5 @@ def _checked_arguments(submission: Submission[Any, Any], settings: Settings) -> 
             f"arguments of {contract.name}", len(args_json), limit, "MAX_ARGUMENTS_BYTES"
         )
     if is_too_deep(args_json):
-        raise InvalidArguments(contract.name, [f"nested deeper than {MAX_DEPTH}"])
+        raise InvalidArguments(contract.name, [f"must not be nested deeper than {MAX_DEPTH}"])
     return args_json

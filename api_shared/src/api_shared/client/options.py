@@ -1,4 +1,4 @@
-"""The options of a kiq: whose the job is, when it is due, what makes it unique."""
+"""The options of a kiq: priority, owner, due time, uniqueness and labels."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from api_shared.transport.message import STRIPPED_LABELS
 
 MAX_DELAY = timedelta(days=3660)
 MAX_KEY = 200
-"""Characters of a unique key; one that is made of arguments and is longer becomes a digest."""
+"""Characters of a unique key. A longer key that is made of arguments becomes a digest."""
 LONG_PAST = datetime(2000, 1, 1, tzinfo=UTC)
-"""As good as any earlier time, and one that every store and every index can hold."""
+"""The time that replaces any earlier one: every store and every index can hold it."""
 
 UniqueFor = Literal["waiting", "open"] | timedelta
 """
-How long a key is held: until its job is first claimed, until it ends, or for a period from its
-acceptance on. A job that failed or was cancelled holds no key any more.
+How long a key is held: until its job is first claimed, until the job ends, or for a period that
+begins when the job is accepted. A job that failed or was cancelled holds no key any more.
 """
 SCOPES: Final = ("waiting", "open")
 
 _OPTION_LABELS = frozenset(
     {"priority", "owner", "correlation_id", "queue_name", "delay", "at", "unique_key", "unique_for"}
 )
-"""Labels that are options of a kiq, and no labels any more once it is accepted."""
+"""Labels that are options of a kiq. The accepted job does not have them as labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unique:
     """
-    What is unique about a contract's jobs, where a kiq passes no key of its own.
+    The unique key of a contract's jobs, for a kiq that passes no key of its own.
 
         class IndexArgs(BaseModel):
             project: int
@@ -49,14 +49,14 @@ class Unique:
         second = await INDEX.kiq(IndexArgs(project=7, force=True))
         assert second.deduplicated and second.task_id == first.task_id
 
-    `by` names the arguments whose values are the key; if it names none, all of them are.
+    `by` names the arguments whose values are the key. If it is empty, all arguments are.
     """
 
     by: tuple[str, ...] = ()
     unique_for: UniqueFor = "open"
 
     def key_of(self, args: Mapping[str, Any]) -> str:
-        """The key of these arguments (JSON values by name): readable, or a digest if long."""
+        """The key of these arguments (JSON values by name). A long key becomes a digest."""
         chosen = {name: args[name] for name in self.by or args}
         text = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
         return text if len(text) <= MAX_KEY else f"sha256:{sha256(text.encode()).hexdigest()}"
@@ -64,7 +64,7 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """How long a job holds its unique key. `period_s` counts from its acceptance on."""
+    """How long a job holds its unique key. `period_s` begins when the job is accepted."""
 
     key: str
     scope: UniqueScope
@@ -74,10 +74,10 @@ class Hold:
 @dataclass(frozen=True, slots=True)
 class KiqOptions:
     """
-    What a kiq says beside the arguments, as `Contract.kiq` documents it.
+    The options of a kiq, as `Contract.kiq` documents them.
 
-    Through taskiq, and so through its middlewares, they travel as labels. `job_id` is not among
-    them: it is the message's own id. `queue` None: the contract's queue.
+    In taskiq's message, and so in middlewares, they are labels. `job_id` is not one of them: it is
+    the id of the message. `queue` None: the contract's queue.
     """
 
     priority: int = 0
@@ -92,7 +92,7 @@ class KiqOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def to_labels(self) -> dict[str, Any]:
-        """Raises `InvalidOption` for a value of a type that the option does not have."""
+        """The options as labels. Raises `InvalidOption` for a value of a wrong type."""
         labels: dict[str, Any] = {
             "priority": self.priority,
             "owner": self.owner,
@@ -117,7 +117,7 @@ class KiqOptions:
     @classmethod
     def from_labels(cls, labels: Mapping[str, Any], job_id: str | None = None) -> KiqOptions:
         """
-        The options among these labels; what is no option stays a label.
+        The options in these labels. A label that is no option stays a label.
 
         Raises `InvalidOption`.
         """
@@ -141,27 +141,27 @@ class KiqOptions:
 
     def due(self, now: datetime) -> NowPlus | datetime | None:
         """
-        When the job runs, in the ledger's words; None: at once. A time that has passed counts.
+        The time when the job is due, as the ledger takes it. None: at once. It may have passed.
 
-        `now` is nobody's clock but a measure for the limit: ten years ahead is a mistake. Raises
+        `now` is used only for the limit, because a time ten years ahead is a mistake. Raises
         `NaiveDatetime` and `InvalidOption`.
         """
         if self.at is not None and self.delay is not None:
-            raise InvalidOption("at", self.at, "either `at` or `delay`, not both")
+            raise InvalidOption("at", self.at, "must not be given together with `delay`")
         if self.at is not None:
             if self.at.tzinfo is None:
                 raise NaiveDatetime("at", self.at)
             if self.at > now + MAX_DELAY:
-                raise InvalidOption("at", self.at, f"at most {MAX_DELAY.days} days ahead")
+                raise InvalidOption("at", self.at, f"must be at most {MAX_DELAY.days} days ahead")
             return max(self.at, LONG_PAST)
         if self.delay is not None and not timedelta(0) <= self.delay <= MAX_DELAY:
-            raise InvalidOption("delay", self.delay, f"from 0 to {MAX_DELAY.days} days")
+            raise InvalidOption("delay", self.delay, f"must be from 0 to {MAX_DELAY.days} days")
         return NowPlus(self.delay.total_seconds()) if self.delay else None
 
     def hold(self, unique: Unique | None, args_json: str) -> Hold | None:
         """
-        The unique key that the job holds: its own, or what `unique`, the contract's, makes of its
-        arguments. None: it is not unique. Raises `InvalidOption`.
+        The unique key that the job holds: that of the kiq, or the one that `unique` of the contract
+        makes from the arguments. None: the job is not unique. Raises `InvalidOption`.
         """
         key, unique_for = self.unique_key, self.unique_for
         if unique is not None:
@@ -169,7 +169,7 @@ class KiqOptions:
             unique_for = unique.unique_for if unique_for is None else unique_for
         if key is None:
             if unique_for is not None:
-                raise InvalidOption("unique_for", unique_for, "it goes with a `unique_key`")
+                raise InvalidOption("unique_for", unique_for, "needs a `unique_key`")
             return None
         if unique_for is None:
             return Hold(key, UniqueScope.OPEN)

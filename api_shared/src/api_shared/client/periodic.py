@@ -1,4 +1,4 @@
-"""From a contract's schedule to its definition, and from a definition to the job of a tick."""
+"""The definitions of the schedules of contracts, and the jobs of their ticks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from api_shared.client.contract import Contract
-from api_shared.client.kiq import take_in
+from api_shared.client.kiq import insert_and_publish
 from api_shared.client.new_job import new_job
 from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
@@ -27,13 +27,13 @@ from api_shared.transport.topology import Topology
 log = structlog.get_logger()
 
 KEPT_BEYOND_CATCH_UP = timedelta(hours=1)
-"""How long the job of a tick is kept after nobody can want to fire it any more."""
+"""How long the job of a tick is kept after the time in which the tick can be fired."""
 
 
 def definitions_of(
     contracts: Iterable[Contract[Any, Any]], topology: Topology, settings: Settings
 ) -> list[Definition]:
-    """Of all schedules that these contracts carry. Raises `UsageError`."""
+    """The definitions of all schedules of these contracts. Raises `UsageError`."""
     found: dict[str, Definition] = {}
     for contract in contracts:
         for schedule, args in contract.schedules(settings):
@@ -45,8 +45,11 @@ def definitions_of(
                 schedule, schedule.name or contract.name, submission, topology, settings
             )
             if other := found.get(definition.name):
-                wanted = f"another name than the schedule of {other.task!r}: Schedule(name=...)"
-                raise InvalidOption(f"{contract.name}.schedule", definition.name, wanted)
+                problem = (
+                    f"must differ from the name of the schedule of {other.task!r}: "
+                    f"pass Schedule(name=...)"
+                )
+                raise InvalidOption(f"{contract.name}.schedule", definition.name, problem)
             found[definition.name] = definition
     return list(found.values())
 
@@ -59,8 +62,10 @@ def definition_of(
     settings: Settings,
 ) -> Definition:
     """
-    What `submission` asks for, to be done again and again; of overlap the schedule says, and no
-    unique key. Raises `UsageError`.
+    The definition of a schedule whose ticks are jobs like that of `submission`.
+
+    No unique key is used: `schedule.overlap` is the policy for runs that overlap. Raises
+    `UsageError`.
     """
     job = new_job(submission, topology, settings).job
     when = schedule.when
@@ -83,7 +88,7 @@ def definition_of(
 
 
 async def fire(definition: Definition, planned: datetime, runtime: Runtime) -> bool:
-    """Kiq a tick; False: it had been kiqed before. Raises `ServerError`."""
+    """Kiq the job of a tick. False: it had been kiqed before. Raises `ServerError`."""
     labels = {
         **definition.labels,
         "schedule": definition.name,
@@ -97,14 +102,15 @@ async def fire(definition: Definition, planned: datetime, runtime: Runtime) -> b
         labels=labels,
         keep_until=planned + definition.catch_up + KEPT_BEYOND_CATCH_UP,
     )
-    look_in = NowPlus(runtime.settings.republish_after_s)
-    return (await take_in(Insert(job, look_in), runtime)).by_us
+    check_in = NowPlus(runtime.settings.republish_after_s)
+    return (await insert_and_publish(Insert(job, check_in), runtime)).by_us
 
 
 async def carry_out(record: ScheduleRecord, runtime: Runtime) -> None:
     """
-    Kiq its pending ticks, all at once: they share a write. Raises the first error, when the others
-    are through.
+    Kiq the pending ticks of a schedule, all at once, so that they share a write.
+
+    Raises the first error when all have ended.
     """
     firing = (fire(record.definition, planned, runtime) for planned in record.pending)
     for planned, fired in zip(
@@ -119,14 +125,15 @@ async def carry_out(record: ScheduleRecord, runtime: Runtime) -> None:
 
 async def run_now(definition: Definition, now: datetime, runtime: Runtime) -> Job:
     """
-    Kiq the schedule's task once, out of turn: a job with an id of its own, published by the next
-    dispatcher that looks. Raises `ServerError`.
+    Kiq the schedule's task once, now. The job has an id of its own, and a dispatcher publishes it.
+
+    Raises `ServerError`.
     """
     labels = {**definition.labels, "schedule": definition.name}
     job = _job_of(
         definition, id=new_job_id(), status=Status.SCHEDULED, accepted_at=now, labels=labels
     )
-    return (await take_in(Insert(job, NowPlus(0)), runtime)).job
+    return (await insert_and_publish(Insert(job, NowPlus(0)), runtime)).job
 
 
 def _job_of(definition: Definition, **fields: Any) -> Job:

@@ -1,4 +1,4 @@
-"""Requests recorded by a service, to be run by `process_job`."""
+"""Requests that a service records for `process_job`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ async def record_request(
     record_id: str | None = None,
 ) -> str:
     """
-    Record a request for `process_job`; its id, which may be the job's id too.
+    Record a request for `process_job` and return its id, which may be the job's id too.
 
     `request` holds the arguments of the task that `kind` names. With a `record_id` of your own the
-    call may be repeated. Raises `RecordExists`, `InvalidOption` for what is no JSON, `NotStarted`,
-    `LedgerUnavailable`.
+    call may be repeated. Raises `RecordExists`, `InvalidOption` for a request that is not JSON,
+    `NotStarted`, `LedgerUnavailable`.
     """
     record_id = new_job_id() if record_id is None else record_id
     await started_broker("general").runtime.ledger.requests.add(record_id, kind, request, owner)

@@ -1,4 +1,4 @@
-"""What a started broker works with."""
+"""The runtime of a started broker: its settings, topology, ledger, notifier and publisher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api_shared.transport.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What stands behind a broker in this process."""
+    """The parts that a started broker uses in this process."""
 
     settings: Settings
     topology: Topology

@@ -1,4 +1,4 @@
-"""Taskiq's schedules in the ledger: what `task.schedule_by_cron(source, ...)` takes."""
+"""A schedule source of taskiq (for `task.schedule_by_cron(source, ...)`) in the ledger."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MOST_LISTED = 1000
 
 class LedgerScheduleSource(ScheduleSource):
     """
-    Schedules of a started broker, fired by its workers.
+    The schedules of a started broker, which its workers fire.
 
-    By time: a scheduled job. By cron or interval: a schedule that stays until it is removed
+    A schedule by time is a scheduled job. One by cron or interval stays until it is removed
     (`unschedule`, `delete_schedule`, `kiq cron remove`). `taskiq scheduler` is not needed, and does
-    nothing with this source: no schedule fires twice. As with taskiq, runs may overlap.
+    nothing with this source, so that no schedule fires twice. As with taskiq, runs may overlap.
     """
 
     def __init__(
@@ -52,16 +52,20 @@ class LedgerScheduleSource(ScheduleSource):
         self._catch_up = catch_up
 
     async def get_schedules(self) -> list[ScheduledTask]:
-        """The schedules that were made by a call, and the scheduled jobs (the last 1,000)."""
+        """The schedules that a call has made, and the scheduled jobs (the last 1,000)."""
         ledger, name = self._broker.runtime.ledger, self._broker.name
         records = await ledger.schedules.find(name)
-        wanted = JobFilter(status=Status.SCHEDULED, broker=name)
-        jobs = await ledger.find(wanted, limit=MOST_LISTED)
+        scheduled = JobFilter(status=Status.SCHEDULED, broker=name)
+        jobs = await ledger.find(scheduled, limit=MOST_LISTED)
         regular = [_as_taskiq(record.definition) for record in records if not record.declared]
         return regular + [_job_as_taskiq(job) for job in jobs]
 
     async def add_schedule(self, schedule: ScheduledTask) -> None:
-        """Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`, `ServerError`."""
+        """
+        Add a schedule.
+
+        Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`, `ServerError`.
+        """
         message = TaskiqMessage(
             task_id=schedule.task_id or _job_id_of(schedule.schedule_id),
             task_name=schedule.task_name,
@@ -76,17 +80,17 @@ class LedgerScheduleSource(ScheduleSource):
         when = timing_from_taskiq(
             cron=schedule.cron, cron_offset=schedule.cron_offset, interval=schedule.interval
         )
-        wish = Schedule(when, missed=self._missed, overlap=self._overlap, catch_up=self._catch_up)
+        ours = Schedule(when, missed=self._missed, overlap=self._overlap, catch_up=self._catch_up)
         runtime = self._broker.runtime
         definition = definition_of(
-            wish, schedule.schedule_id, submission, runtime.topology, runtime.settings
+            ours, schedule.schedule_id, submission, runtime.topology, runtime.settings
         )
         await put_schedule(
             definition, runtime.ledger.schedules, partial(carry_out, runtime=runtime)
         )
 
     async def delete_schedule(self, schedule_id: str) -> None:
-        """A scheduled job is cancelled while it has not begun; an unknown id is no error."""
+        """Remove a schedule, or cancel a scheduled job that has not begun. Ignores unknown ids."""
         runtime = self._broker.runtime
         try:
             await remove_schedule(schedule_id, runtime.ledger.schedules)
@@ -97,11 +101,14 @@ class LedgerScheduleSource(ScheduleSource):
                 runtime.notifier.publish(status_event(job))
 
     def pre_send(self, task: ScheduledTask) -> None:
-        """`taskiq scheduler` asks before it sends: the workers do it."""
+        """Cancel what `taskiq scheduler` is about to send: the workers fire the schedules."""
         raise ScheduledTaskCancelledError
 
     async def _at_time(self, schedule: ScheduledTask, submission: Submission[Any, Any]) -> None:
-        """A naive time is UTC, as for taskiq. With a task id of its own, that is the schedule's."""
+        """
+        Kiq a scheduled job. A naive time is UTC, as for taskiq. A task id of the caller becomes the
+        schedule's id.
+        """
         assert schedule.time is not None  # noqa: S101 - by the caller
         if schedule.task_id is not None:
             schedule.schedule_id = schedule.task_id
@@ -111,7 +118,7 @@ class LedgerScheduleSource(ScheduleSource):
 
 
 def _job_id_of(schedule_id: str) -> str:
-    """Taskiq's schedule ids are job ids here; one of a caller's own is hashed to one."""
+    """The job id of a schedule's id: the same one, or a hash of an id that is no job id."""
     try:
         return parse_job_id(schedule_id)
     except InvalidJobId:

@@ -1,4 +1,4 @@
-"""The started brokers of this process, by name: how a contract finds its own."""
+"""The started brokers of this process, by name. A contract finds its broker here."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class Enqueuer(Protocol):
-    """What accepts jobs: a started broker."""
+    """A started broker, which accepts jobs."""
 
     @property
     def runtime(self) -> Runtime: ...
 
     async def enqueue(self, contract: Any, args: Any, options: KiqOptions) -> Any:
-        """The handle of the accepted job. Raises as `Contract.kiq` does."""
+        """Enqueue a job and return its handle. Raises as `Contract.kiq` does."""
 
 
 started: dict[str, Enqueuer] = {}
-"""Each broker puts itself here when it starts, and takes itself away when it stops."""
+"""Each broker adds itself when it starts, and removes itself when it stops."""
 
 
 def started_broker(name: str) -> Enqueuer:
-    """Raises `NotStarted`."""
+    """The started broker of this name. Raises `NotStarted`."""
     if name not in started:
         raise NotStarted(name, started)
     return started[name]

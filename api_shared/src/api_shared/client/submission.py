@@ -1,4 +1,4 @@
-"""One request to run a job, as the caller's values and as taskiq's message."""
+"""The submission of a job, as the caller's values and as taskiq's message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Submission(Generic[A, R]):
-    """One request to run a job: its arguments are validated, its options not yet."""
+    """A request to run a job. Its arguments are validated, its options not yet."""
 
     contract: Contract[A, R]
     args: A
@@ -26,7 +26,9 @@ class Submission(Generic[A, R]):
 
 
 def message_of(contract: Contract[A, R], args: A, options: KiqOptions) -> TaskiqMessage:
-    """As taskiq's middlewares see it. The arguments are the model itself, unchanged."""
+    """
+    The message that taskiq's middlewares see. Its only argument is the model itself, unchanged.
+    """
     return TaskiqMessage.model_construct(
         task_id=options.job_id or new_job_id(),
         task_name=contract.name,
@@ -38,7 +40,7 @@ def message_of(contract: Contract[A, R], args: A, options: KiqOptions) -> Taskiq
 
 
 def submission_of(message: TaskiqMessage, contract: Contract[A, R]) -> Submission[A, R]:
-    """Raises `InvalidArguments` and `InvalidOption`."""
+    """The submission of a taskiq message. Raises `InvalidArguments` and `InvalidOption`."""
     return Submission(
         contract,
         contract.parse(message.args, message.kwargs),

@@ -1,4 +1,4 @@
-"""How a task's function is called with its contract's arguments."""
+"""The function of a task, and its call with the arguments of the contract."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from api_shared.errors import InvalidOption
 @dataclass(frozen=True, slots=True)
 class TaskFunction:
     """
-    A task's function, and how its arguments reach it: spread by name, or as the model whole.
+    The function of a task. It takes the arguments by name, or the whole model in one parameter.
 
     `is_async` False: it runs in a process of its own.
     """
@@ -28,7 +28,7 @@ class TaskFunction:
 
     @classmethod
     def of(cls, function: Callable[..., Any], args: type[BaseModel]) -> TaskFunction:
-        """Raises `InvalidOption` where function and arguments do not fit together."""
+        """The task function for these arguments. Raises `InvalidOption` if they do not fit."""
         hints = get_type_hints(function, include_extras=True)
         taken = {
             parameter.name: parameter.default is not parameter.empty
@@ -36,20 +36,20 @@ class TaskFunction:
             if not is_injected(parameter, hints.get(parameter.name))
         }
         whole = [name for name in taken if hints.get(name) is args]
-        wanted = set(whole if len(whole) == 1 else args.model_fields)
-        unfilled = {name for name, has_default in taken.items() if not has_default} - wanted
-        if unfilled or wanted - set(taken):
+        expected = set(whole if len(whole) == 1 else args.model_fields)
+        unfilled = {name for name, has_default in taken.items() if not has_default} - expected
+        if unfilled or expected - set(taken):
             name = getattr(function, "__name__", str(function))
             named = ", ".join(args.model_fields) or "none"
-            problem = f"one parameter of type {args.__name__}, or its fields: {named}"
+            problem = f"must be one parameter of type {args.__name__}, or its fields: {named}"
             raise InvalidOption(f"parameters of {name}", ", ".join(taken), problem)
         is_async = inspect.iscoroutinefunction(function)
-        fields = tuple(name for name in taken if name in wanted)
+        fields = tuple(name for name in taken if name in expected)
         return cls(function, whole[0] if whole else None, fields, is_async)
 
     @property
     def positional(self) -> tuple[str, ...]:
-        """The fields of the arguments in the order in which the function takes them."""
+        """The fields of the arguments, in the order of the function's parameters."""
         return () if self.model_parameter is not None else self.parameters
 
     def arguments(self, args: BaseModel) -> dict[str, Any]:

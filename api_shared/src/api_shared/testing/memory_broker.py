@@ -34,15 +34,15 @@ def default_settings(**values: Any) -> Settings:
 
 @contextmanager
 def standing_on(broker: JobBroker, runtime: Runtime) -> Iterator[None]:
-    """Leaves the broker as it was, started or not."""
-    backing_before, borrowed_before = broker._runtime, broker._borrowed
+    """Make the broker use `runtime`. Afterwards it is as it was, started or not."""
+    runtime_before, borrowed_before = broker._runtime, broker._borrowed
     results_before = broker.result_backend
-    broker._stand_on(runtime, borrowed=True)
+    broker._set_runtime(runtime, borrowed=True)
     broker.result_backend = _ResultsInMemory(runtime.settings, runtime.ledger, runtime.notifier)
     try:
         yield
     finally:
-        broker._stand_on(backing_before, borrowed=borrowed_before)
+        broker._set_runtime(runtime_before, borrowed=borrowed_before)
         broker.result_backend = results_before
 
 

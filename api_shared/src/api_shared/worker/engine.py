@@ -86,8 +86,6 @@ class WorkerEngine(Engine):
         self._parts: _Parts | None = None
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
-    # Start and stop.
-
     async def start(self, broker: JobBroker, publisher: AmqpPublisher) -> None:
         """Start without waiting for a server. A wrong setup ends this process."""
         runtime = broker.runtime
@@ -189,8 +187,6 @@ class WorkerEngine(Engine):
             log.debug("worker.not_removed", error=str(error))
         log.info("worker.stopped", worker=self.worker_id)
 
-    # Deliveries in, jobs out.
-
     async def deliveries(self) -> AsyncGenerator[AckableMessage, None]:
         """
         The deliveries that taskiq's receiver runs, one for each free slot.
@@ -210,7 +206,7 @@ class WorkerEngine(Engine):
     async def run(self, task: JobTask[Any, Any]) -> Any:
         """Run the job of this asyncio task. Raises what the task raised."""
         body = current_delivery.get()
-        return await run_job(task, body.delivery, body.wire, body.slot, self._running.worker)
+        return await run_job(task, body.delivery, body.job_message, body.slot, self._running.worker)
 
     async def _begin_drain(self, parts: _Parts) -> None:
         parts.stopping.set()
@@ -227,8 +223,6 @@ class WorkerEngine(Engine):
         begin_release(parts.worker.claims)
         await outlast_leases(parts.worker.claims, lease_s=parts.worker.settings.lease_s)
         await parts.worker.ledger.give_up()
-
-    # Checks.
 
     def _problems_of(self, broker: JobBroker) -> list[str]:
         failed = [

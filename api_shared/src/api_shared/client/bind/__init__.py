@@ -1,0 +1,1 @@
+"""The binding of contracts to functions: what makes a function a taskiq task."""

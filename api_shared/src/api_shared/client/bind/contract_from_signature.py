@@ -1,4 +1,4 @@
-"""A contract derived from a function's signature: a Taskiq user is at home."""
+"""Contracts derived from the signature of a function, as users of Taskiq know it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def contract_from_signature(
     function: Callable[..., Any], name: str, *, schedule: Any = None, **limits: Any
 ) -> Contract[Any, Any]:
     """
-    A contract derived from a function's signature: what `@broker.task` without one makes.
+    The contract of a function that `@broker.task` is given without a contract.
 
-    Parameters that taskiq injects are left out; one without annotation takes any JSON value.
-    `schedule` may be taskiq's list of dicts.
+    Parameters that taskiq injects are left out. A parameter without an annotation takes any JSON
+    value. `schedule` may be taskiq's list of dicts.
     """
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            problem = "a task names its arguments: *args and **kwargs cannot be validated"
+            problem = "must be a named parameter: *args and **kwargs cannot be validated"
             raise InvalidOption(name, str(parameter), problem)
         if is_injected(parameter, hints.get(parameter.name)):
             continue
@@ -47,7 +47,9 @@ def contract_from_signature(
 def _from_taskiq(
     contract: Contract[Any, Any], entries: list[Mapping[str, Any]]
 ) -> Iterator[Schedule]:
-    """As taskiq's `LabelScheduleSource` reads them; runs may overlap there."""
+    """
+    The schedules of taskiq's entries, read as its `LabelScheduleSource` does. Runs may overlap.
+    """
     for number, entry in enumerate(entries, 1):
         name = contract.name if len(entries) == 1 else f"{contract.name}:{number}"
         labels = {key: str(value) for key, value in entry.get("labels", {}).items()}

@@ -1,4 +1,4 @@
-"""Middlewares keep books; whatever one of them raises is logged and harms nothing."""
+"""A guard around middlewares: what one of them raises is logged, and no job fails for it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = structlog.get_logger()
 
 class GuardedMiddleware(TaskiqMiddleware):
     """
-    Calls a middleware's hooks and survives them.
+    Calls the hooks of a middleware and logs what they raise.
 
-    Taskiq lets what a hook raises reach its receiver, where the message is then neither acked nor
-    given back and its slot is lost until the connection closes.
+    Without it, what a hook raises reaches taskiq's receiver. The message is then neither acked nor
+    requeued, and its slot is lost until the connection closes.
     """
 
     def __init__(self, inner: TaskiqMiddleware) -> None:

@@ -1,4 +1,4 @@
-"""A task: a contract bound to a function, in taskiq's clothes."""
+"""A task: a contract bound to a function, as taskiq's task and kicker."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ R = TypeVar("R")
 
 
 class TaskBroker(AsyncBroker):
-    """What a task asks of its broker."""
+    """The methods of a broker that its tasks call."""
 
     @abstractmethod
     async def send(self, message: TaskiqMessage) -> JobHandle[Any]:
-        """Accept the job of a message. Raises as `Contract.kiq` does."""
+        """Enqueue the job of a message. Raises as `Contract.kiq` does."""
 
     @abstractmethod
     async def run(self, task: JobTask[Any, Any]) -> Any:
-        """Run the task for the message that this asyncio task is about."""
+        """Run the task for the message of this asyncio task."""
 
 
 class JobKicker(AsyncKicker[P, T]):
-    """Taskiq's kicker; kiq returns a `JobHandle` and raises errors as they are."""
+    """Taskiq's kicker. Its `kiq` returns a `JobHandle` and raises errors unchanged."""
 
     broker: TaskBroker
 
@@ -64,10 +64,10 @@ class JobKicker(AsyncKicker[P, T]):
 
 class JobTask(AsyncTaskiqDecoratedTask[P, T]):
     """
-    What `@broker.task` returns. Calling it calls the function itself, as a unit test wants.
+    The task that `@broker.task` returns. A call of it calls the function itself, as in a unit test.
 
-    `original_func` is what taskiq's receiver runs: the worker's engine, which claims the job
-    before it resolves the function's dependencies and calls it.
+    `original_func` is what taskiq's receiver runs. Here that is the worker's engine, which claims
+    the job before it resolves the dependencies of the function and calls it.
     """
 
     broker: TaskBroker
@@ -96,12 +96,12 @@ class JobTask(AsyncTaskiqDecoratedTask[P, T]):
     async def kiq(self: JobTask[P, R], *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
 
     async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Accept a job with these arguments. Raises as `Contract.kiq` does."""
+        """Enqueue a job with these arguments. Raises as `Contract.kiq` does."""
         return await self.kicker().kiq(*args, **kwargs)
 
     def kicker(self) -> JobKicker[P, T]:
         return JobKicker(self.task_name, self.broker, dict(self.labels), self.return_type)
 
     async def _run(self, /, *_: Any, **__: Any) -> Any:
-        """Positional-only: a message may name an argument `self`."""
+        """Run by the engine. Positional-only, because a message may name an argument `self`."""
         return await self.broker.run(self)

@@ -1,1 +1,1 @@
-"""Dead letters: read, judged, requeued and purged."""
+"""Dead letters: reading, classifying, requeueing and removing them."""

@@ -1,4 +1,4 @@
-"""One message of a dead-letter queue, and what the ledger says of its job."""
+"""A message of a dead-letter queue, together with the record of its job."""
 
 from __future__ import annotations
 
@@ -20,53 +20,59 @@ class Kind(StrEnum):
     """What can be done with a dead letter."""
 
     FAILED = "failed"
-    """Its job has failed in this round: requeue starts the next."""
+    """Its job has failed in this round: a requeue begins the next one."""
     STALE = "stale"
-    """Its job has gone on since, or ended otherwise: there is nothing to requeue."""
+    """Its job has gone on since, or has ended in another way: there is nothing to requeue."""
     UNRECORDED = "unrecorded"
-    """A job of which the ledger has no record, or none any more: put back, it is recorded again."""
+    """The ledger has no record of its job. After a requeue the job is recorded again."""
     GARBAGE = "garbage"
-    """No job at all: put back, it is tried once more as it is."""
+    """It is no job. After a requeue a worker tries the message once more, unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadMessage:
-    """A message as it lies in `queue.dead_letter_queue`; `buried_at` is its sender's clock."""
+    """
+    A message in `queue.dead_letter_queue`. `dead_lettered_at` is by the clock of its publisher.
+    """
 
     queue: QueueSpec
     body: bytes
     headers: Mapping[str, Any]
     priority: int
-    buried_at: datetime | None
+    dead_lettered_at: datetime | None
     tag: int
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """`key` names it on the command line: its job's id, or `raw-` and a digest of its bytes."""
+    """
+    `key` is its name on the command line: the id of its job, or `raw-` and a digest of its bytes.
+    """
 
     key: str
     kind: Kind
     message: DeadMessage
-    mark: DeadLetterHeaders
+    headers: DeadLetterHeaders
     task: str | None
     job: Job | None
 
     @property
     def owner(self) -> str | None:
-        return self.job.owner if self.job else self.mark.owner
+        return self.job.owner if self.job else self.headers.owner
 
     @property
     def died_at(self) -> datetime | None:
-        """When its job failed, by the ledger's clock; else when the message was buried."""
+        """
+        When its job failed, by the ledger's clock. Otherwise when the message was dead-lettered.
+        """
         if self.job is not None and self.kind is Kind.FAILED:
             return self.job.ended_at
-        return self.message.buried_at
+        return self.message.dead_lettered_at
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilter:
-    """Which dead letters are meant; a field that is None does not filter, nor do empty `keys`."""
+class DeadLetterFilter:
+    """A choice of dead letters. A field that is None does not filter, nor do empty `keys`."""
 
     keys: frozenset[str] = frozenset()
     task: str | None = None
@@ -76,43 +82,43 @@ class LetterFilter:
     died_before: datetime | None = None
     died_after: datetime | None = None
 
-    def matches(self, letter: DeadLetter) -> bool:
-        died_at = letter.died_at
+    def matches(self, dead_letter: DeadLetter) -> bool:
+        died_at = dead_letter.died_at
         return (
-            (not self.keys or letter.key in self.keys)
-            and (self.task is None or letter.task == self.task)
-            and (self.owner is None or letter.owner == self.owner)
-            and (self.reason is None or letter.mark.reason == self.reason)
-            and (self.kind is None or letter.kind is self.kind)
+            (not self.keys or dead_letter.key in self.keys)
+            and (self.task is None or dead_letter.task == self.task)
+            and (self.owner is None or dead_letter.owner == self.owner)
+            and (self.reason is None or dead_letter.headers.reason == self.reason)
+            and (self.kind is None or dead_letter.kind is self.kind)
             and (self.died_before is None or (died_at is not None and died_at < self.died_before))
             and (self.died_after is None or (died_at is not None and died_at >= self.died_after))
         )
 
 
-async def letter_of(message: DeadMessage, ledger: Ledger) -> DeadLetter:
-    """Raises `LedgerUnavailable`."""
-    mark = dead_letter_headers_of(message.headers) or DeadLetterHeaders(
+async def dead_letter_of(message: DeadMessage, ledger: Ledger) -> DeadLetter:
+    """The dead letter of a message. Raises `LedgerUnavailable`."""
+    headers = dead_letter_headers_of(message.headers) or DeadLetterHeaders(
         "unknown", "", message.queue.name
     )
     try:
-        wire = decode(message.body, max_bytes=len(message.body))
+        content = decode(message.body, max_bytes=len(message.body))
     except Unreadable:
-        return DeadLetter(_digest(message.body), Kind.GARBAGE, message, mark, None, None)
-    job = await ledger.get(wire.job_id)
-    if job is not None and job.task != wire.task:  # somebody else's message under this job's id
-        return DeadLetter(_digest(message.body), Kind.GARBAGE, message, mark, wire.task, None)
-    return DeadLetter(wire.job_id, _kind(job, mark), message, mark, wire.task, job)
+        return DeadLetter(_digest(message.body), Kind.GARBAGE, message, headers, None, None)
+    job = await ledger.get(content.job_id)
+    if job is not None and job.task != content.task:  # a message of another task under this id
+        return DeadLetter(_digest(message.body), Kind.GARBAGE, message, headers, content.task, None)
+    return DeadLetter(content.job_id, _kind(job, headers), message, headers, content.task, job)
 
 
-def _kind(job: Job | None, mark: DeadLetterHeaders) -> Kind:
+def _kind(job: Job | None, headers: DeadLetterHeaders) -> Kind:
     if job is None:
         return Kind.UNRECORDED
-    return Kind.FAILED if has_ended(job, mark) else Kind.STALE
+    return Kind.FAILED if has_ended(job, headers) else Kind.STALE
 
 
-def has_ended(job: Job, mark: DeadLetterHeaders) -> bool:
-    """Whether this is the dead letter of the job's present round."""
-    return job.status is Status.FAILED and job.round == mark.ended_round
+def has_ended(job: Job, headers: DeadLetterHeaders) -> bool:
+    """Whether these headers are of the dead letter of the job's present round."""
+    return job.status is Status.FAILED and job.round == headers.ended_round
 
 
 def _digest(body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Reading dead-letter queues: each message is held, not taken, until the reader goes."""
+"""A reader of dead-letter queues, which holds each message without removing it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from api_shared.transport.topology import QueueSpec, depth
 ANSWER_S = 10.0
 
 
-class RequeueRefused(ServerError):
-    """RabbitMQ does not let this user read a dead-letter queue."""
+class ReadRefused(ServerError):
+    """RabbitMQ does not allow this user to read a dead-letter queue."""
 
     def __init__(self, queue: str, reason: object) -> None:
         self.queue = queue
@@ -30,9 +30,9 @@ class DeadLetterReader:
     """
     The dead letters of some queues, for one reader.
 
-    What `walk` has yielded is hidden from others until the reader is closed; then each message is
-    at its old place again, but for those that were removed. Raises `RabbitUnavailable` and
-    `RequeueRefused`.
+    The messages that `walk` has yielded are hidden from others until the reader is closed. Then
+    each is at its old place again, except those that were removed. Raises `RabbitUnavailable` and
+    `ReadRefused`.
     """
 
     def __init__(self, channel: AbstractChannel, queues: Sequence[QueueSpec]) -> None:
@@ -48,14 +48,14 @@ class DeadLetterReader:
             yield cls(channel, queues)
 
     async def count(self) -> int:
-        """How many lie there, but for those that somebody holds."""
+        """How many messages the queues hold, without those that another reader holds."""
         return sum([await self._depth(queue) for queue in self._queues])
 
     async def walk(self) -> AsyncIterator[DeadMessage]:
         """
-        Those that lie there now, queue by queue, the oldest first.
+        The messages that the queues hold now, queue by queue, the oldest first.
 
-        What is buried meanwhile is not waited for, so that it ends while workers bury on.
+        Messages that are dead-lettered meanwhile are not waited for, so that the walk ends.
         """
         for queue in self._queues:
             for _ in range(await self._depth(queue)):
@@ -65,7 +65,7 @@ class DeadLetterReader:
                 yield message
 
     async def remove(self, message: DeadMessage) -> None:
-        """For good, when the pile is closed at the latest."""
+        """Remove a message for good, when the reader is closed at the latest."""
         with driver_errors():
             await self._channel.basic_ack(message.tag)
 
@@ -81,16 +81,16 @@ class DeadLetterReader:
 
 @contextmanager
 def _refusal_of(queue: QueueSpec) -> Iterator[None]:
-    """Raises `RequeueRefused` and `RabbitUnavailable`."""
+    """Raises `ReadRefused` and `RabbitUnavailable`."""
     with driver_errors():
         try:
             yield
         except ChannelClosed as error:
-            raise RequeueRefused(queue.dead_letter_queue, error) from None
+            raise ReadRefused(queue.dead_letter_queue, error) from None
 
 
 def _as_dead(got: DeliveredMessage, queue: QueueSpec) -> DeadMessage | None:
-    """None: the queue was empty."""
+    """The message of RabbitMQ's answer. None: the queue was empty."""
     if not isinstance(got.delivery, Basic.GetOk) or got.delivery.delivery_tag is None:
         return None
     properties = got.header.properties
@@ -99,6 +99,6 @@ def _as_dead(got: DeliveredMessage, queue: QueueSpec) -> DeadMessage | None:
         body=got.body,
         headers=dict(properties.headers or {}),
         priority=properties.priority or 0,
-        buried_at=properties.timestamp,
+        dead_lettered_at=properties.timestamp,
         tag=got.delivery.delivery_tag,
     )

@@ -1,9 +1,9 @@
 """
-Putting dead letters back: a job's next round, or a message as it is.
+The requeue of dead letters: the next round of a job, or a message published again unchanged.
 
-The order is what makes it safe: first the ledger (from then on the dispatcher guards the job), then
-the publish, last the dead letter goes. Whoever dies in between leaves at worst a copy in the
-dead-letter queue, which its round shows to be stale.
+The order makes it safe: first the ledger is written (from then on the dispatcher guards the job),
+then the message is published, and last the dead letter is removed. A process that dies in between
+leaves at worst a copy in the dead-letter queue, whose round shows that it is stale.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ MAX_CAUSE = 200
 
 
 class Outcome(StrEnum):
-    """What became of one dead letter."""
+    """The outcome of the requeue of one dead letter."""
 
     REQUEUED = "requeued"
-    """Its job's next round has begun."""
+    """The next round of its job has begun."""
     PUT_BACK = "put_back"
-    """The message is in its queue again, for a worker to look at."""
+    """The message is in its queue again, and a worker will read it."""
     STALE = "stale"
     """Its job has gone on since: nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`job` after a requeue, or as it stands; None for what is no recorded job."""
+    """`job` is the job after the requeue, or as it is. None: the ledger has no record of it."""
 
     outcome: Outcome
     job: Job | None = None
@@ -52,12 +52,12 @@ async def requeue(
     job: Job, runtime: Runtime, *, why: str, forget_journal: bool = False
 ) -> Job | None:
     """
-    Begin the next round of a job that has failed; the caller publishes it.
+    Begin the next round of a job that has failed. The caller publishes its message.
 
-    The journal stays, so that what counts once is not done again, unless it is to be forgotten.
-    None: the job is not as it was read any more (another was faster). Raises `UniqueTaken` where
-    another job holds its unique key now (one whose period is over does not), and
-    `LedgerUnavailable`.
+    The journal stays, so that what counts once is not done again, unless `forget_journal` is set.
+    None: the job has changed since it was read, because another process was faster. Raises
+    `UniqueTaken` if another job holds its unique key now (a job whose period is over does not),
+    and `LedgerUnavailable`.
     """
     cause = "" if job.error is None else f" {job.error.reason}: {job.error.message}"
     change = transitions.requeue(
@@ -83,8 +83,10 @@ async def requeue_job(
     job_id: str, runtime: Runtime, *, ended_round: int | None = None, forget_journal: bool = False
 ) -> Answer:
     """
-    A failed job's next round, whether its dead letter is still there or not; `ended_round` None:
-    whichever it is in. Raises `JobNotFound`, `UniqueTaken`, `LedgerUnavailable`.
+    Begin and publish the next round of a failed job, even if its dead letter is gone.
+
+    Only a job whose present round is `ended_round` is requeued; None: any round. Raises
+    `JobNotFound`, `UniqueTaken`, `LedgerUnavailable`.
     """
     job = await runtime.ledger.get(job_id)
     if job is None:
@@ -96,43 +98,43 @@ async def requeue_job(
         return Answer(Outcome.STALE, await runtime.ledger.get(job_id))
     try:
         await runtime.publisher.publish_job(begun)
-    except (RabbitUnavailable, Unroutable) as error:  # the dispatcher does it
+    except (RabbitUnavailable, Unroutable) as error:  # the dispatcher publishes it later
         log.info("publish.later", job_id=job_id, error=str(error))
     return Answer(Outcome.REQUEUED, begun)
 
 
 async def put_back(
-    letter: DeadLetter,
-    pile: DeadLetterReader,
+    dead_letter: DeadLetter,
+    reader: DeadLetterReader,
     publisher: Publisher,
     runtime: Runtime,
     *,
     forget_journal: bool = False,
 ) -> Answer:
     """
-    Requeue one dead letter, and take it from the pile; a stale one stays there.
+    Requeue one dead letter and remove it from its queue. A stale one stays there.
 
     Raises `UniqueTaken`, `LedgerUnavailable`, `RabbitUnavailable`, `Unroutable`.
     """
-    if letter.kind is Kind.STALE:
-        return Answer(Outcome.STALE, letter.job)
-    if letter.kind is Kind.FAILED:
+    if dead_letter.kind is Kind.STALE:
+        return Answer(Outcome.STALE, dead_letter.job)
+    if dead_letter.kind is Kind.FAILED:
         try:
             answer = await requeue_job(
-                letter.key,
+                dead_letter.key,
                 runtime,
-                ended_round=letter.mark.ended_round,
+                ended_round=dead_letter.headers.ended_round,
                 forget_journal=forget_journal,
             )
-        except JobNotFound:  # it has expired since the look: the message is all there is
+        except JobNotFound:  # it has expired since it was read: only the message is left
             pass
         else:
             if answer.outcome is Outcome.REQUEUED:
-                await pile.remove(letter.message)
+                await reader.remove(dead_letter.message)
             return answer
-    message = letter.message
+    message = dead_letter.message
     await publisher.put_back(
         message.queue, message.body, headers=dict(message.headers), priority=message.priority
     )
-    await pile.remove(message)
+    await reader.remove(message)
     return Answer(Outcome.PUT_BACK)

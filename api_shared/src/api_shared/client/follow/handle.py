@@ -1,4 +1,4 @@
-"""What a kiq returns: where the job stands, its result, its events, a way to stop it."""
+"""The handle of a job: its status, result and events, and the methods that stop or move it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class CancelAnswer(StrEnum):
-    """`requested`: it runs, and its worker stops it; `too_late`: it had ended before."""
+    """`requested`: the job runs, and its worker stops it. `too_late`: it had ended before."""
 
     CANCELLED = "cancelled"
     REQUESTED = "requested"
@@ -49,7 +49,7 @@ async def cancel_job(job_id: str, runtime: Runtime) -> CancelAnswer:
 
 
 class RescheduleAnswer(StrEnum):
-    """`started`: it is queued or runs already; `ended`: nothing is left to be moved."""
+    """`started`: the job is queued or runs already. `ended`: no time can be set any more."""
 
     MOVED = "moved"
     STARTED = "started"
@@ -60,9 +60,9 @@ async def reschedule_job(
     job_id: str, runtime: Runtime, *, at: datetime | None = None, delay: timedelta | None = None
 ) -> RescheduleAnswer:
     """
-    Give a job that waits for its time (scheduled or retrying) another one.
+    Set another time for a job that waits for its time (scheduled or retrying).
 
-    Raises `JobNotFound`, `LedgerUnavailable`, and as a kiq does for a time it cannot take.
+    Raises `JobNotFound`, `LedgerUnavailable`, and for a wrong time the errors of a kiq.
     """
     if at is None and delay is None:
         raise InvalidOption("at", at, "either `at` or `delay` must be given")
@@ -75,12 +75,12 @@ async def reschedule_job(
         job = await read_job(job_id, runtime)
         if job.status.is_terminal:
             return RescheduleAnswer.ENDED
-        if not job.is_asleep:  # else it began to wait just now
+        if not job.is_asleep:  # otherwise it began to wait just now
             return RescheduleAnswer.STARTED
 
 
 async def read_job(job_id: str, runtime: Runtime) -> Job:
-    """Raises `InvalidJobId`, `JobNotFound`, `LedgerUnavailable`."""
+    """The record of a job. Raises `InvalidJobId`, `JobNotFound`, `LedgerUnavailable`."""
     job = await runtime.ledger.get(parse_job_id(job_id))
     if job is None:
         raise JobNotFound(job_id)
@@ -89,7 +89,7 @@ async def read_job(job_id: str, runtime: Runtime) -> Job:
 
 class JobHandle(AsyncTaskiqTask[R]):
     """
-    What a kiq returns: a taskiq task (`task_id`, `wait_result`, `is_ready`) that knows its job.
+    The handle that a kiq returns: a taskiq task (`task_id`, `wait_result`, `is_ready`) of its job.
 
         handle = await GREET.kiq(GreetArgs(name="Ada"))
         assert await handle.result(timeout=60) == "Hello, Ada"
@@ -98,9 +98,9 @@ class JobHandle(AsyncTaskiqTask[R]):
         same = broker.handle(handle.task_id, GREET)  # in another process, by its id
         assert await same.result() == "Hello, Ada"
 
-    Redis notifies whoever waits; without Redis, waiting goes on a little slower. `deduplicated`
-    means that this is an earlier job, which holds the unique key, and `other_arguments` that the
-    earlier job has other arguments.
+    Redis notifies those who wait. Without Redis they learn of the end a little later.
+    `deduplicated` means that this is an earlier job, which holds the unique key, and
+    `other_arguments` that the earlier job has other arguments.
     """
 
     deduplicated: bool = False
@@ -150,7 +150,7 @@ class JobHandle(AsyncTaskiqTask[R]):
     async def wait_result(
         self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False
     ) -> TaskiqResult[R]:
-        """As taskiq's, but pushed: `check_interval` is not used."""
+        """As taskiq's, but without polling: `check_interval` is not used."""
         try:
             async with asyncio.timeout(timeout if timeout > 0 else None):
                 await self._ended()
@@ -159,7 +159,7 @@ class JobHandle(AsyncTaskiqTask[R]):
         return await self.get_result(with_logs=with_logs)
 
     async def usage(self) -> dict[str, int]:
-        """What all its runs have used up so far, by name (`prompt_tokens`, say)."""
+        """The usage of all runs of the job so far, by name (for example `prompt_tokens`)."""
         return (await self.job()).usage
 
     def watch(self) -> AsyncIterator[JobEvent]:
@@ -184,8 +184,8 @@ class JobHandle(AsyncTaskiqTask[R]):
                 text = piece.text if piece.restart else text + piece.text
             assert text == "Once upon a time"
 
-        Whoever starts late, or again, gets the whole text, in order. A piece with `restart`
-        replaces all that came before it.
+        A listener that starts late, or again, gets the whole text, in order. A piece with
+        `restart` replaces all that came before it.
         """
         runtime = self._runtime
         return stream(self.task_id, ledger=runtime.ledger, notifier=runtime.notifier)
@@ -213,7 +213,7 @@ class JobHandle(AsyncTaskiqTask[R]):
         return await reschedule_job(self.task_id, self._runtime, at=at, delay=delay)
 
     async def _ended(self) -> Job:
-        """The record of the job once it has ended; of one that is requeued just then, later."""
+        """The record of the job when it has ended. If it is requeued just then, it ends later."""
         while True:
             async for _ in self.watch():
                 pass

@@ -1,8 +1,8 @@
 """
-Results for those who wait with taskiq's own `wait_result`: Redis first, the ledger behind it.
+The result backend for taskiq's own `wait_result`: results from Redis, otherwise from the ledger.
 
-What is in Redis has the shape that taskiq-redis writes, in JSON. It is read with care: nothing
-that came from a store chooses which class is instantiated here.
+A result in Redis has the shape that taskiq-redis writes, in JSON. It is read with care: no value
+from a store chooses which class is instantiated here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PROGRESS_STATES: Final = {
 
 
 class JobResultBackend(RedisAsyncResultBackend[Any]):
-    """Made where the broker starts, because only then are the settings known."""
+    """Made when the broker starts, because the settings are known only then."""
 
     def __init__(self, settings: Settings, ledger: Ledger, notifier: Notifier) -> None:
         super().__init__(
@@ -61,29 +61,29 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
 
     async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
         """
-        Nothing: `run_job` has told the result together with the job's last event.
+        Do nothing: `run_job` has published the result together with the job's last event.
 
-        So both are one pipeline, and no reader is woken by an event whose result is not there yet.
-        What taskiq's receiver passes here is also not the outcome: that one is in the ledger, and
-        an attempt that failed and will be retried is no result at all.
+        So both are one pipeline, and no event wakes a reader before its result is there. Taskiq's
+        receiver would not pass the outcome here either: the outcome is in the ledger, and an
+        attempt that failed and will be retried is no result.
         """
 
     async def is_result_ready(self, task_id: str) -> bool:
-        """Raises `JobNotFound`; a ledger that is away for a moment means: not yet."""
+        """False while the ledger is away. Raises `JobNotFound`."""
         try:
             return await self._result(task_id) is not None
         except LedgerUnavailable:
             return False
 
     async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
-        """Raises `ResultIsMissingError` of a job that has not ended, `JobNotFound` of none."""
+        """Raises `ResultIsMissingError` if the job has not ended, and `JobNotFound`."""
         result = await self._result(task_id)
         if result is None:
             raise ResultIsMissingError
         return result
 
     async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
-        """taskiq's own progress goes to Redis only; no body fails because Redis is away."""
+        """Store taskiq's own progress, in Redis only. No task fails because Redis is away."""
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await super().set_progress(task_id, progress)
@@ -91,7 +91,7 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
             log.debug("result.progress_not_stored", job_id=task_id, error=str(error)[:300])
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
-        """What taskiq's `ProgressTracker` stored; else the job's progress from the ledger."""
+        """The progress that taskiq's `ProgressTracker` stored, otherwise that of the ledger."""
         try:
             async with asyncio.timeout(DEADLINE_S):
                 progress = await super().get_progress(task_id)
@@ -103,8 +103,10 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
 
     async def _result(self, job_id: str) -> TaskiqResult[Any] | None:
         """
-        None: the job has not ended. A failed job may have been requeued since Redis was told, so
-        that the ledger has the last word on failures.
+        The result of a job. None: the job has not ended.
+
+        A failed job may have been requeued since its result went to Redis. Therefore a failure is
+        read from the ledger.
         """
         stored = await self._stored(job_id)
         if stored is not None and not stored.is_err:
@@ -135,7 +137,7 @@ class JobResultBackend(RedisAsyncResultBackend[Any]):
 
 
 def taskiq_result_of(job: Job) -> TaskiqResult[Any]:
-    """How a job ended; raises `ValueError` when it has not."""
+    """Taskiq's result of a job that has ended. Raises `ValueError` for any other."""
     error: ApiWorkersError | None = None
     if job.status is Status.FAILED:
         reason = job.error.reason if job.error else Reason.ERROR
@@ -157,7 +159,7 @@ def taskiq_result_of(job: Job) -> TaskiqResult[Any]:
 
 
 def taskiq_progress_of(job: Job) -> TaskProgress[Any] | None:
-    """How far a job is; None when it has not said."""
+    """Taskiq's progress of a job. None: the job has not reported any."""
     if job.progress is None:
         return None
     state = PROGRESS_STATES.get(job.status, str(job.status))
@@ -166,10 +168,10 @@ def taskiq_progress_of(job: Job) -> TaskProgress[Any] | None:
 
 def encode_result(result: TaskiqResult[Any]) -> bytes:
     """
-    The value for `StoredResult`: what taskiq-redis with its JSON serializer would write.
+    The value of `StoredResult`, which is what taskiq-redis with its JSON serializer would write.
 
-    An error of ours is written with the arguments that make it, so that any taskiq client rebuilds
-    it whole; `model_dump` would write `args`, which holds the message alone.
+    An error of this package is written with the arguments of its constructor, so that any taskiq
+    client can rebuild it. `model_dump` would write `args`, which holds only the message.
     """
     fields = {
         "is_err": result.is_err,
@@ -184,10 +186,10 @@ def encode_result(result: TaskiqResult[Any]) -> bytes:
 
 def decode_result(job_id: str, value: bytes) -> TaskiqResult[Any]:
     """
-    Reads `encode_result`; raises `ValueError` for anything else.
+    The result that `encode_result` wrote. Raises `ValueError` for any other value.
 
-    taskiq's reader would look up and call any exception class that the value names (SystemExit
-    too); this one knows `JobCancelled`, and all else is a `JobFailed`.
+    Taskiq's reader would import and call any exception class that the value names (SystemExit
+    too). This one knows `JobCancelled`, and takes any other error for a `JobFailed`.
     """
     try:
         fields = json.loads(value)
@@ -206,7 +208,7 @@ def decode_result(job_id: str, value: bytes) -> TaskiqResult[Any]:
 
 
 def _error_as_data(error: BaseException) -> dict[str, Any]:
-    """taskiq's `ExceptionRepr`."""
+    """The error in the form of taskiq's `ExceptionRepr`."""
     if isinstance(error, JobFailed):
         arguments = [error.job_id, error.reason, error.message]
     elif isinstance(error, JobCancelled):

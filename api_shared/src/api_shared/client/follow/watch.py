@@ -1,7 +1,7 @@
 """
-What becomes of a job, live: told by the notifier, vouched for by the ledger.
+The events of a job: live from the notifier, and complete from the ledger.
 
-Redis may lose an event and the ledger never does; Redis is fast, and the ledger is asked seldom.
+Redis is fast but may lose an event. The ledger never does, and is read rarely.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ async def watch(
     """
     Each change of status of the job's present round, once and in order, until the last.
 
-    Between them the latest progress. The ledger is read at the start, every `reread_s`, when an
-    event shows that another was missed, and after a lost connection; a ledger that is away for a
-    moment is asked again. Raises `InvalidJobId`, `JobNotFound`, and `LedgerUnavailable` from the
+    The latest progress comes between them. The ledger is read at the start, every `reread_s`, when
+    an event shows that another was missed, and after a lost connection. While the ledger is away,
+    it is read again later. Raises `InvalidJobId`, `JobNotFound`, and `LedgerUnavailable` from the
     first read only.
     """
     job_id = parse_job_id(job_id)
     clock = asyncio.get_running_loop().time
     async with notifier.subscribe(job_id=job_id) as subscription:
-        story = _Story()
-        events: list[JobEvent] | None = story.as_recorded(await _read(job_id, ledger))
+        state = _WatchState()
+        events: list[JobEvent] | None = state.on_record(await _read(job_id, ledger))
         reread_at = clock() + reread_s
         while True:
             for event in events or ():
                 yield event
-            if story.is_over:
+            if state.has_ended:
                 return
-            told = await subscription.next(max(0.0, reread_at - clock()))
-            events = None if told is None else story.continued_by(told)
+            received = await subscription.next(max(0.0, reread_at - clock()))
+            events = None if received is None else state.on_event(received)
             if events is None or clock() >= reread_at:
                 reread_at = clock() + reread_s
                 with suppress(LedgerUnavailable):
                     record = await _read(job_id, ledger)
-                    events = (events or []) + story.as_recorded(record)
+                    events = (events or []) + state.on_record(record)
 
 
 async def _read(job_id: str, ledger: Ledger) -> Job:
@@ -56,27 +56,27 @@ async def _read(job_id: str, ledger: Ledger) -> Job:
     return job
 
 
-class _Story:
+class _WatchState:
     """
-    What the watcher has been told, by `seq`.
+    The events that the watcher has received, by `seq`.
 
-    A job's writes are numbered without gaps, its progress included, but not each is an event: so
-    a change that follows the last known number is told at once, and one further on means that the
-    record has to be read. All changes of status up to `_known_seq` have been told.
+    The writes of a job, its progress included, are numbered without gaps, but not each of them is
+    an event. So a change that follows the last known number is yielded at once, and after a gap the
+    record must be read. All changes of status up to `_known_seq` have been yielded.
 
-    Progress is told more often than it is written, and a lost claim leaves its numbers to those
-    that come after it: a progress proves nothing about what the ledger has.
+    Progress is published more often than it is written, and writes after a lost claim use its
+    numbers again. So an event of progress proves nothing about what the ledger holds.
     """
 
     def __init__(self) -> None:
-        self.is_over = False
+        self.has_ended = False
         self._known_seq = -1
         self._status: Status | None = None
         self._progress_seq = -1
         self._progress: Progress | None = None
 
-    def continued_by(self, event: JobEvent) -> list[JobEvent] | None:
-        """The news in `event`; None: something before it was missed."""
+    def on_event(self, event: JobEvent) -> list[JobEvent] | None:
+        """What to yield of `event`. None: an event before it was missed."""
         if event.seq <= self._known_seq:
             return []
         if event.kind == "progress":
@@ -92,17 +92,17 @@ class _Story:
         self._known_seq = event.seq
         return [event]
 
-    def as_recorded(self, job: Job) -> list[JobEvent]:
+    def on_record(self, job: Job) -> list[JobEvent]:
         """
-        The news in the ledger's record.
+        The events that the record shows and that were not yielded yet.
 
-        Of a change that was missed it knows status and time; attempt and error only of the last.
+        Of each change the record holds status and time; attempt and error only of the last.
         """
         events = []
         now = status_event(job)
         for entry in job.history:
             is_old = entry.seq <= self._known_seq
-            if self.is_over or is_old or (self._status is None and entry.round != job.round):
+            if self.has_ended or is_old or (self._status is None and entry.round != job.round):
                 continue
             if entry is job.history[-1] and entry.status is job.status:
                 events.append(replace(now, seq=entry.seq))
@@ -110,7 +110,7 @@ class _Story:
                 past = replace(now, seq=entry.seq, status=entry.status, at=entry.at)
                 events.append(replace(past, attempt=0, error=None, due_at=None, why=None))
             self._enter(entry.status)
-        if not self.is_over and self._status is not job.status:  # its history was cut
+        if not self.has_ended and self._status is not job.status:  # its history was cut
             events.append(now)
             self._enter(job.status)
         self._known_seq = max(self._known_seq, job.seq)
@@ -121,7 +121,7 @@ class _Story:
         return events
 
     def _enter(self, status: Status) -> None:
-        """Each claim counts its progress anew."""
+        """Note a change of status. Each claim begins its progress again."""
         self._status = status
         self._progress_seq, self._progress = -1, None
-        self.is_over = status.is_terminal
+        self.has_ended = status.is_terminal

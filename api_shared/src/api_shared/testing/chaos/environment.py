@@ -78,8 +78,6 @@ class Environment:
     def ledger(self) -> Ledger:
         return self.broker.runtime.ledger
 
-    # Workers.
-
     async def worker(
         self,
         *flags: str,
@@ -128,8 +126,6 @@ class Environment:
         pids = worker.group
         worker.kill()
         self.deaths |= dict.fromkeys(pids, datetime.now(UTC))
-
-    # Jobs.
 
     async def kiq(self, task: JobTask[Any, Any], *args: Any, **labels: str | float) -> str | None:
         """
@@ -227,8 +223,6 @@ class Environment:
     async def _have_ended(self, count: int) -> bool:
         return await self.ended() >= count
 
-    # Findings.
-
     def check(self, held: object, otherwise: str) -> None:
         """Add a finding unless `held`."""
         if not held:
@@ -264,8 +258,6 @@ class Environment:
         if self.deaths:
             self.check(recovery_s, "no death interrupted a job: this run shows nothing")
         return Report(audit, tuple(self.findings), recovery_s, figures)
-
-    # Life.
 
     async def open(self) -> None:
         self.management.make_vhost(self.name)

@@ -79,8 +79,6 @@ class Proxy:
         login, at, _ = parts.netloc.rpartition("@")
         return parts._replace(netloc=f"{login}{at}{LOOPBACK}:{self.port}").geturl()
 
-    # What goes wrong.
-
     def cut(self) -> None:
         """Reset all connections; new ones are let through, unless it `refuses`."""
         for connection in list(self._connections):

@@ -1,4 +1,4 @@
-"""The dead-letter queues: messages and jobs that cannot run, kept whole with their reason."""
+"""Dead-lettering of messages and jobs that cannot run: each is kept whole, with its reason."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class DeadLetters:
     """
     Publishes to the dead-letter queues.
 
-    Two ways in: a message that is no job (`dead_letter_message`), and a job that has failed
-    (`dead_letter_job`). Both can be repeated: a second copy in the queue does no harm.
+    `dead_letter_message` is for a message that is no job, `dead_letter_job` for a job that has
+    failed. Both can be repeated: a second copy in the queue does no harm.
     """
 
     def __init__(
@@ -55,7 +55,9 @@ class DeadLetters:
 
     async def dead_letter_message(self, delivery: Delivery, reason: Reason, detail: str) -> bool:
         """
-        Publish to the dead-letter queue, then ack. False: RabbitMQ did not take it; it is requeued.
+        Publish a message to the dead-letter queue, then ack it.
+
+        False: RabbitMQ did not take it, and the message is requeued.
         """
         detail = redact(detail)
         try:
@@ -80,7 +82,7 @@ class DeadLetters:
         """
         Publish a failed job's dead letter, call its contract's `on_failure`, and note both.
 
-        If a server is away, the job stays due and the dispatcher does the rest.
+        If a server is away, the job stays due, and the dispatcher tries again later.
         """
         error = job.error
         reason = error.reason if error else Reason.ERROR
@@ -105,7 +107,7 @@ class DeadLetters:
 
     def again_in_s(self, task: str, lease_s: float) -> float:
         """
-        After how long an unfinished dead-lettering is repeated: its hook must have ended by then.
+        The time after which an unfinished dead-lettering is repeated. Its hook has ended by then.
         """
         contract = self._contracts.get(task)
         has_hook = contract is not None and contract.on_failure is not None

@@ -1,8 +1,8 @@
 """
-The dispatcher, which acts on jobs whose `due_at` has passed, because nobody else did.
+The dispatcher, which acts on jobs whose `due_at` has passed because no other process did.
 
-It runs in every worker process, without a leader: each step is a compare-and-set, so ten of them
-do the work of one.
+It runs in every worker process, without a leader: each step is a compare-and-set, so that ten
+dispatchers together do the work of one.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ SEPARATELY = ({Status.PROCESSING, Status.FAILED}, {Status.SCHEDULED, Status.RETR
 @dataclass(slots=True)
 class Dispatcher:
     """
-    `run` for ever. After the ledger was away, claims are left alone for one lease: their holders
-    could not renew them either.
+    Runs for ever in `run`. After the ledger was away, no claim is taken back for one lease, because
+    their holders could not renew them either.
     """
 
     runtime: Runtime
@@ -82,7 +82,7 @@ class Dispatcher:
                 await asyncio.sleep(settings.dispatch_every_s * self.rng.uniform(0.8, 1.2))
 
     async def dispatch_once(self) -> bool:
-        """Act on what is due now; True when there may be more. Raises `LedgerUnavailable`."""
+        """Act on the jobs that are due now. True: more may be due. Raises `LedgerUnavailable`."""
         asked = monotonic()
         jobs = await self._due()
         if self._ledger_away or monotonic() - asked > self.runtime.settings.heartbeat_s:
@@ -102,9 +102,11 @@ class Dispatcher:
 
     async def _due(self) -> Collection[Job]:
         """
-        The longest overdue. Queued ones stay due while RabbitMQ does not say how long their queue
-        is, and thousands may be scheduled for one moment. Where they fill a batch, the others are
-        asked for separately, but not each time: the ledger has to read past the whole backlog.
+        The jobs that have been due for the longest time.
+
+        Queued jobs stay due while RabbitMQ does not report how long their queue is, and thousands
+        of jobs may be scheduled for one moment. When such jobs fill a batch, the others are asked
+        for separately, but not each time: the ledger has to read past the whole backlog.
         """
         broker = self.runtime.topology.broker
         jobs = await self.runtime.ledger.due(broker, limit=BATCH)
@@ -116,8 +118,9 @@ class Dispatcher:
 
     async def _reroute(self, job: Job) -> Job | None:
         """
-        The job; one whose queue the settings do not name any more in the default queue, as nobody
-        publishes to its own. None: nothing is left to do, or another dispatcher was faster.
+        The job, moved to the default queue if the settings do not name its queue any more.
+
+        None: nothing is left to do, or another dispatcher was faster.
         """
         topology = self.runtime.topology
         if job.queue in (queue.name for queue in topology.queues):
@@ -131,8 +134,8 @@ class Dispatcher:
 
     def _lost_of(self, expired: list[Job]) -> list[Job]:
         """
-        Those to be rescued, but none that runs in this process: after the host was suspended, its
-        heartbeat is only late.
+        The jobs to rescue, without those that run in this process: after the host was suspended,
+        their heartbeat is only late.
         """
         if monotonic() < self._patient_until:
             return []

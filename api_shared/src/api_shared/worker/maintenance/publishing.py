@@ -1,4 +1,4 @@
-"""Publishing of queued jobs, many at a time, by those who look after what is overdue."""
+"""Publishing of queued jobs that are overdue, many at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AT_A_TIME = 20
 
 
 async def publish_or_later(job: Job, publisher: Publisher) -> None:
-    """Publish a queued job's message. One that does not get through is published again later."""
+    """Publish the message of a queued job. If that fails, the dispatcher publishes it later."""
     try:
         await publisher.publish_job(job)
     except (RabbitUnavailable, Unroutable) as error:
@@ -27,7 +27,7 @@ async def publish_or_later(job: Job, publisher: Publisher) -> None:
 
 async def for_each(jobs: Sequence[Job], act: Callable[[Job], Awaitable[None]]) -> None:
     """
-    Act on the jobs side by side: the ledger waits for its disk once for many.
+    Act on the jobs side by side, so that the ledger waits for its disk once for many of them.
 
     Raises the first error when all have ended.
     """

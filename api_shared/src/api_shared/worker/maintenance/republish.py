@@ -29,14 +29,14 @@ SETTLED_S = 5.0
 @dataclass(slots=True)
 class Republisher:
     """
-    Compares each queue with the ledger. Those that RabbitMQ may have lost messages of, because
-    the connection was opened again, are checked at once.
+    Compares each queue with the ledger. After the connection was opened again, RabbitMQ may have
+    lost messages of any queue, and all are checked at once.
     """
 
     runtime: Runtime
     publisher: AmqpPublisher
     most: int
-    """How many jobs are republished of a queue at a time."""
+    """How many jobs of a queue are republished at a time."""
     _opened_seen: int = field(init=False)
     _suspect: set[str] = field(default_factory=set)
     """Queues that may lack messages, until each has as many as it should."""
@@ -46,8 +46,8 @@ class Republisher:
 
     async def check(self, overdue: Sequence[Job]) -> int:
         """
-        Republish the queued jobs that no worker took, where their queue lacks messages; the
-        others are checked again later. How many jobs that was.
+        Republish the queued jobs that no worker took and whose queue lacks messages. The others
+        are checked again later. Returns how many jobs were checked.
 
         A queue that holds as many messages as the ledger has queued jobs is only long.
         """
@@ -89,7 +89,7 @@ class Republisher:
         await self.runtime.ledger.change(defer_check(job, in_s=max(wait_s, after_s)))
 
     async def _missing(self, queue: str) -> int | None:
-        """How many messages a queue has too few; None: RabbitMQ cannot be asked now."""
+        """How many messages a queue lacks. None: RabbitMQ does not answer now."""
         broker = self.runtime.topology.broker
         ready = await self._depth(queue)
         if ready is None:
@@ -100,7 +100,7 @@ class Republisher:
         return max(0, queued - ready - held)
 
     async def _depth(self, queue: str) -> int | None:
-        """Ready messages of a queue; one that somebody deleted is declared again and holds none."""
+        """The number of ready messages of a queue. A deleted queue is declared again: 0."""
         connection = self.publisher.connection
         try:
             with driver_errors():
@@ -119,8 +119,8 @@ class Republisher:
 
     async def _long_queued(self, queue: str, limit: int, *, any_age: bool) -> list[Job]:
         """
-        Jobs that would be checked only later; what was just published is not among them, unless
-        `any_age`: right after RabbitMQ came back that says nothing.
+        Jobs that would be checked only later, without those that were just published. With
+        `any_age` these are included: after RabbitMQ came back, their messages may be lost too.
         """
         return await self.runtime.ledger.oldest_queued(
             self.runtime.topology.broker,

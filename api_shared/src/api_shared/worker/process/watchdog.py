@@ -118,8 +118,6 @@ class Watchdog:
             self._beaten_at = monotonic()
             await asyncio.sleep(self._tick_s / 2)
 
-    # In the thread.
-
     def _watch(self) -> None:
         ticked_at = monotonic()
         while not self._ended.wait(self._tick_s):

@@ -10,8 +10,8 @@ import structlog
 from api_shared.client.bind.task import JobTask
 from api_shared.client.dead_letters.dead_letter import has_ended
 from api_shared.client.dead_letters.requeue import requeue
-from api_shared.client.formatter import to_message
-from api_shared.client.kiq import enter
+from api_shared.client.formatter import to_taskiq
+from api_shared.client.kiq import insert_job
 from api_shared.client.new_job import new_job
 from api_shared.client.submission import submission_of
 from api_shared.errors import (
@@ -80,7 +80,7 @@ async def _adopt(
     ) as error:  # of a contract's own validator: the message would come back for ever
         problem = f"they cannot be checked: {type(error).__name__}"
         raise InvalidArguments(task.contract.name, [problem]) from error
-    inserted = await enter(insert, worker.runtime)
+    inserted = await insert_job(insert, worker.runtime)
     if inserted.job.id != insert.job.id:
         if dead_letter is not None:
             raise UniqueTaken(str(insert.job.unique_key), inserted.job.id)
@@ -98,7 +98,7 @@ def _insert_of(
     worker: WorkerRuntime,
 ) -> Insert:
     """The insert that a kiq of this message would make. Raises whatever a validator raises."""
-    submission = submission_of(to_message(message), task.contract)
+    submission = submission_of(to_taskiq(message), task.contract)
     options = replace(submission.options, queue=delivery.queue.name)
     if dead_letter is not None:
         options = replace(

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from api_shared.client.bind.task import JobTask
-from api_shared.client.formatter import to_message
+from api_shared.client.formatter import to_taskiq
 from api_shared.job import Job, Status
 from api_shared.notifier.events import status_event
 from api_shared.transport.consumer import Delivery
@@ -74,7 +74,7 @@ async def _run_isolated(
         return await execute(
             task,
             claim,
-            to_message(message),
+            to_taskiq(message),
             settings=worker.settings,
             executor=worker.executor,
             slot=slot,

@@ -19,7 +19,7 @@ from api_shared.errors import InvalidOption, JobNotFound, ServerError, UniqueTak
 
 if TYPE_CHECKING:
     from api_shared.cli.commands.dlq.sources import DlqSource, Found
-    from api_shared.client.dead_letters.dead_letter import DeadLetter, LetterFilter
+    from api_shared.client.dead_letters.dead_letter import DeadLetter, DeadLetterFilter
     from api_shared.client.dead_letters.requeue import Answer
     from api_shared.job import Job
     from api_shared.settings import Settings
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 class Choice:
     """The dead letters that a command is to act on."""
 
-    filter: LetterFilter
+    filter: DeadLetterFilter
     queue: str | None
     everything: bool
     limit: int
 
     @property
     def is_by_keys_alone(self) -> bool:
-        from api_shared.client.dead_letters.dead_letter import LetterFilter
+        from api_shared.client.dead_letters.dead_letter import DeadLetterFilter
 
-        return self.queue is None and self.filter == LetterFilter(keys=self.filter.keys)
+        return self.queue is None and self.filter == DeadLetterFilter(keys=self.filter.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def _is_copy(dead_letter: DeadLetter, job: Job) -> bool:
     """Whether another dead letter of the same round has been requeued since this one was read."""
     from api_shared.client.dead_letters.dead_letter import Kind, has_ended
 
-    return dead_letter.kind is Kind.FAILED and not has_ended(job, dead_letter.mark)
+    return dead_letter.kind is Kind.FAILED and not has_ended(job, dead_letter.headers)
 
 
 def _todo(found: Found, do: Callable[[], Awaitable[Result]]) -> Todo:

@@ -16,7 +16,7 @@ from api_shared.errors import DeadLetterNotFound, InvalidJobId, InvalidOption
 
 if TYPE_CHECKING:
     from api_shared.cli.commands.dlq.sources import Found
-    from api_shared.client.dead_letters.dead_letter import LetterFilter
+    from api_shared.client.dead_letters.dead_letter import DeadLetterFilter
     from api_shared.settings import Settings
 
 EPILOG = """
@@ -209,14 +209,14 @@ def _filter(
     kind: str | None = None,
     older_than: str | None = None,
     newer_than: str | None = None,
-) -> LetterFilter:
+) -> DeadLetterFilter:
     """The filter of these options. Raises `InvalidOption`."""
-    from api_shared.client.dead_letters.dead_letter import Kind, LetterFilter
+    from api_shared.client.dead_letters.dead_letter import DeadLetterFilter, Kind
 
     known = [each.value for each in Kind]
     if kind is not None and kind not in known:
         raise InvalidOption("--kind", kind, f"must be one of {', '.join(known)}")
-    return LetterFilter(
+    return DeadLetterFilter(
         keys=frozenset(map(_key, keys)),
         task=task,
         owner=owner,

@@ -28,8 +28,8 @@ def row(dead_letter: DeadLetter, at: datetime) -> tuple[str, ...]:
         dead_letter.owner or "-",
         since(dead_letter.died_at, at),
         str(dead_letter.job.attempt + dead_letter.job.lost) if dead_letter.job else "-",
-        dead_letter.mark.reason,
-        dead_letter.mark.detail.partition("\n")[0][:200],
+        dead_letter.headers.reason,
+        dead_letter.headers.detail.partition("\n")[0][:200],
     )
 
 
@@ -38,15 +38,15 @@ def fields_of(
 ) -> list[tuple[str, str]]:
     """Keys and values for a person: the dead letter's, then its job's."""
     message = dead_letter.message
-    moment = "" if message.buried_at is None else clock(message.buried_at)
+    moment = "" if message.dead_lettered_at is None else clock(message.dead_lettered_at)
     fields = [
         ("dead letter", dead_letter.key),
         ("kind", f"{dead_letter.kind}: {MEANINGS[dead_letter.kind]}"),
         ("dead-letter queue", message.queue.dead_letter_queue),
-        ("dead-lettered", f"{moment} ({since(message.buried_at, at)})" if moment else ""),
-        ("reason", dead_letter.mark.reason),
-        ("detail", dead_letter.mark.detail),
-        ("ended round", str(dead_letter.mark.ended_round) if dead_letter.job else ""),
+        ("dead-lettered", f"{moment} ({since(message.dead_lettered_at, at)})" if moment else ""),
+        ("reason", dead_letter.headers.reason),
+        ("detail", dead_letter.headers.detail),
+        ("ended round", str(dead_letter.headers.ended_round) if dead_letter.job else ""),
         ("bytes", _body(dead_letter) if with_body else f"{len(message.body):,} (--body)"),
     ]
     if dead_letter.job is not None:
@@ -64,9 +64,9 @@ def as_json(dead_letter: DeadLetter, *, with_body: bool = False) -> dict[str, An
         "task": dead_letter.task,
         "owner": dead_letter.owner,
         "died_at": dead_letter.died_at,
-        "reason": dead_letter.mark.reason,
-        "detail": dead_letter.mark.detail,
-        "round": dead_letter.mark.ended_round if dead_letter.job else None,
+        "reason": dead_letter.headers.reason,
+        "detail": dead_letter.headers.detail,
+        "round": dead_letter.headers.ended_round if dead_letter.job else None,
         "attempts": dead_letter.job.attempt if dead_letter.job else None,
         "lost": dead_letter.job.lost if dead_letter.job else None,
         "bytes": len(dead_letter.message.body),

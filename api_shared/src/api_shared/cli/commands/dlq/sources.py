@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from api_shared.cli.connections import BROKERS, ledger_of
 from api_shared.cli.rabbitmq import rabbitmq_of
-from api_shared.client.dead_letters.dead_letter import DeadLetter, LetterFilter, letter_of
+from api_shared.client.dead_letters.dead_letter import DeadLetter, DeadLetterFilter, dead_letter_of
 from api_shared.client.dead_letters.reader import DeadLetterReader
 from api_shared.client.dead_letters.requeue import Answer, put_back
 from api_shared.client.runtime import Runtime
@@ -79,7 +79,9 @@ async def dlq_sources_of(settings: Settings, queue: str | None) -> AsyncIterator
         yield sources
 
 
-async def gather(sources: Sequence[DlqSource], filters: LetterFilter, *, limit: int) -> list[Found]:
+async def gather(
+    sources: Sequence[DlqSource], filters: DeadLetterFilter, *, limit: int
+) -> list[Found]:
     """
     The first `limit` that match, queue by queue, the oldest first. Once all keys of the filter were
     seen, it ends with their queue: copies of a dead letter are in the same one.
@@ -91,7 +93,7 @@ async def gather(sources: Sequence[DlqSource], filters: LetterFilter, *, limit: 
         async for message in source.reader.walk():
             if last_queue not in (None, message.queue):
                 return found
-            dead_letter = await letter_of(message, source.runtime.ledger)
+            dead_letter = await dead_letter_of(message, source.runtime.ledger)
             if filters.matches(dead_letter):
                 found.append(Found(source, dead_letter))
             if len(found) >= limit:

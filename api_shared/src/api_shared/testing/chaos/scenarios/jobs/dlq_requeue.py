@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from pymongo import MongoClient
 
-from api_shared.client.dead_letters.dead_letter import DeadLetter, letter_of
+from api_shared.client.dead_letters.dead_letter import DeadLetter, dead_letter_of
 from api_shared.client.dead_letters.reader import DeadLetterReader
 from api_shared.client.dead_letters.requeue import Outcome, put_back, requeue_job
 from api_shared.client.runtime import Runtime
@@ -82,14 +82,14 @@ async def _ended_in_second_round(env: Environment, ids: list[str]) -> bool:
 
 async def _dead_letters(connection: Connection, runtime: Runtime) -> list[DeadLetter]:
     async with DeadLetterReader.open(connection, runtime.topology.queues) as reader:
-        return [await letter_of(message, runtime.ledger) async for message in reader.walk()]
+        return [await dead_letter_of(message, runtime.ledger) async for message in reader.walk()]
 
 
 async def _requeue(job_ids: set[str], publisher: AmqpPublisher, runtime: Runtime) -> Counter[str]:
     """Requeue each job by many at once, one of them with its dead letter; rounds begun by job."""
     begun: Counter[str] = Counter()
     async with DeadLetterReader.open(publisher.connection, runtime.topology.queues) as reader:
-        found = [await letter_of(message, runtime.ledger) async for message in reader.walk()]
+        found = [await dead_letter_of(message, runtime.ledger) async for message in reader.walk()]
         for dead_letter in found:
             if dead_letter.key not in job_ids:
                 continue
