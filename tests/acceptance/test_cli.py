@@ -206,7 +206,7 @@ def test_what_asks_the_ledger_alone_works_while_rabbitmq_and_redis_are_away(
 ) -> None:
     job_id = cli.submit("process_data", "user_id=a", f"options.source={text}")
     cli("watch", job_id)
-    away = {name: NOWHERE[name] for name in ("RABBITMQ_URL", "REDIS_URL")}
+    away = {name: NOWHERE[name] for name in ("RABBITMQ_URL", "REDIS_URL", "CONNECT_DEADLINE_S")}
     assert cli("show", job_id, env=away).out
     assert job_id in cli("list", env=away).out
     assert "workers_" not in cli("workers", env=away).out
@@ -299,7 +299,8 @@ def test_queues_shows_both_brokers_with_the_ledgers_counts(cli: Cli) -> None:
 
 
 def test_queues_tells_what_it_can_while_rabbitmq_is_away(cli: Cli) -> None:
-    ran = cli("queues", code=4, env={"RABBITMQ_URL": NOWHERE["RABBITMQ_URL"]})
+    away = {name: NOWHERE[name] for name in ("RABBITMQ_URL", "CONNECT_DEADLINE_S")}
+    ran = cli("queues", code=4, env=away)
     assert ran.lines[1].split() == ["general", "taskiq", "?", "?", "?", "0", "0", "0"]
     assert "RabbitMQ (RABBITMQ_URL) is not reachable" in ran.err
 

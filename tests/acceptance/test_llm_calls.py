@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api_shared.client.handle import JobHandle
+from api_shared.client.follow.handle import JobHandle
 from api_shared.job import Status
 from fixtures.fault_server import FaultServer, echoes, refuses, says, stalls, waits_for
 from fixtures.workers import LONG_S, Platform, until
