@@ -12,6 +12,7 @@ import pytest
 from aiormq.connection import Connection as AiormqConnection
 from pamqp import commands
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.client.runtime import Runtime
 from api_shared.ledger.memory.ledger import MemoryLedger
 from api_shared.notifier.memory import MemoryNotifier
@@ -154,8 +155,7 @@ async def test_a_dispatcher_outlives_a_stuck_connection_and_publishes_when_there
             return rabbit.asked["Basic.Publish"] > 0
 
         await until(is_published)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await cancel_and_wait(running)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from api_shared.backoff import backoff_s
+from api_shared.cancellation import cancel_and_wait
 
 Op = TypeVar("Op")
 Answer = TypeVar("Answer")
@@ -117,8 +118,7 @@ class Batcher(Generic[Op, Answer]):
         self._closed = True
         self._reason = "closed"
         if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
+            await cancel_and_wait(self._runner)
         for entry in [*self._under_way, *self._waiting]:
             self._give_up(entry)
         self._under_way = []

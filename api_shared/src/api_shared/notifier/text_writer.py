@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.errors import TooLarge
 from api_shared.job import Job
 from api_shared.notifier.protocol import Notifier
@@ -45,8 +46,7 @@ class TextWriter:
     async def close(self) -> None:
         """Publish what is left."""
         if self._publishing is not None:
-            self._publishing.cancel()
-            await asyncio.gather(self._publishing, return_exceptions=True)
+            await cancel_and_wait(self._publishing)
         if self._is_new:
             self._notifier.publish_text(self._outgoing)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from api_shared.broker import broker as general_broker
 from api_shared.broker import ml_broker
+from api_shared.cancellation import cancel_and_wait
 from api_shared.client.bind.task import JobTask
 from api_shared.client.contract import Contract
 from api_shared.client.job_broker import JobBroker
@@ -88,8 +89,7 @@ async def running_in_place(
             yield place
         finally:
             await place.close()
-            hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+            await cancel_and_wait(hearing)
 
 
 class Place:

@@ -15,6 +15,7 @@ from aiormq.channel import Channel
 from yarl import URL
 
 from api_shared.backoff import backoff_s
+from api_shared.cancellation import cancel_and_wait
 from api_shared.errors import QueueMismatch
 from api_shared.transport.errors import RabbitUnavailable, driver_errors, words
 from api_shared.transport.pamqp_patches import patch_pamqp
@@ -73,8 +74,7 @@ class Connection:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_and_wait(self._task)
         await self._drop()
 
     async def wait_open(self) -> Channel:

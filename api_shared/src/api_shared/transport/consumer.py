@@ -16,6 +16,7 @@ import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.common import FieldTable
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.settings import Settings
 from api_shared.transport.acks import Acks
 from api_shared.transport.connection import CLOSE_S, closed
@@ -178,8 +179,7 @@ class Consumer:
         """Stop consuming for good, and requeue what was not started."""
         self._closed = True
         if self._minder is not None:
-            self._minder.cancel()
-            await asyncio.gather(self._minder, return_exceptions=True)
+            await cancel_and_wait(self._minder)
         async with self._turning:
             await self._unsubscribe()
         self._consuming = False

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from taskiq import AckableMessage
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.client.abort_worker import abort_worker
 from api_shared.client.bind.task import JobTask
 from api_shared.client.formatter import DeliveredBody, current_delivery
@@ -175,9 +176,7 @@ class WorkerEngine(Engine):
             return
         await release_all(parts.worker.claims)
         parts.watchdog.stop()
-        for task in parts.tasks:
-            task.cancel()
-        await asyncio.gather(*parts.tasks, return_exceptions=True)
+        await cancel_and_wait(*parts.tasks)
         await parts.worker.executor.close()
         await parts.connection.close()
         try:

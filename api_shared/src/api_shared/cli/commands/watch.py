@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.cli.connections import run, runtime_of
 from api_shared.cli.durations import now, until
 from api_shared.cli.exit_codes import ExitCode
@@ -122,8 +123,7 @@ class _TextShown:
 
     async def __aexit__(self, *_error: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_and_wait(self._task)
 
     def begin(self) -> None:
         if self._task is None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.client.follow.watch import watch
 from api_shared.errors import JobNotFound
 from api_shared.job import Job, parse_job_id
@@ -60,8 +61,7 @@ async def stream(
             if piece is not None:
                 yield piece
         finally:
-            ended.cancel()
-            await asyncio.gather(ended, return_exceptions=True)
+            await cancel_and_wait(ended)
 
 
 def text_of(job: Job) -> str | None:

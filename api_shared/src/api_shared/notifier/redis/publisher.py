@@ -10,6 +10,7 @@ from random import Random
 import structlog
 from redis.asyncio import Redis
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.notifier.bounded_queue import BoundedQueue
 from api_shared.notifier.events import JobEvent, StoredResult
 from api_shared.notifier.redis.keys import Keys
@@ -90,8 +91,7 @@ class Publisher:
         self._wake.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=FLUSH_DEADLINE_S)
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel_and_wait(self._task)
             self._task = None
 
     def publish(self, event: JobEvent, result: StoredResult | None) -> None:

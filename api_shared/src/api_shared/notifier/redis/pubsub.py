@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from redis.utils import str_if_bytes
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.notifier.redis.outage import Outage, pause_s
 
 CONFIRM_DEADLINE_S = 1.0
@@ -96,8 +97,7 @@ class PubSub:
     async def close(self) -> None:
         self._is_away = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel_and_wait(self._task)
             self._task = None
         self._notify_all_of_the_loss()
 

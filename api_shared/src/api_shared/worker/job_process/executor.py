@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.worker.job_process.cpu_slots import Slot, SlotFolder
 from api_shared.worker.job_process.errors import (
     ComputeClosed,
@@ -74,8 +75,7 @@ class ProcessExecutor:
         if waiting := [job.ended for job in self._jobs]:
             await asyncio.wait(waiting, timeout=5.0)
         if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait({self._starting})
+            await cancel_and_wait(self._starting)
         if self._server is not None:
             await self._server.close()
 

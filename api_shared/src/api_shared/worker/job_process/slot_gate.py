@@ -7,6 +7,7 @@ from collections import deque
 
 import structlog
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.transport.consumer import Consumer, Delivery
 from api_shared.transport.message import JobMessage
 from api_shared.worker.job_process import Slot, SlotFolder
@@ -55,8 +56,7 @@ class SlotGate:
 
     async def close(self) -> None:
         if self._server is not None:
-            self._server.cancel()
-            await asyncio.gather(self._server, return_exceptions=True)
+            await cancel_and_wait(self._server)
         self._requeue_waiting()
         while not self.ready.empty():
             delivery, _, slot = self.ready.get_nowait()

@@ -11,6 +11,7 @@ from time import monotonic
 
 import structlog
 
+from api_shared.cancellation import cancel_and_wait
 from api_shared.errors import ClaimLost, LedgerUnavailable
 from api_shared.job import Job, Progress
 from api_shared.ledger.operations import FencedWrite, SaveJournal, SaveProgress
@@ -115,8 +116,7 @@ class HeldClaim:
         self.settling = True
         await self.text.close()
         if self._reporter is not None:
-            self._reporter.cancel()
-            await asyncio.gather(self._reporter, return_exceptions=True)
+            await cancel_and_wait(self._reporter)
         if self._progress is not None:
             self._publish(self._progress, self.next_seq())
         return self.next_seq()
