@@ -154,11 +154,11 @@ def test_a_derived_result_is_validated() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_cannot_say_are_refused(value: float) -> None:
-    with pytest.raises(InvalidArguments, match="not JSON"):
+    with pytest.raises(InvalidArguments, match="has no JSON form"):
         LOOSE.encode_args(Anything(value=[{"deep": value}]))
-    with pytest.raises(InvalidArguments, match="not JSON"):
+    with pytest.raises(InvalidArguments, match="has no JSON form"):
         Contract("amount", Loose, int).encode_args(Loose(when=datetime.now(UTC), amount=value))
-    with pytest.raises(InvalidResult, match="not JSON"):
+    with pytest.raises(InvalidResult, match="has no JSON form"):
         Contract("any", Args, float).encode_result(value)
     with pytest.raises(InvalidResult, match="has no JSON form"):
         Contract("maybe", Args, Anything).encode_result(Anything(value=value))

@@ -192,7 +192,7 @@ async def test_an_unroutable_repetition_withdraws_nothing(
         ({"delay": timedelta(1), "at": datetime.now(UTC)}, InvalidOption, "together with `delay`"),
         ({"job_id": "mine"}, InvalidJobId, "24 hexadecimal"),
         ({"text": "x" * 1_100_000}, TooLarge, "MAX_ARGUMENTS_BYTES"),
-        ({"text": float("nan")}, InvalidArguments, "not JSON"),
+        ({"text": float("nan")}, InvalidArguments, "has no JSON form"),
         ({"labels": {"a": "x" * 2000}}, InvalidOption, "labels"),
         ({"labels": {str(n): "" for n in range(65)}}, InvalidOption, "labels"),
         ({"labels": {str(n): "\U0001f389" * 1000 for n in range(10)}}, InvalidOption, "labels"),

@@ -54,13 +54,13 @@ def arguments_for(contract: Contract[Any, Any], pairs: Sequence[str]) -> BaseMod
 
     parsed, texts = parse_pairs(pairs), _tree(pairs, str)
     try:
-        contract.args.model_validate(parsed)
+        contract.args.model_validate_json(json.dumps(parsed))
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             text = _at(texts, problem["loc"])
             if problem["type"] == "string_type" and isinstance(text, str):
                 _put(parsed, [str(part) for part in problem["loc"]], text)
-    model: BaseModel = contract.parse((), parsed)
+    model: BaseModel = contract.parse_json((), parsed)
     return model
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import (
     BaseModel,
+    PydanticUserError,
     TypeAdapter,
     ValidationError,
 )
@@ -17,7 +20,7 @@ from api_shared.client.options import KiqOptions, Unique, UniqueFor
 from api_shared.client.started_brokers import started_broker
 from api_shared.client.task_function import TaskFunction
 from api_shared.errors import ApiWorkersError, InvalidArguments, InvalidOption
-from api_shared.json_text import _json_text
+from api_shared.json_text import NotReadBack, round_trip
 from api_shared.schedules.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -106,37 +109,55 @@ class Contract(Generic[A, R]):
         if self.unique and (unknown := set(self.unique.by) - set(self.args.model_fields)):
             known = ", ".join(self.args.model_fields)
             raise InvalidOption("unique.by", sorted(unknown), f"must be arguments: {known}")
-        object.__setattr__(self, "_result_adapter", TypeAdapter(self.result))
+        try:
+            object.__setattr__(self, "_result_adapter", TypeAdapter(self.result))
+        except PydanticUserError as error:
+            problem = f"must be a type that pydantic can write: {error}"
+            raise InvalidOption(f"{self.name}.result", self.result, problem) from error
         if not callable(self.schedule):
             self._scheduled(self.schedule)
 
     def parse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A:
         """
-        The model of the arguments, from those of taskiq's message.
+        The model of the arguments, from the values that a caller passed.
 
         They are given by name, in the order of the function (`positional`), or as the model itself,
         which is then the only positional argument. Raises `InvalidArguments`.
         """
-        by_name = dict(kwargs)
         if len(args) == 1 and not kwargs and isinstance(args[0], self.args):
             return args[0]
+        with self._problems_of_arguments():
+            return self.args.model_validate(
+                self._by_name(args, kwargs), by_alias=True, by_name=True
+            )
+
+    def parse_json(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A:
+        """As `parse`, from JSON values: those of a message, or of a command line."""
+        return self.decode_args(json.dumps(self._by_name(args, kwargs)))
+
+    def decode_args(self, text: str) -> A:
+        """The arguments from their JSON text. Raises `InvalidArguments`."""
+        with self._problems_of_arguments():
+            return self._read_args(text)
+
+    def _read_args(self, text: str) -> A:
+        return self.args.model_validate_json(text, by_alias=True, by_name=True)
+
+    def _by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        by_name = dict(kwargs)
         if len(args) == 1 and not kwargs and not self.positional:
             if not isinstance(args[0], Mapping):
                 problem = f"expected an object with the arguments, got {type(args[0]).__name__}"
                 raise InvalidArguments(self.name, [problem])
-            by_name = dict(args[0])
-        elif args:
-            if len(args) > len(self.positional):
-                problem = f"expected at most {len(self.positional)} positional, got {len(args)}"
-                raise InvalidArguments(self.name, [problem])
-            for name, value in zip(self.positional, args, strict=False):
-                if name in by_name:
-                    raise InvalidArguments(self.name, [f"{name}: must not be given twice"])
-                by_name[name] = value
-        try:
-            return self.args.model_validate(by_name)
-        except ValidationError as error:
-            raise InvalidArguments(self.name, problems_of(error)) from None
+            return dict(args[0])
+        if len(args) > len(self.positional):
+            problem = f"expected at most {len(self.positional)} positional, got {len(args)}"
+            raise InvalidArguments(self.name, [problem])
+        for name, value in zip(self.positional, args, strict=False):
+            if name in by_name:
+                raise InvalidArguments(self.name, [f"{name}: must not be given twice"])
+            by_name[name] = value
+        return by_name
 
     def schedules(self, settings: Settings) -> list[tuple[Schedule, A]]:
         """
@@ -160,28 +181,48 @@ class Contract(Generic[A, R]):
         ]
 
     def encode_args(self, args: A) -> str:
-        """The arguments as JSON text in ASCII. Raises `InvalidArguments` if they are not JSON."""
-        try:
-            return _json_text(args.model_dump(mode="json"), args.model_dump)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise InvalidArguments(self.name, [f"not JSON: {error}"]) from None
+        """
+        The arguments as JSON text in ASCII, from which a worker reads the same arguments.
+
+        Raises `InvalidArguments`, which names the field that would not arrive as it is.
+        """
+        with self._problems_of_arguments():
+            text = args.model_dump_json(round_trip=True, warnings="none", ensure_ascii=True)
+            return round_trip(args, text, self._read_args)
 
     def encode_result(self, value: Any) -> str:
-        """The result as JSON text in ASCII. Raises `InvalidResult`."""
-        try:
-            checked = self._result_adapter.validate_python(value)
-            dump = self._result_adapter.dump_python
-            return _json_text(dump(checked, mode="json"), lambda: dump(checked))
-        except ValidationError as error:
-            raise InvalidResult(self.name, problems_of(error)) from None
-        except (ValueError, TypeError, RecursionError) as error:
-            raise InvalidResult(self.name, [f"not JSON: {error}"]) from None
+        """
+        The result as JSON text in ASCII, from which `decode_result` reads the same result.
+
+        Computed fields are part of the text, unless the model could not be read back with them.
+        Raises `InvalidResult`.
+        """
+        adapter = self._result_adapter
+        with self._problems_of_result():
+            checked = adapter.validate_python(value)
+            try:
+                return round_trip(checked, _dumped(adapter, checked), adapter.validate_json)
+            except ValidationError:
+                text = _dumped(adapter, checked, round_trip=True)
+                return round_trip(checked, text, adapter.validate_json)
 
     def decode_result(self, text: str) -> R:
         """The result from its JSON text. Raises `InvalidResult`."""
-        try:
+        with self._problems_of_result():
             return self._result_adapter.validate_json(text)
-        except ValidationError as error:
+
+    @contextmanager
+    def _problems_of_arguments(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidArguments(self.name, problems_of(error)) from None
+
+    @contextmanager
+    def _problems_of_result(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, RecursionError) as error:
             raise InvalidResult(self.name, problems_of(error)) from None
 
     async def kiq(
@@ -237,8 +278,17 @@ class Contract(Generic[A, R]):
         return TaskFunction.of(function, self.args)
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """A line for each problem, without the values, because they may be secret or huge."""
+def _dumped(adapter: TypeAdapter[Any], value: Any, *, round_trip: bool = False) -> str:
+    dumped = adapter.dump_json(value, round_trip=round_trip, warnings="none", ensure_ascii=True)
+    return dumped.decode()
+
+
+def problems_of(error: Exception) -> list[str]:
+    """A line for each problem. Values that do not validate may be secret or huge: none is shown."""
+    if isinstance(error, NotReadBack):
+        return [error.problem]
+    if not isinstance(error, ValidationError):
+        return [f"not JSON: {error}"[:300]]
     lines = []
     for problem in error.errors(include_url=False, include_input=False)[:20]:
         path = ".".join(str(part)[:100] for part in problem["loc"])

@@ -27,6 +27,7 @@ from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
 from api_shared.client.started_brokers import started
 from api_shared.client.submission import message_of, submission_of
+from api_shared.client.task_function import check_callable_by_a_worker
 from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
 from api_shared.job import new_job_id, parse_job_id
 from api_shared.ledger.mongo.ledger import MongoLedger
@@ -151,6 +152,7 @@ class JobBroker(AioPikaBroker, TaskBroker):
             return self.task()(task_name)
 
         def bind(function: Callable[P, T]) -> JobTask[P, T]:
+            check_callable_by_a_worker(function)
             limits = {LIMITS[name]: value for name, value in labels.items() if name in LIMITS}
             others = {name: value for name, value in labels.items() if name not in LIMITS}
             if isinstance(task_name, Contract):
@@ -164,7 +166,7 @@ class JobBroker(AioPikaBroker, TaskBroker):
             contract = replace(contract, positional=bound.positional)
             task = super(JobBroker, self).task(contract.name, **others)(function)
             assert isinstance(task, JobTask)  # noqa: S101 - by `decorator_class`
-            task.contract, task.bound = contract, bound
+            task.bind(contract, bound)
             self._contracts[contract.name] = contract
             return task
 
@@ -187,10 +189,10 @@ class JobBroker(AioPikaBroker, TaskBroker):
     async def kick(self, message: BrokerMessage) -> None:
         """Enqueue a job for taskiq, which has called the middlewares already."""
         if isinstance(message, PreparedMessage):
-            prepared = message.prepared
+            sent, from_json = message.prepared, False
         else:
-            prepared = self.formatter.loads(message.message)
-        await self._accept(prepared, self.contract(prepared.task_name))
+            sent, from_json = self.formatter.loads(message.message), True
+        await self._accept(sent, self.contract(sent.task_name), from_json=from_json)
 
     async def _send(self, message: TaskiqMessage, contract: Contract[Any, R]) -> JobHandle[R]:
         for middleware in self.middlewares:
@@ -203,11 +205,13 @@ class JobBroker(AioPikaBroker, TaskBroker):
         handle.other_arguments = accepted.other_arguments
         return handle
 
-    async def _accept(self, message: TaskiqMessage, contract: Contract[Any, Any]) -> Accepted:
+    async def _accept(
+        self, message: TaskiqMessage, contract: Contract[Any, Any], *, from_json: bool = False
+    ) -> Accepted:
         """
         Accept the job of a message. If another job holds the unique key, the message gets its id.
         """
-        accepted = await accept(submission_of(message, contract), self.runtime)
+        accepted = await accept(submission_of(message, contract, from_json=from_json), self.runtime)
         message.task_id = accepted.job.id
         return accepted
 

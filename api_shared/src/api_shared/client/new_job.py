@@ -7,9 +7,8 @@ from typing import Any
 
 from api_shared.client.options import KiqOptions
 from api_shared.client.submission import Submission
-from api_shared.errors import InvalidArguments, InvalidOption, TooLarge
+from api_shared.errors import InvalidOption, TooLarge
 from api_shared.job import Job, Status, new_job_id, parse_job_id
-from api_shared.json_text import MAX_DEPTH, is_too_deep
 from api_shared.ledger.change import NowPlus
 from api_shared.ledger.operations import Insert
 from api_shared.settings import Settings
@@ -80,6 +79,4 @@ def _checked_arguments(submission: Submission[Any, Any], settings: Settings) -> 
         raise TooLarge(
             f"arguments of {contract.name}", len(args_json), limit, "MAX_ARGUMENTS_BYTES"
         )
-    if is_too_deep(args_json):
-        raise InvalidArguments(contract.name, [f"must not be nested deeper than {MAX_DEPTH}"])
     return args_json

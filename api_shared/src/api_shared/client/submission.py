@@ -39,10 +39,17 @@ def message_of(contract: Contract[A, R], args: A, options: KiqOptions) -> Taskiq
     )
 
 
-def submission_of(message: TaskiqMessage, contract: Contract[A, R]) -> Submission[A, R]:
-    """The submission of a taskiq message. Raises `InvalidArguments` and `InvalidOption`."""
+def submission_of(
+    message: TaskiqMessage, contract: Contract[A, R], *, from_json: bool = False
+) -> Submission[A, R]:
+    """
+    The submission of a taskiq message, whose arguments are a caller's values, or those of JSON.
+
+    Raises `InvalidArguments` and `InvalidOption`.
+    """
+    parse = contract.parse_json if from_json else contract.parse
     return Submission(
         contract,
-        contract.parse(message.args, message.kwargs),
+        parse(message.args, message.kwargs),
         KiqOptions.from_labels(message.labels, message.task_id),
     )

@@ -18,7 +18,8 @@ class TaskFunction:
     """
     The function of a task. It takes the arguments by name, or the whole model in one parameter.
 
-    `is_async` False: it runs in a process of its own.
+    `is_async` False: it runs in a process of its own. A `functools.wraps` wrapper is as async as
+    what it wraps.
     """
 
     function: Callable[..., Any]
@@ -29,7 +30,8 @@ class TaskFunction:
     @classmethod
     def of(cls, function: Callable[..., Any], args: type[BaseModel]) -> TaskFunction:
         """The task function for these arguments. Raises `InvalidOption` if they do not fit."""
-        hints = get_type_hints(function, include_extras=True)
+        check_callable_by_a_worker(function)
+        hints = hints_of(function)
         taken = {
             parameter.name: parameter.default is not parameter.empty
             for parameter in inspect.signature(function).parameters.values()
@@ -43,7 +45,7 @@ class TaskFunction:
             named = ", ".join(args.model_fields) or "none"
             problem = f"must be one parameter of type {args.__name__}, or its fields: {named}"
             raise InvalidOption(f"parameters of {name}", ", ".join(taken), problem)
-        is_async = inspect.iscoroutinefunction(function)
+        is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
         fields = tuple(name for name in taken if name in expected)
         return cls(function, whole[0] if whole else None, fields, is_async)
 
@@ -55,7 +57,30 @@ class TaskFunction:
     def arguments(self, args: BaseModel) -> dict[str, Any]:
         if self.model_parameter is not None:
             return {self.model_parameter: args}
-        return {name: getattr(args, name) for name in type(args).model_fields}
+        return {name: args.__dict__[name] for name in type(args).model_fields}  # `model_extra`, too
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function. Raises `InvalidOption` if one names nothing."""
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        problem = f"has an annotation that is not defined in its module: {error}"
+        raise InvalidOption("task", function.__qualname__, problem) from error
+
+
+def check_callable_by_a_worker(function: Callable[..., Any]) -> None:
+    """Raises `InvalidOption` for a function that no worker could call or get a result of."""
+    name = getattr(function, "__qualname__", repr(function))
+    inner = inspect.unwrap(function)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise InvalidOption("task", name, "must return its result, not yield: it is a generator")
+    if not inspect.isroutine(function):
+        raise InvalidOption("task", name, "must be a function, not an object that can be called")
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            problem = f"must not be positional-only in {name}: arguments are passed by name"
+            raise InvalidOption("parameter", parameter.name, problem)
 
 
 def is_injected(parameter: inspect.Parameter, hint: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from api_shared.worker.job_process import CurrentJob, ProcessExecutor, Slot
-from api_shared.worker.job_process.child import describe, encode_result
+from api_shared.worker.job_process.child import describe, result_of
 from api_shared.worker.job_process.current_job import become, current_job
 from api_shared.worker.job_process.exit import Outcome, Raised, Returned
 from api_shared.worker.job_process.job_process import OnProgress
@@ -39,6 +39,7 @@ class ThreadExecutor(ProcessExecutor):
         memory_limit_mb: int | None = None,
         on_progress: OnProgress | None = None,
         slot: Slot | None = None,
+        task: str | None = None,
     ) -> Outcome:
         loop = asyncio.get_running_loop()
 
@@ -52,7 +53,7 @@ class ThreadExecutor(ProcessExecutor):
             here.open()
             try:
                 value = function(*args, **(kwargs or {}))
-                return Returned(encode_result(value, limit_bytes=self._limit_bytes))
+                return Returned(result_of(function, task, value, limit_bytes=self._limit_bytes))
             except BaseException as error:
                 return _raised(error)
             finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 from api_shared.errors import InvalidJobId
 from api_shared.job import Job, Reason, parse_job_id
-from api_shared.json_text import MAX_DEPTH, _deeper_than
+from api_shared.json_text import MAX_DEPTH, deeper_than
 
 ACCEPTED = "x-accepted"
 """Header of messages that this platform published: the ledger has (or had) a record of the job."""
@@ -75,7 +75,7 @@ def decode(body: bytes, *, max_bytes: int) -> JobMessage:
         raise Unreadable(Reason.UNREADABLE, "task_name must be a text of 1 to 200 characters")
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise Unreadable(Reason.UNREADABLE, "args must be a list, and kwargs an object")
-    if _deeper_than(message, MAX_DEPTH):
+    if deeper_than(message, MAX_DEPTH):
         raise Unreadable(Reason.UNREADABLE, f"must not be nested deeper than {MAX_DEPTH}")
     try:
         job_id = parse_job_id(message.get("task_id"))

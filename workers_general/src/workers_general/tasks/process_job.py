@@ -116,11 +116,11 @@ async def run(
     result: Any
     match kind:
         case "text":
-            result = await generate(llm, GENERATE_TEXT.parse((), request), on_text=on_text)
+            result = await generate(llm, GENERATE_TEXT.parse_json((), request), on_text=on_text)
         case "image":
-            images = GENERATE_IMAGE.parse((), request)
+            images = GENERATE_IMAGE.parse_json((), request)
             result = await make_images(llm, images, settings.llm_image_model)
         case "audio":
-            speech = GENERATE_SPEECH.parse((), request)
+            speech = GENERATE_SPEECH.parse_json((), request)
             result = await speak(llm, speech, settings.llm_speech_model, storage)
     return cast(dict[str, Any], result.model_dump(mode="json"))

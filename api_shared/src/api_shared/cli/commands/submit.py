@@ -125,7 +125,7 @@ def submit(
     args = (
         arguments_for(contract, pairs or ())
         if arguments is None
-        else contract.parse((), parse_json(arguments))
+        else contract.parse_json((), parse_json(arguments))
     )
     options = KiqOptions(
         priority=priority,

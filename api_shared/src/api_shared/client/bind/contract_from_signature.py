@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from pydantic import ConfigDict, create_model
 
 from api_shared.client.contract import Contract
-from api_shared.client.task_function import is_injected
+from api_shared.client.task_function import hints_of, is_injected
 from api_shared.errors import InvalidOption
 from api_shared.schedules.cron import timing_from_taskiq
 from api_shared.schedules.schedule import Overlap, Schedule
@@ -25,7 +26,7 @@ def contract_from_signature(
     Parameters that taskiq injects are left out. A parameter without an annotation takes any JSON
     value. `schedule` may be taskiq's list of dicts.
     """
-    hints = get_type_hints(function, include_extras=True)
+    hints = hints_of(function)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -33,10 +34,18 @@ def contract_from_signature(
             raise InvalidOption(name, str(parameter), problem)
         if is_injected(parameter, hints.get(parameter.name)):
             continue
+        if parameter.name.startswith("_"):
+            problem = f"must not begin with an underscore: it is an argument of {name}"
+            raise InvalidOption("parameter", parameter.name, problem)
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints.get(parameter.name, Any), default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-    model = create_model(f"{name} arguments", __config__=config, **fields)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a field may be called `copy` or `json`
+            model = create_model(f"{name} arguments", __config__=config, **fields)
+    except Exception as error:  # whatever pydantic raises for a name or a type that it cannot take
+        raise InvalidOption("task", name, f"has arguments that cannot be: {error}") from error
     result = hints.get("return", Any)
     contract = Contract(name, model, result, positional=tuple(fields), **limits)
     if isinstance(schedule, list):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, ParamSpec, Self, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask
 from taskiq.kicker import AsyncKicker
@@ -18,6 +19,15 @@ from api_shared.client.task_function import TaskFunction
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+_bound: WeakKeyDictionary[Callable[..., Any], dict[str, Contract[Any, Any]]] = WeakKeyDictionary()
+"""The contracts that each function is bound to, by the name of the task."""
+
+
+def contract_of(function: Callable[..., Any], task: str) -> Contract[Any, Any]:
+    """The contract that a function is bound to as this task, in this process."""
+    return _bound[function][task]
 
 
 class TaskBroker(AsyncBroker):
@@ -36,6 +46,11 @@ class JobKicker(AsyncKicker[P, T]):
     """Taskiq's kicker. Its `kiq` returns a `JobHandle` and raises errors unchanged."""
 
     broker: TaskBroker
+
+    @classmethod
+    def _prepare_arg(cls, arg: Any) -> Any:
+        """The argument as it is: the contract encodes it, and taskiq would dump a model in it."""
+        return arg
 
     def with_labels(self, **labels: str | float) -> Self:
         super().with_labels(**labels)
@@ -101,6 +116,11 @@ class JobTask(AsyncTaskiqDecoratedTask[P, T]):
 
     def kicker(self) -> JobKicker[P, T]:
         return JobKicker(self.task_name, self.broker, dict(self.labels), self.return_type)
+
+    def bind(self, contract: Contract[Any, Any], bound: TaskFunction) -> None:
+        """Make this the task of a contract."""
+        self.contract, self.bound = contract, bound
+        _bound.setdefault(self.function, {})[contract.name] = contract
 
     async def _run(self, /, *_: Any, **__: Any) -> Any:
         """Run by the engine. Positional-only, because a message may name an argument `self`."""

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -97,7 +98,9 @@ def _answer(channel: socket.socket, job: CurrentJob, order: dict[str, Any]) -> t
         args, kwargs = pickle.loads(arguments[1])  # noqa: S301
         del arguments
         value = job.run(lambda: function(*args, **kwargs))
-        return Kind.RETURNED, encode_result(value, limit_bytes=order["max_result_bytes"])
+        return Kind.RETURNED, result_of(
+            function, order["task"], value, limit_bytes=order["max_result_bytes"]
+        )
     except (BrokenPipeError, ConnectionResetError):
         raise
     except MemoryError as error:
@@ -111,6 +114,24 @@ def _answer(channel: socket.socket, job: CurrentJob, order: dict[str, Any]) -> t
         return Kind.SOFT_LIMIT, json.dumps(_traceback_text(error)).encode()
     except BaseException as error:
         return Kind.RAISED, describe(error)
+
+
+def result_of(
+    function: Callable[..., Any], task: str | None, value: object, *, limit_bytes: int
+) -> bytes:
+    """
+    The JSON text of what a task's function returned, by the contract that the function is bound to.
+
+    Here it is still what the function returned. Raises as `encode_result`, and `InvalidResult`.
+    """
+    if task is None:
+        return encode_result(value, limit_bytes=limit_bytes)
+    from api_shared.client.bind.task import contract_of  # loaded with the task, else never
+
+    data = contract_of(function, task).encode_result(value).encode()
+    if len(data) > limit_bytes:
+        raise ResultTooLarge(len(data), limit_bytes)
+    return data
 
 
 def encode_result(value: object, *, limit_bytes: int) -> bytes:

@@ -90,6 +90,7 @@ class ProcessExecutor:
         memory_limit_mb: int | None = None,
         on_progress: OnProgress | None = None,
         slot: Slot | None = None,
+        task: str | None = None,
     ) -> Outcome:
         """
         Call `function` in a process of its own and return how it ended. Limits count from the fork.
@@ -97,7 +98,8 @@ class ProcessExecutor:
         A `slot` that is passed stays the caller's to release; one that `run` waited for is
         released when the process is reaped. Cancelling kills the process, then raises
         CancelledError. `memory_limit_mb` caps the address space, preloaded modules included:
-        with scikit-learn at least 1,536.
+        with scikit-learn at least 1,536. The contract of `task`, to which the function is bound,
+        encodes the result; None: pydantic does, as it is.
 
         Raises NotComputable, ServerNotStarted, ForkRefused, ComputeClosed if nothing has run.
         """
@@ -122,6 +124,7 @@ class ProcessExecutor:
                 hard_limit_s=hard_limit_s,
                 memory_limit_mb=memory_limit_mb,
                 on_progress=on_progress,
+                task=task,
             )
         finally:
             await job.end()

@@ -97,6 +97,7 @@ class JobProcess:
         hard_limit_s: float | None,
         memory_limit_mb: int | None,
         on_progress: OnProgress | None,
+        task: str | None,
     ) -> Outcome:
         """Sends the order to the started process and waits until it is over."""
         self._on_progress = on_progress
@@ -104,6 +105,7 @@ class JobProcess:
         self._memory_limit_mb = memory_limit_mb or 0
         order = {
             "function": function,
+            "task": task,
             "memory_limit_mb": memory_limit_mb,
             "max_result_bytes": self._max_result_bytes,
             "progress": on_progress is not None,

@@ -98,7 +98,7 @@ def _insert_of(
     worker: WorkerRuntime,
 ) -> Insert:
     """The insert that a kiq of this message would make. Raises whatever a validator raises."""
-    submission = submission_of(to_taskiq(message), task.contract)
+    submission = submission_of(to_taskiq(message), task.contract, from_json=True)
     options = replace(submission.options, queue=delivery.queue.name)
     if dead_letter is not None:
         options = replace(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from taskiq import Context, TaskiqState
 from taskiq.message import TaskiqMessage
 from taskiq_dependencies import DependencyGraph
 
 from api_shared.client.bind.task import JobTask
+from api_shared.client.job_broker import JobBroker
 from api_shared.errors import (
     Snooze,
 )
@@ -23,11 +24,19 @@ from api_shared.worker.run.job_context import LiveJob, ProcessJob
 class _JobsOwnContext(Context):
     """Taskiq's `Context` of one job, whose ack and requeue are the platform's."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In the process of a `def` task the broker is that process's own, and not started."""
+        return _context_in_process, (self.message, cast(JobBroker, self.broker).name)
+
     async def ack(self) -> None:
         """The message was acked when the job was claimed."""
 
     async def requeue(self) -> None:
         raise Snooze(0)
+
+
+def _context_in_process(message: TaskiqMessage, broker: str) -> Context:
+    return _JobsOwnContext(message, JobBroker.made[broker])
 
 
 class Injected:

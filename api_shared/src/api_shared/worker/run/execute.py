@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
+from inspect import isawaitable
 from time import monotonic
 from typing import Any, Literal
 
@@ -14,7 +15,6 @@ from taskiq.exceptions import NoResultError, TaskRejectedError
 from taskiq.message import TaskiqMessage
 
 from api_shared.client.bind.task import JobTask
-from api_shared.client.contract import InvalidResult
 from api_shared.errors import (
     Discard,
     Snooze,
@@ -22,7 +22,6 @@ from api_shared.errors import (
     TimeLimitExceeded,
     TooLarge,
 )
-from api_shared.json_text import MAX_DEPTH, is_too_deep
 from api_shared.settings import Settings
 from api_shared.worker.job_process import ProcessExecutor, Slot
 from api_shared.worker.run.dependencies import Injected
@@ -97,17 +96,15 @@ async def execute(
 
     async def call() -> str:
         running_claim.set(claim)
-        args = contract.parse([], claim.job.args)
+        args = contract.decode_args(claim.job.args_json)
         async with Injected(task, claim, message, settings) as injected:
             if task.bound.is_async:
-                value = await task.bound.function(**task.bound.arguments(args), **injected)
+                value = task.bound.function(**task.bound.arguments(args), **injected)
+                text = contract.encode_result(await value if isawaitable(value) else value)
             else:
-                value = await execute_in_process(
+                text = await execute_in_process(
                     task, args, injected, claim, limits.soft_s, limits.hard_s, executor, slot
                 )
-        text = contract.encode_result(value)
-        if is_too_deep(text):
-            raise InvalidResult(contract.name, [f"nested deeper than {MAX_DEPTH}"])
         if len(text) > limit_bytes:
             name = f"the result of {contract.name}"
             raise TooLarge(name, len(text), limit_bytes, "MAX_RESULT_BYTES")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +19,7 @@ from api_shared.worker.job_process import (
     ServerNotStarted,
     Slot,
 )
+from api_shared.worker.job_process.errors import NotComputable
 from api_shared.worker.job_process.exit import (
     Cancelled,
     Killed,
@@ -63,17 +64,21 @@ async def execute_in_process(
     hard_limit_s: float,
     executor: ProcessExecutor,
     slot: Slot | None,
-) -> Any:
-    """The function's result. Raises what an async function would raise."""
+) -> str:
+    """The function's result as JSON text. Raises what an async function would raise."""
 
     def on_progress(update: Mapping[str, Any]) -> None:
         fields = (update.get(name) for name in ("done", "total", "stage", "message"))
         claim.report(progress_of(*fields))
 
+    for name, value in injected.items():
+        _check_that_it_travels(name, value)
+    arguments = {**task.bound.arguments(args), **injected}
     try:
         ended = await executor.run(
             task.function,
-            kwargs={**task.bound.arguments(args), **injected},
+            kwargs=arguments,
+            task=task.task_name,
             soft_limit_s=soft_limit_s,
             hard_limit_s=hard_limit_s,
             memory_limit_mb=task.contract.memory_limit_mb,
@@ -91,7 +96,7 @@ async def execute_in_process(
         raise Snooze(NO_PROCESS_S, str(error)) from None
     match ended:
         case Returned(value_json):
-            return json.loads(value_json)
+            return value_json.decode()
         case Raised():
             raise _as_local(ended, task)
         case TimedOut(limit_s, soft):
@@ -102,6 +107,16 @@ async def execute_in_process(
             raise ProcessFailed(f"its process was {ended}")
         case Cancelled():
             raise _worker_stopped()
+
+
+def _check_that_it_travels(name: str, dependency: Any) -> None:
+    try:
+        pickle.dumps(dependency)
+    except Exception as error:
+        raise NotComputable(
+            f"the dependency {name!r} cannot be sent to the process of a `def` task: {error}",
+            "make the task `async def`, or open it inside the function",
+        ) from error
 
 
 def _worker_stopped() -> Snooze:

@@ -100,7 +100,9 @@ def _reason(error: BaseException, contract: Contract[Any, Any]) -> Reason:
 
 
 def _is_spoilt_in_its_process(error: BaseException) -> bool:
-    return isinstance(error, RemoteError) and error.is_a(ResultNotEncodable, ResultTooLarge)
+    return isinstance(error, RemoteError) and error.is_a(
+        InvalidResult, ResultNotEncodable, ResultTooLarge
+    )
 
 
 def _is_permanent(error: BaseException, contract: Contract[Any, Any]) -> bool:
