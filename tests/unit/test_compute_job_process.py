@@ -56,7 +56,7 @@ def process(job: JobProcess) -> Iterator[socket.socket]:
 
 async def follow(job: JobProcess, **options: Any) -> Outcome:
     everything: dict[str, Any] = dict.fromkeys(
-        ("soft_limit_s", "hard_limit_s", "memory_limit_mb", "on_progress")
+        ("soft_limit_s", "hard_limit_s", "memory_limit_mb", "on_progress", "task")
     )
     try:
         async with asyncio.timeout(10):
