@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -176,6 +176,77 @@ async def test_a_server_that_serves_another_model_by_now_is_asked_which(
         with pytest.raises(LLMClientError):
             await backend.chat(HELLO)
     assert [call.body["model"] for call in faults.chats] == ["old", "old", "new", "new", "new"]
+
+
+# What several calls at once learn about a server.
+
+AT_ONCE = 4
+
+
+def together(answer: Callable[[Call], Reply]) -> Reply:
+    """The first calls are answered when all of them are there; each as `answer` chooses."""
+    all_there = asyncio.Event()
+    came: list[Call] = []
+
+    async def reply(call: Call) -> None:
+        came.append(call)
+        if len(came) == AT_ONCE:
+            all_there.set()
+        async with asyncio.timeout(30):
+            await all_there.wait()
+        await answer(call)(call)
+
+    return reply
+
+
+async def test_all_callers_at_once_learn_that_a_server_counts_no_tokens(
+    faults: FaultServer, backend: OpenAIBackend
+) -> None:
+    missing = together(lambda _: refuses(404, {"error": "Not Found"}))
+    faults.on("/v1/chat/completions/input_tokens", missing)
+    faults.on("/tokenize", answers({"count": 7}))
+    counts = await asyncio.gather(
+        *(backend.count_tokens(HELLO.messages) for _ in range(AT_ONCE)),
+    )
+    assert counts == [7] * AT_ONCE
+    assert await backend.count_tokens(HELLO.messages) == 7
+    assert len(faults.calls) == 2 * AT_ONCE + 1
+
+
+async def test_all_callers_at_once_learn_the_name_of_a_limit(
+    faults: FaultServer, backend: OpenAIBackend
+) -> None:
+    refused = refuses(400, {"error": {"message": "Unsupported", "param": "max_tokens"}})
+    faults.on_chat(together(lambda call: refused if "max_tokens" in call.body else says("yes")))
+    told = await asyncio.gather(*(backend.chat(HELLO) for _ in range(AT_ONCE)))
+    assert [answer.text for answer in told] == ["yes"] * AT_ONCE
+
+
+async def test_all_callers_at_once_learn_that_a_server_serves_another_model(
+    faults: FaultServer,
+) -> None:
+    old, new = ({"data": [{"id": name}]} for name in ("old", "new"))
+    gone = refuses(404, {"error": {"message": "The model `old` does not exist.", "code": 404}})
+    faults.on("/v1/models", answers(old), answers(new))
+    faults.on_chat(together(lambda call: gone if call.body["model"] == "old" else says("yes")))
+    async with new_client() as http:
+        backend = VllmBackend(ModelServer(http, faults.url, key=None, deadlines=PATIENT))
+        assert await backend.model() == "old"
+        told = await asyncio.gather(*(backend.chat(HELLO) for _ in range(AT_ONCE)))
+    assert [answer.text for answer in told] == ["yes"] * AT_ONCE
+
+
+async def test_all_callers_at_once_learn_that_images_need_no_format(
+    faults: FaultServer, backend: OpenAIBackend
+) -> None:
+    refused = refuses(400, {"error": {"message": "Unknown", "param": "response_format"}})
+    good = answers({"data": [{"b64_json": "aGk="}]})
+    faults.on(
+        "/v1/images/generations",
+        together(lambda call: refused if "response_format" in call.body else good),
+    )
+    made = await asyncio.gather(*(backend.image(ImageRequest("a fox")) for _ in range(AT_ONCE)))
+    assert [answer.images for answer in made] == [(b"hi",)] * AT_ONCE
 
 
 # What goes wrong.

@@ -108,7 +108,7 @@ class OpenAIBackend(Backend):
         self._server = server
         self._model = model
         self._listed: str | None = None
-        self._counters = list(self.counters)
+        self._counters = tuple(self.counters)
         self._limit_field = "max_tokens"
         self._image_options = {"response_format": "b64_json"}
         self._streams = False
@@ -119,27 +119,34 @@ class OpenAIBackend(Backend):
         return self._server.name
 
     async def chat(self, request: ChatRequest, *, on_text: OnText | None = None) -> ChatAnswer:
+        model, limit_field = await self.model(), self._limit_field
         try:
-            return await self._chat(request, on_text)
+            return await self._chat(request, on_text, model, limit_field)
         except LLMClientError as error:
-            if not self._adapts(error):
+            if not self._learns(error, model, limit_field):
                 raise
-            return await self._chat(request, on_text)
+            return await self._chat(request, on_text, await self.model(), self._limit_field)
 
-    def _adapts(self, error: LLMClientError) -> bool:
-        """Whether the same call, made once more, differs in what the server refused."""
-        if self._limit_field == "max_tokens" and error.param == "max_tokens":
+    def _learns(self, error: LLMClientError, model: str | None, limit_field: str) -> bool:
+        """
+        Whether a call that sent this `model` and `limit_field`, made again, differs in what the
+        server refused. Another call may have learned it in the meantime.
+        """
+        if limit_field == "max_tokens" and error.param == "max_tokens":
             self._limit_field = "max_completion_tokens"  # OpenAI's reasoning models need it
             return True
-        if self._listed is not None and error.status == HTTPStatus.NOT_FOUND:
-            self._listed = self._capabilities = None  # it serves another model now
+        if model != self._model and error.status == HTTPStatus.NOT_FOUND:
+            if self._listed == model:
+                self._listed = self._capabilities = None  # it serves another model now
             return True
         return False
 
-    async def _chat(self, request: ChatRequest, on_text: OnText | None) -> ChatAnswer:
-        body = chat_body(request, await self.model())
+    async def _chat(
+        self, request: ChatRequest, on_text: OnText | None, model: str | None, limit_field: str
+    ) -> ChatAnswer:
+        body = chat_body(request, model)
         if "max_tokens" in body:
-            body[self._limit_field] = body.pop("max_tokens")
+            body[limit_field] = body.pop("max_tokens")
         reader = ChatReader(self.server, on_text)
         ended = await self._server.stream(CHAT, body, reader.add)
         self._streams = reader.streamed
@@ -147,8 +154,7 @@ class OpenAIBackend(Backend):
 
     async def count_tokens(self, messages: Sequence[Message]) -> int | None:
         sent = [{"role": each.role, "content": each.content} for each in messages]
-        while self._counters:
-            counter = self._counters[0]
+        for counter in self._counters:
             try:
                 answer = await self._server.post(
                     counter.path, {"model": await self.model(), "messages": sent}
@@ -160,7 +166,7 @@ class OpenAIBackend(Backend):
             except LLMClientError as error:
                 if error.status not in NOT_OFFERED:
                     raise
-                del self._counters[0]
+                self._counters = tuple(each for each in self._counters if each != counter)
                 continue
             count = answer.get(counter.field) if isinstance(answer, dict) else None
             if not isinstance(count, int):
@@ -169,17 +175,18 @@ class OpenAIBackend(Backend):
         return None
 
     async def image(self, request: ImageRequest) -> ImageAnswer:
+        options = self._image_options
         body = {
             "model": self._model,
             "prompt": request.prompt,
             "size": request.size,
             "n": request.n,
-            **self._image_options,
+            **options,
         }
         try:
             answer = await self._server.post(IMAGES, _without_none(body))
         except LLMClientError as error:
-            if not self._image_options or error.param != "response_format":
+            if not options or error.param != "response_format":
                 raise
             self._image_options = {}  # OpenAI's newer models always send base64, and refuse this
             return await self.image(request)
