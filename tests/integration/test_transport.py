@@ -16,7 +16,7 @@ import pytest
 
 from api_shared.client.bind.contract_from_signature import contract_from_signature
 from api_shared.client.job_broker import JobBroker
-from api_shared.errors import Unroutable
+from api_shared.errors import AcceptanceUnknown, Unroutable
 from api_shared.job import Status, new_job_id
 from api_shared.ledger.protocol import JobFilter
 from api_shared.settings import Settings, load_settings
@@ -454,3 +454,23 @@ async def test_a_service_knows_contracts_and_needs_no_worker(platform: Platform)
     assert message["properties"]["priority"] == 4
     assert message["properties"]["delivery_mode"] == 2
     assert message["properties"]["headers"]["x-accepted"] == 1
+
+
+async def test_callers_who_go_away_know_the_ids_of_all_that_was_accepted(
+    platform: Platform,
+) -> None:
+    await platform.start(broker)
+    rng, known, unknown = random.Random(3), set(), 0
+    for _ in range(60):
+        try:
+            async with asyncio.timeout(rng.uniform(0, 0.01)):
+                known.add((await tasks.add.kiq(1, 2)).task_id)
+        except AcceptanceUnknown as error:
+            unknown += 1
+            known.add(error.job_id)
+        except TimeoutError:
+            pass
+    assert unknown > 0
+    await asyncio.sleep(1)  # writes that were on their way
+    jobs = await platform.general.runtime.ledger.find(JobFilter(), limit=1000)
+    assert {job.id for job in jobs} <= known

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from taskiq import TaskiqMessage, TaskiqMiddleware
 
 from api_shared.client.contract import Contract
+from api_shared.client.follow.handle import JobHandle
+from api_shared.client.job_broker import JobBroker
 from api_shared.client.kiq import accept
 from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
@@ -28,12 +32,14 @@ from api_shared.errors import (
 )
 from api_shared.job import Job, Status, new_job_id
 from api_shared.json_text import MAX_DEPTH
-from api_shared.ledger.operations import Insert
+from api_shared.ledger.operations import Insert, Operation
 from api_shared.ledger.protocol import JobFilter
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.message import decode, encode
 from fixtures.doubles import Clock, RecordingPublisher, runtime_on
 from fixtures.faulty_ledger import FaultyLedger
+
+V = TypeVar("V")
 
 
 class Args(BaseModel):
@@ -269,3 +275,47 @@ async def test_a_lost_answer_is_unknown_and_asking_again_is_safe(
     assert await kept(runtime) == [job]
     assert job.due_at is not None, "the dispatcher publishes it: the second kiq does not"
     assert publisher.published == []
+
+
+class Slow(TaskiqMiddleware):
+    """All that a kiq awaits lets others run: its middlewares, its ledger and its publisher do."""
+
+    async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
+        await asyncio.sleep(0)
+        return message
+
+    async def post_send(self, message: TaskiqMessage) -> None:
+        await asyncio.sleep(0)
+
+
+class SlowLedger(FaultyLedger):
+    async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
+        await asyncio.sleep(0)
+        verdict = await super().apply(operation, deadline_s=deadline_s)
+        await asyncio.sleep(0)
+        return verdict
+
+
+class SlowPublisher(RecordingPublisher):
+    async def publish_job(self, job: Job) -> None:
+        await asyncio.sleep(0)
+        await super().publish_job(job)
+        await asyncio.sleep(0)
+
+
+async def test_a_cancelled_caller_knows_the_id_of_whatever_was_accepted() -> None:
+    ends = set()
+    for steps in range(20):
+        ledger = SlowLedger()
+        broker = JobBroker("general").know(CONTRACT).with_middlewares(Slow())
+        await broker.use(runtime_on(ledger, SlowPublisher()))
+        kiq = asyncio.create_task(CONTRACT.kiq(Args(text="x")))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        kiq.cancel()
+        [ended] = await asyncio.gather(kiq, return_exceptions=True)
+        await broker.use(None)
+        known = {getattr(ended, "job_id", None) or getattr(ended, "task_id", None)}
+        assert {job.id for job in await ledger.find(JobFilter())} <= known
+        ends.add(type(ended))
+    assert ends == {asyncio.CancelledError, AcceptanceUnknown, JobHandle}

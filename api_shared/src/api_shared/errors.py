@@ -202,12 +202,16 @@ class LedgerUnavailable(ServerError):
 
 
 class AcceptanceUnknown(ServerError):
-    """The ledger's answer was lost. It is safe to call `kiq(..., job_id=error.job_id)` again."""
+    """
+    The ledger's answer was lost, or the caller was cancelled before it came (a timeout, say).
+
+    It is safe to call `kiq(..., job_id=error.job_id)` again.
+    """
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"the ledger did not say whether it took job {job_id}: "
+            f"it is not known whether job {job_id} was accepted: "
             f"kiq again with job_id={job_id!r}, it will be one job"
         )
 

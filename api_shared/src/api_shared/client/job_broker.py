@@ -22,7 +22,7 @@ from api_shared.client.contract import Contract
 from api_shared.client.follow.handle import JobHandle
 from api_shared.client.follow.result_backend import JobResultBackend
 from api_shared.client.formatter import JobFormatter, PreparedMessage
-from api_shared.client.kiq import Accepted, accept
+from api_shared.client.kiq import Accepted, accept, cancellation_told
 from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
 from api_shared.client.started_brokers import started
@@ -198,8 +198,9 @@ class JobBroker(AioPikaBroker, TaskBroker):
         for middleware in self.middlewares:
             message = await maybe_awaitable(middleware.pre_send(message))
         accepted = await self._accept(message, contract)
-        for middleware in reversed(self.middlewares):
-            await maybe_awaitable(middleware.post_send(message))
+        with cancellation_told(accepted.job.id):
+            for middleware in reversed(self.middlewares):
+                await maybe_awaitable(middleware.post_send(message))
         handle = self.handle(accepted.job.id, contract)
         handle.deduplicated = accepted.deduplicated
         handle.other_arguments = accepted.other_arguments

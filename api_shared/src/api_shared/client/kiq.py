@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +46,27 @@ async def accept(submission: Submission[Any, Any], runtime: Runtime) -> Accepted
     """
     insert = new_job(submission, runtime.topology, runtime.settings)
     job = insert.job
-    inserted = await insert_and_publish(insert, runtime)
+    with cancellation_told(job.id):
+        inserted = await insert_and_publish(insert, runtime)
     if inserted.job.id != job.id:
         log.info("kiq.deduplicated", job_id=inserted.job.id, task=job.task)
         return Accepted(inserted.job, True, not _same_arguments(job, inserted.job))
     if not inserted.by_us:
         return Accepted(_same_job(job, inserted.job))
     return Accepted(inserted.job)
+
+
+@contextmanager
+def cancellation_told(job_id: str) -> Iterator[None]:
+    """
+    Raise `AcceptanceUnknown` where the caller is cancelled, from the first write of the job on.
+
+    Its job may run, and a plain CancelledError would keep the id from whoever asked for it.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise AcceptanceUnknown(job_id) from None
 
 
 async def insert_and_publish(insert: Insert, runtime: Runtime) -> Inserted:
