@@ -30,10 +30,11 @@ from api_shared.errors import (
     Unroutable,
     UsageError,
 )
-from api_shared.job import Job, Status, new_job_id
+from api_shared.job import Job, JobError, Reason, Status, new_job_id
 from api_shared.json_text import MAX_DEPTH
 from api_shared.ledger.operations import Insert, Operation
 from api_shared.ledger.protocol import JobFilter
+from api_shared.ledger.transitions import fail_queued
 from api_shared.transport.errors import RabbitUnavailable
 from api_shared.transport.message import decode, encode
 from fixtures.doubles import Clock, RecordingPublisher, runtime_on
@@ -169,6 +170,21 @@ async def test_an_unroutable_job_that_could_not_be_withdrawn_is_not_said_to_be(
         await kiqed(asked(unique_key=unique_key), runtime)
     assert [job.id for job in await kept(runtime)] == [raised.value.job_id]
     assert isinstance(raised.value.__cause__, Unroutable), "it says why, too"
+
+
+@pytest.mark.parametrize("unique_key", [None, "k"])
+async def test_an_unroutable_job_that_has_changed_meanwhile_is_not_said_to_be_withdrawn(
+    ledger: FaultyLedger, unique_key: str | None
+) -> None:
+    class TooLate(RecordingPublisher):
+        async def publish_job(self, job: Job) -> None:
+            await ledger.change(fail_queued(job, JobError(Reason.ERROR, "Other", "first")))
+            raise Unroutable("keywords", "taskiq")
+
+    runtime = runtime_on(ledger, TooLate())
+    with pytest.raises(AcceptanceUnknown) as raised:
+        await kiqed(asked(unique_key=unique_key), runtime)
+    assert [job.id for job in await kept(runtime)] == [raised.value.job_id]
 
 
 async def test_an_unroutable_repetition_withdraws_nothing(

@@ -85,9 +85,7 @@ async def insert_and_publish(insert: Insert, runtime: Runtime) -> Inserted:
     except RabbitUnavailable as error:
         log.info("kiq.publish_later", job_id=job.id, task=job.task, error=str(error))
     except Unroutable as error:
-        try:
-            await _withdraw(insert, job, error, runtime)
-        except LedgerUnavailable:  # the record may stay, and then the dispatcher publishes the job
+        if not await _withdrawn(insert, job, error, runtime):
             raise AcceptanceUnknown(job.id) from error
         raise
     runtime.notifier.publish(status_event(job))
@@ -109,19 +107,23 @@ async def insert_job(insert: Insert, runtime: Runtime) -> Inserted:
             return inserted
 
 
-async def _withdraw(insert: Insert, job: Job, error: Unroutable, runtime: Runtime) -> None:
+async def _withdrawn(insert: Insert, job: Job, error: Unroutable, runtime: Runtime) -> bool:
     """
-    Withdraw a job that no queue takes, so that none is kept.
+    Whether a job that no queue takes was withdrawn, so that none is kept.
 
-    A unique job stays and fails: another kiq may have returned its handle by now.
+    It was not if the ledger is away or the job has changed: a dispatcher may publish it later. A
+    unique job stays and fails: another kiq may have returned its handle by now.
     """
-    if job.unique_key is None:
-        await runtime.ledger.withdraw(job.id, insert.change.change_id)
-        return
-    job_error = JobError(Reason.UNROUTABLE, type(error).__name__, str(error))
-    failed = await runtime.ledger.change(fail_queued(job, job_error))
+    try:
+        if job.unique_key is None:
+            return await runtime.ledger.withdraw(job.id, insert.change.change_id)
+        job_error = JobError(Reason.UNROUTABLE, type(error).__name__, str(error))
+        failed = await runtime.ledger.change(fail_queued(job, job_error))
+    except LedgerUnavailable:
+        return False
     if failed is not None:
         runtime.notifier.publish(status_event(failed))
+    return failed is not None
 
 
 def _same_job(asked: Job, there: Job) -> Job:
