@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -47,6 +48,8 @@ from workers_general.llm.errors import (
     RateLimitError,
     SamplingFailed,
 )
+from workers_general.llm.limits.admission import Limits, LocalAdmission
+from workers_general.llm.limits.rate_gate import gated_call
 from workers_general.llm.protocol import (
     ChatRequest,
     ImageRequest,
@@ -247,6 +250,39 @@ async def test_all_callers_at_once_learn_that_images_need_no_format(
     )
     made = await asyncio.gather(*(backend.image(ImageRequest("a fox")) for _ in range(AT_ONCE)))
     assert [answer.images for answer in made] == [(b"hi",)] * AT_ONCE
+
+
+async def test_many_who_ask_what_a_server_can_do_share_one_probe_within_its_limits(
+    faults: FaultServer, backend: OpenAIBackend
+) -> None:
+    limits = Limits(in_flight=1, per_minute=None, lease_s=30, max_closed_s=60)
+    admission = LocalAdmission(limits)
+    in_calls = 0
+
+    @asynccontextmanager
+    async def admitted() -> AsyncIterator[None]:
+        nonlocal in_calls
+        async with gated_call(admission, faults.url, patience_s=60, rng=Random(1)):
+            in_calls += 1
+            yield
+
+    asking = [asyncio.create_task(backend.capabilities(admitted)) for _ in range(20)]
+    await until(lambda: faults.calls)
+    asking.pop(0).cancel()  # the one that began it goes away
+    found = await asyncio.gather(*asking)
+    assert len(set(map(id, found))) == 1
+    assert len(faults.chats) == in_calls == 1
+    await backend.capabilities(admitted)
+    assert len(faults.chats) == 1
+
+
+async def test_a_probe_that_failed_fails_all_who_wait_and_is_made_again(
+    faults: FaultServer, backend: OpenAIBackend
+) -> None:
+    faults.on_chat(refuses(503, {"error": {"message": "Loading model"}}), says("yes"))
+    told = await asyncio.gather(*(backend.capabilities() for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in told] == [LLMServerError] * 3
+    assert (await backend.capabilities()).streaming
 
 
 # What goes wrong.

@@ -154,3 +154,28 @@ async def test_a_query_uses_neither_rate_nor_slot_and_respects_the_gate(
         await ask()
     clock.now += 2
     await ask()
+
+
+async def test_calls_that_wait_get_their_slots_in_the_order_in_which_they_came() -> None:
+    limits = Limits(in_flight=2, per_minute=None, lease_s=30, max_closed_s=600)
+    admission, began = LocalAdmission(limits), list[int]()
+
+    async def one(number: int) -> None:
+        async with gated_call(admission, SERVER, patience_s=60, rng=Random(number)):
+            began.append(number)
+            await asyncio.sleep(0.001 * (number % 3))
+
+    await asyncio.gather(*(one(number) for number in range(20)))
+    assert began == list(range(20))
+
+
+async def test_who_has_waited_in_line_for_long_enough_hears_why_there_is_no_slot(
+    admission: LocalAdmission,
+) -> None:
+    async with admission.lines[SERVER]:  # somebody asks, and does not come to an end
+        async with gated_call(admission, SERVER, patience_s=0.01, rng=Random(1)):
+            assert await admission.check_gate(SERVER) is None
+        await admission.close_gate(SERVER, 30)
+        with pytest.raises(Snooze) as snoozed:
+            await gated_call(admission, SERVER, patience_s=0.01, rng=Random(1)).__aenter__()
+        assert snoozed.value.why == f"{SERVER} asked to be left alone"

@@ -12,11 +12,12 @@ Doubles for tests of tasks that call a model, without a server.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from api_shared.errors import UsageError
 from workers_general.llm.models import backend_override
 from workers_general.llm.protocol import (
+    Admitted,
     Backend,
     Capabilities,
     ChatAnswer,
@@ -77,7 +78,7 @@ class ScriptedModel:
         assert isinstance(answer, SpeechAnswer), f"expected a SpeechAnswer, got {answer!r}"  # noqa: S101
         return answer
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self, admitted: Admitted = nullcontext) -> Capabilities:
         return Capabilities(
             schema_output=True,
             logprobs=False,

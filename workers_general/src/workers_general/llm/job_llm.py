@@ -105,7 +105,7 @@ class JobLLM(LLM):
     async def capabilities(self) -> Capabilities:
         backend = self._chat
         async with self._gated_query(backend):
-            return await backend.capabilities()
+            return await backend.capabilities(lambda: self._gated_call(backend))
 
     async def image(self, step: str, request: ImageRequest) -> tuple[Stored, ...]:
         backend = self._required(self._models.images, "LLM_IMAGE_SERVER_URL")

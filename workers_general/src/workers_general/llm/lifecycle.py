@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from random import Random
 
 import structlog
 from taskiq import TaskiqEvents, TaskiqState
 
 from api_shared.client.job_broker import JobBroker
+from api_shared.errors import Snooze
 from workers_general.llm.errors import LLMError
 from workers_general.llm.job_llm import MODELS
+from workers_general.llm.limits.rate_gate import gated_call
 from workers_general.llm.models import Models, open_models
 
 log = structlog.get_logger()
@@ -49,8 +52,14 @@ async def _probe(models: Models) -> None:
         log.info("llm.extractive", why="LLM_SERVER_URL is not set")
         return
     try:
-        async with asyncio.timeout(PROBE_S):
+        async with (
+            asyncio.timeout(PROBE_S),
+            gated_call(models.admission, backend.server, patience_s=PROBE_S, rng=Random()),  # noqa: S311 - jitter
+        ):
             probed = await backend.probe()
+    except Snooze as error:
+        log.info("llm.busy", backend=backend.name, server=backend.server, why=error.why)
+        return
     except (LLMError, TimeoutError) as error:
         why = str(error) or f"no answer within {PROBE_S:g} s"
         log.warning("llm.not_ready", backend=backend.name, server=backend.server, why=why)

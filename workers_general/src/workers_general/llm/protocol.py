@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -147,6 +148,10 @@ class Probed:
     detail: str
 
 
+Admitted = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes the block in which one call of the model is made: it has a slot of the server's limit."""
+
+
 class Backend(Protocol):
     """
     One model server. All methods raise `LLMError`s; cancelling a call closes its request, so that
@@ -171,7 +176,8 @@ class Backend(Protocol):
 
     async def speech(self, request: SpeechRequest) -> SpeechAnswer: ...
 
-    async def capabilities(self) -> Capabilities: ...
+    async def capabilities(self, admitted: Admitted = nullcontext) -> Capabilities:
+        """Each call of the model that this takes is made in a block of `admitted`."""
 
     async def probe(self) -> Probed:
         """Check that the model is loaded, by using it."""

@@ -6,9 +6,11 @@ What differs between servers is probed, not assumed.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from time import perf_counter
@@ -28,6 +30,7 @@ from workers_general.llm.errors import (
 )
 from workers_general.llm.protocol import (
     MAX_SPEECH_CHARACTERS,
+    Admitted,
     Backend,
     Capabilities,
     ChatAnswer,
@@ -113,6 +116,7 @@ class OpenAIBackend(Backend):
         self._image_options = {"response_format": "b64_json"}
         self._streams = False
         self._capabilities: Capabilities | None = None
+        self._probing: asyncio.Task[Capabilities] | None = None
 
     @property
     def server(self) -> str:
@@ -216,25 +220,36 @@ class OpenAIBackend(Backend):
         audio = await self._server.post_for_file(SPEECH, _without_none(body))
         return SpeechAnswer(audio, self._model or "")
 
-    async def capabilities(self) -> Capabilities:
-        """Probed once: a few calls, of at most one token each."""
-        if self._capabilities is None:
-            schema = {"type": "object", "properties": {}, "additionalProperties": False}
-            both = replace(_HELLO, schema=schema, logprobs=True)
-            answer = await self._chat_if_accepted(both)
-            schema_output = answer is not None
-            if answer is None:
-                answer = await self._chat_if_accepted(replace(_HELLO, logprobs=True))
-            self._capabilities = Capabilities(
-                schema_output=schema_output,
-                logprobs=answer is not None and answer.logprobs is not None,
-                token_count=await self.count_tokens(_HELLO.messages) is not None,
-                streaming=self._streams,
-                images=await self._has(IMAGES),
-                speech=await self._has(SPEECH),
-                context_tokens=await self._context_tokens(),
-            )
-        return self._capabilities
+    async def capabilities(self, admitted: Admitted = nullcontext) -> Capabilities:
+        """Probed once, however many ask: a few calls, of at most one token each."""
+        if self._capabilities is not None:
+            return self._capabilities
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe_capabilities(admitted))
+            self._probing.add_done_callback(self._probed)
+        return await asyncio.shield(self._probing)  # who goes away leaves it to the others
+
+    def _probed(self, probing: asyncio.Task[Capabilities]) -> None:
+        self._probing = None
+        if not probing.cancelled() and probing.exception() is None:
+            self._capabilities = probing.result()
+
+    async def _probe_capabilities(self, admitted: Admitted) -> Capabilities:
+        schema = {"type": "object", "properties": {}, "additionalProperties": False}
+        both = replace(_HELLO, schema=schema, logprobs=True)
+        answer = await self._chat_if_accepted(both, admitted)
+        schema_output = answer is not None
+        if answer is None:
+            answer = await self._chat_if_accepted(replace(_HELLO, logprobs=True), admitted)
+        return Capabilities(
+            schema_output=schema_output,
+            logprobs=answer is not None and answer.logprobs is not None,
+            token_count=await self.count_tokens(_HELLO.messages) is not None,
+            streaming=self._streams,
+            images=await self._has(IMAGES),
+            speech=await self._has(SPEECH),
+            context_tokens=await self._context_tokens(),
+        )
 
     async def probe(self) -> Probed:
         """Generates one token: only a model that is loaded can."""
@@ -267,9 +282,12 @@ class OpenAIBackend(Backend):
                 return []
             raise
 
-    async def _chat_if_accepted(self, request: ChatRequest) -> ChatAnswer | None:
+    async def _chat_if_accepted(
+        self, request: ChatRequest, admitted: Admitted
+    ) -> ChatAnswer | None:
         try:
-            return await self.chat(request)
+            async with admitted():
+                return await self.chat(request)
         except LLMClientError as error:
             if error.status in (400, 422):
                 return None

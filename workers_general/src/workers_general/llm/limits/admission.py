@@ -7,7 +7,9 @@ many after each call that succeeds, so that the calls that waited do not all com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
@@ -51,6 +53,8 @@ class Admission(Protocol):
     """The limits of servers, each named by its URL. `slot` is a name that the caller makes up."""
 
     limits: Limits
+    lines: Mapping[str, asyncio.Lock]
+    """By server: where the calls of this process wait for their turn to ask for a slot."""
 
     async def check_gate(self, server: str) -> Refusal | None:
         """None if the gate is open."""
@@ -83,6 +87,7 @@ class LocalAdmission(Admission):
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = monotonic) -> None:
         self.limits = limits
+        self.lines = defaultdict(asyncio.Lock)
         self._clock = clock
         self._servers: dict[str, _ServerState] = {}
 

@@ -26,13 +26,15 @@ async def gated_call(
     admission: Admission, server: str, *, patience_s: float, rng: Random
 ) -> AsyncIterator[None]:
     """
-    The block is one call of the model of `server`, and has a slot of its own.
+    The block is one call of the model of `server`, and has a slot of its own. Calls that wait get
+    theirs in the order in which they came.
 
     Raises `Snooze` if there is no slot within `patience_s`. A `RateLimitError` of the block closes
     the gate for all workers and becomes a `Snooze`: it costs the job no attempt.
     """
-    slot = token_hex(8)
-    await _admitted(lambda: admission.acquire(server, slot), admission, server, patience_s, rng)
+    slot, deadline = token_hex(8), monotonic() + patience_s
+    async with _in_line(admission.lines[server], patience_s):
+        await _admitted(lambda: admission.acquire(server, slot), admission, server, deadline, rng)
     renewing = asyncio.create_task(_renew(admission, server, slot))
     succeeded = False
     try:
@@ -56,11 +58,30 @@ async def gated_query(
     not in the journal, so that a job that spent the rate on them would never get to its call.
     Raises `Snooze`, as `gated_call`.
     """
-    await _admitted(lambda: admission.check_gate(server), admission, server, patience_s, rng)
+    deadline = monotonic() + patience_s
+    await _admitted(lambda: admission.check_gate(server), admission, server, deadline, rng)
     try:
         yield
     except RateLimitError as error:
         raise await _closed(admission, server, error, rng) from error
+
+
+@asynccontextmanager
+async def _in_line(line: asyncio.Lock, patience_s: float) -> AsyncIterator[None]:
+    """
+    Whoever came first asks for a slot first, among the calls of this process. Who has waited for
+    `patience_s` asks once more, out of turn, and hears why there is none.
+    """
+    try:
+        async with asyncio.timeout(patience_s):
+            await line.acquire()
+    except TimeoutError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        line.release()
 
 
 async def _closed(admission: Admission, server: str, error: RateLimitError, rng: Random) -> Snooze:
@@ -72,10 +93,9 @@ async def _admitted(
     request: Callable[[], Awaitable[Refusal | None]],
     admission: Admission,
     server: str,
-    patience_s: float,
+    deadline: float,
     rng: Random,
 ) -> None:
-    deadline = monotonic() + patience_s
     while (refusal := await request()) is not None:
         pause_s = max(refusal.wait_s, rng.uniform(*POLL_S))
         if monotonic() + pause_s > deadline:

@@ -110,6 +110,7 @@ class SharedAdmission(Admission):
         self.limits = limits
         self._prefix = settings.redis_prefix
         self._local = LocalAdmission(limits)
+        self.lines = self._local.lines
         self._local_slots: set[str] = set()
         self._away_until = 0.0
         self._away = False
