@@ -78,10 +78,11 @@ class UnknownQueue(UsageError):
 
 
 class NotStarted(UsageError):
-    def __init__(self, broker: str, started: Iterable[str]) -> None:
+    def __init__(self, broker: str, started: Iterable[str], *, forked: bool = False) -> None:
         self.broker = broker
+        where = " in this process, which was forked from the one that started it" if forked else ""
         super().__init__(
-            f"broker {broker!r} is not started (started: {', '.join(started) or 'none'}): "
+            f"broker {broker!r} is not started{where} (started: {', '.join(started) or 'none'}): "
             f"`await broker.startup()`, or `async with running(broker):`"
         )
 

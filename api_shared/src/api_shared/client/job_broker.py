@@ -25,10 +25,10 @@ from api_shared.client.formatter import JobFormatter, PreparedMessage
 from api_shared.client.kiq import Accepted, accept, cancellation_told
 from api_shared.client.options import KiqOptions
 from api_shared.client.runtime import Runtime
-from api_shared.client.started_brokers import started
+from api_shared.client.started_brokers import add_started, not_started, remove_started
 from api_shared.client.submission import message_of, submission_of
 from api_shared.client.task_function import check_callable_by_a_worker
-from api_shared.errors import InvalidOption, NotStarted, QueueMismatch, UnknownTask
+from api_shared.errors import InvalidOption, QueueMismatch, UnknownTask
 from api_shared.job import new_job_id, parse_job_id
 from api_shared.ledger.mongo.ledger import MongoLedger
 from api_shared.logs import configure_logging
@@ -225,7 +225,7 @@ class JobBroker(AioPikaBroker, TaskBroker):
     def runtime(self) -> Runtime:
         """Raises `NotStarted`."""
         if self._runtime is None:
-            raise NotStarted(self.name, started)
+            raise not_started(self.name)
         return self._runtime
 
     async def startup(self) -> None:
@@ -283,9 +283,14 @@ class JobBroker(AioPikaBroker, TaskBroker):
         """Set the runtime. `Contract.kiq` uses the last broker of its name that has one."""
         self._runtime, self._borrowed = runtime, borrowed
         if runtime is not None:
-            started[self.name] = self
-        elif started.get(self.name) is self:
-            del started[self.name]
+            add_started(self.name, self)
+        else:
+            remove_started(self.name, self)
+
+    def forget(self) -> None:
+        self._of_parent = self._runtime, self._connection  # what is collected is closed
+        self._runtime = self._connection = None
+        self._borrowed = False
 
     def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """The generator from which taskiq's receiver takes messages. Its end begins the drain."""
