@@ -17,7 +17,7 @@ ARGS = HealthCheckArgs(url=HttpUrl("http://127.0.0.1:9/"))
 
 def child_of_a_thread() -> None:
     with running_in_thread(broker) as call:
-        call(HEALTH_CHECK.kiq(ARGS, owner="before"))
+        job = call(HEALTH_CHECK.kiq(ARGS, owner="before"))
         if os.fork() == 0:
             told = ""
             try:
@@ -27,6 +27,12 @@ def child_of_a_thread() -> None:
             assert "forked" in told, told
             with running_in_thread(broker) as own:
                 own(HEALTH_CHECK.kiq(ARGS, owner="child"))
+                assert own(broker.handle(job.task_id).status()) == "queued"
+                try:
+                    own(job.status())
+                except RuntimeError as error:
+                    told = str(error)
+                assert "take handles from it" in told, told
             sys.exit(0)
         assert os.wait()[1] == 0
         call(HEALTH_CHECK.kiq(ARGS, owner="after"))

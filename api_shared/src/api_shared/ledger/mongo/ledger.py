@@ -8,6 +8,7 @@ The driver is motor, which only this package imports. Motor's successor, PyMongo
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TypeVar
@@ -73,6 +74,7 @@ class MongoLedger(Ledger):
         self._settings = settings
         self._max_batch = max_batch
         self._open: Connection | None = None
+        self._process = 0
         self._readable = Readable()
 
     @property
@@ -81,6 +83,7 @@ class MongoLedger(Ledger):
 
     async def start(self) -> None:
         if self._open is None:
+            self._process = os.getpid()
             self._open = Connection(self._settings, self._max_batch)
 
     async def prepare(self) -> None:
@@ -317,6 +320,11 @@ class MongoLedger(Ledger):
     def _server(self) -> Connection:
         if self._open is None:
             raise RuntimeError("the ledger is not open: await start() first")
+        if self._process != os.getpid():
+            raise RuntimeError(
+                "the ledger was opened by the process that this one was forked from: start a "
+                "broker here, and take handles from it (`broker.handle(job_id)`)"
+            )
         return self._open
 
     async def _jobs(self, query: Document, sort: list[tuple[str, int]], limit: int) -> list[Job]:
