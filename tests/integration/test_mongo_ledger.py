@@ -341,6 +341,8 @@ async def test_an_insert_that_never_left_keeps_nothing(own_server: Server) -> No
             await ledger.apply(insert(job), deadline_s=0.5)
         with pytest.raises(LedgerUnavailable):
             await ledger.apply(insert(job), deadline_s=4)
+        with pytest.raises(LedgerUnavailable):
+            ledger.apply(insert(job), deadline_s=0.5).send(None)  # at once: it awaits nothing
         own_server.start()
         assert (await ledger.apply(insert(a_job()))).by_us
         assert await ledger.get(job.id) is None, "it gave up, and was sent all the same"

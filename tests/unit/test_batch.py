@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from api_shared.ledger.batcher import Batcher, GaveUp, Unanswered, Unsent, pause_s
+from api_shared.testing.waiting import until
 
 DEADLINE_S = 10.0
 
@@ -248,6 +249,42 @@ async def test_nothing_is_handed_out_while_the_server_is_not_ready(
     assert server.batches == []
     server.ready_failures = 1
     assert await batcher.submit(op("b")) == "b"
+
+
+async def test_nobody_waits_for_a_server_that_has_been_away_for_as_long_as_they_would(
+    server: Server, batcher: Batcher[Op, str]
+) -> None:
+    server.ready_failures = 100_000
+    with pytest.raises(GaveUp):
+        await batcher.submit(op("a"), deadline_s=0.05)
+    at_once = batcher.submit(op("b"), deadline_s=0.05)
+    with pytest.raises(GaveUp, match="away") as raised:
+        at_once.send(None)  # it awaits nothing
+    assert raised.value.in_doubt is False
+    patient = asyncio.create_task(batcher.submit(op("c"), deadline_s=60))
+    await asyncio.sleep(0.01)
+    assert not patient.done()
+    server.ready_failures = 1
+    assert await patient == "c"
+
+
+async def test_a_server_that_is_back_is_noticed_while_nobody_waits(
+    server: Server, batcher: Batcher[Op, str]
+) -> None:
+    server.ready_failures = 100_000
+    with pytest.raises(GaveUp):
+        await batcher.submit(op("a"), deadline_s=0.05)
+    server.ready_failures = 1
+
+    def is_back() -> bool:
+        try:
+            batcher.check(0.05)
+        except GaveUp:
+            return False
+        return True
+
+    await until(is_back)
+    assert await batcher.submit(op("b"), deadline_s=0.05) == "b"
 
 
 async def test_an_unexpected_error_reaches_the_batch_and_the_next_one_is_sent(

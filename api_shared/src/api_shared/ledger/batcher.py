@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Generic, TypeVar
 
 from api_shared.backoff import backoff_s
@@ -69,7 +70,7 @@ class Batcher(Generic[Op, Answer]):
     `Unsent` and `Unanswered`, is raised for all callers of the batch. `key` names what an operation
     changes: a batch holds at most one operation for each key, and the operations of a key keep
     their order. `ready` is awaited before each batch is gathered. While it raises `Unsent`, callers
-    can give up without doubt.
+    can give up without doubt, and it is awaited again and again, whether callers wait or not.
     """
 
     def __init__(
@@ -94,12 +95,21 @@ class Batcher(Generic[Op, Answer]):
         self._under_way: list[_Entry[Op, Answer]] = []
         self._runner: asyncio.Task[None] | None = None
         self._reason = "no answer yet"
+        self._not_ready_since: float | None = None
         self._closed = False
 
+    def check(self, deadline_s: float) -> None:
+        """Raise `GaveUp` if the server has not been ready for as long as a caller would wait."""
+        since = self._not_ready_since
+        if since is not None and monotonic() - since >= deadline_s:
+            raise GaveUp(in_doubt=False, reason=self._reason)
+
     async def submit(self, op: Op, *, deadline_s: float | None = None) -> Answer:
-        """The operation's answer; raises `GaveUp` after `deadline_s`."""
+        """The operation's answer. Raises `GaveUp` after `deadline_s`, or at once as `check`."""
         if self._closed:
             raise GaveUp(in_doubt=False, reason="closed")
+        if deadline_s is not None:
+            self.check(deadline_s)
         loop = asyncio.get_running_loop()
         entry = _Entry[Op, Answer](op, self._key(op), self._size_bytes(op), loop.create_future())
         self._waiting.append(entry)
@@ -131,10 +141,9 @@ class Batcher(Generic[Op, Answer]):
 
     async def _run(self) -> None:
         failures = 0
-        while self._drop_abandoned():
+        while self._drop_abandoned() or self._not_ready_since is not None:
             try:
-                if self._ready is not None:
-                    await self._ready()
+                await self._wait_until_ready()
                 self._under_way = batch = self._gather()
                 answers = await self._send([entry.op for entry in batch]) if batch else []
                 failures = 0 if self._settle(batch, answers) else failures + 1
@@ -147,6 +156,17 @@ class Batcher(Generic[Op, Answer]):
             self._under_way = []
             if failures:
                 await asyncio.sleep(self._pause_s(failures))
+
+    async def _wait_until_ready(self) -> None:
+        """Raises `Unsent`, and notes since when."""
+        if self._ready is None:
+            return
+        try:
+            await self._ready()
+        except Unsent:
+            self._not_ready_since = self._not_ready_since or monotonic()
+            raise
+        self._not_ready_since = None
 
     def _drop_abandoned(self) -> bool:
         """Forget the operations whose callers are gone. True if any operation is left."""

@@ -102,10 +102,11 @@ class MongoLedger(Ledger):
 
     async def apply(self, operation: Operation[V], *, deadline_s: float | None = None) -> V:
         statement = encode(operation)
-        if isinstance(operation, Insert) and operation.job.unique_held:
-            with ledger_errors(), pymongo.timeout(deadline_s or ANSWER_S):
-                await self._server.make_unique()
         try:
+            if isinstance(operation, Insert) and operation.job.unique_held:
+                self._server.batcher.check(deadline_s or ANSWER_S)
+                with ledger_errors(), pymongo.timeout(deadline_s or ANSWER_S):
+                    await self._server.make_unique()
             verdict: V = await self._server.batcher.submit(statement, deadline_s=deadline_s)
         except GaveUp as error:
             if error.in_doubt and isinstance(operation, Insert):
@@ -318,12 +319,10 @@ class MongoLedger(Ledger):
 
     @property
     def _server(self) -> Connection:
-        if self._open is None:
-            raise RuntimeError("the ledger is not open: await start() first")
-        if self._process != os.getpid():
+        if self._open is None or self._process != os.getpid():
             raise RuntimeError(
-                "the ledger was opened by the process that this one was forked from: start a "
-                "broker here, and take handles from it (`broker.handle(job_id)`)"
+                "the ledger is not open in this process: await start() first (a fork needs a "
+                "broker of its own, and handles from it: `broker.handle(job_id)`)"
             )
         return self._open
 
