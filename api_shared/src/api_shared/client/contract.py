@@ -126,7 +126,7 @@ class Contract(Generic[A, R]):
         """
         if len(args) == 1 and not kwargs and isinstance(args[0], self.args):
             return args[0]
-        with self._problems_of_arguments():
+        with self._problems_as(InvalidArguments):
             return self.args.model_validate(
                 self._by_name(args, kwargs), by_alias=True, by_name=True
             )
@@ -137,7 +137,7 @@ class Contract(Generic[A, R]):
 
     def decode_args(self, text: str) -> A:
         """The arguments from their JSON text. Raises `InvalidArguments`."""
-        with self._problems_of_arguments():
+        with self._problems_as(InvalidArguments):
             return self._read_args(text)
 
     def _read_args(self, text: str) -> A:
@@ -186,7 +186,7 @@ class Contract(Generic[A, R]):
 
         Raises `InvalidArguments`, which names the field that would not arrive as it is.
         """
-        with self._problems_of_arguments():
+        with self._problems_as(InvalidArguments):
             text = args.model_dump_json(round_trip=True, warnings="none", ensure_ascii=True)
             return round_trip(args, text, self._read_args)
 
@@ -198,7 +198,7 @@ class Contract(Generic[A, R]):
         Raises `InvalidResult`.
         """
         adapter = self._result_adapter
-        with self._problems_of_result():
+        with self._problems_as(InvalidResult):
             checked = adapter.validate_python(value)
             try:
                 return round_trip(checked, _dumped(adapter, checked), adapter.validate_json)
@@ -208,22 +208,17 @@ class Contract(Generic[A, R]):
 
     def decode_result(self, text: str) -> R:
         """The result from its JSON text. Raises `InvalidResult`."""
-        with self._problems_of_result():
+        with self._problems_as(InvalidResult):
             return self._result_adapter.validate_json(text)
 
     @contextmanager
-    def _problems_of_arguments(self) -> Iterator[None]:
+    def _problems_as(
+        self, error_type: type[InvalidArguments] | type[InvalidResult]
+    ) -> Iterator[None]:
         try:
             yield
         except (ValueError, TypeError, RecursionError) as error:
-            raise InvalidArguments(self.name, problems_of(error)) from None
-
-    @contextmanager
-    def _problems_of_result(self) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, TypeError, RecursionError) as error:
-            raise InvalidResult(self.name, problems_of(error)) from None
+            raise error_type(self.name, problems_of(error)) from None
 
     async def kiq(
         self,

@@ -52,9 +52,10 @@ async def _probe(models: Models) -> None:
         log.info("llm.extractive", why="LLM_SERVER_URL is not set")
         return
     try:
+        patience_s = models.settings.llm_patience_s
         async with (
-            asyncio.timeout(PROBE_S),
-            gated_call(models.admission, backend.server, patience_s=PROBE_S, rng=Random()),  # noqa: S311 - jitter
+            gated_call(models.admission, backend.server, patience_s=patience_s, rng=Random()),  # noqa: S311 - jitter
+            asyncio.timeout(PROBE_S),  # for the answer; the wait for a slot is no sign of a fault
         ):
             probed = await backend.probe()
     except Snooze as error:
